@@ -1,0 +1,213 @@
+"""Allocate (RFC 8656 section 7.2): a client asks for relayed addresses.
+
+In two phases: `allocate` decides and asks the driver for sockets; `relay_opened` or `relay_failed` answers the
+client. Nothing is promised before it exists.
+"""
+
+from typing import NamedTuple
+
+from stunwire import (
+    ADDITIONAL_ADDRESS_FAMILY,
+    ADDRESS_ERROR_CODE,
+    EVEN_PORT,
+    LIFETIME,
+    REQUESTED_ADDRESS_FAMILY,
+    REQUESTED_TRANSPORT,
+    RESERVATION_TOKEN,
+    XOR_MAPPED_ADDRESS,
+    XOR_RELAYED_ADDRESS,
+    AddressErrorValue,
+    AddressFamily,
+    ErrorCode,
+    Message,
+)
+
+from turnrelay.core.addresses import RelayedAddress
+from turnrelay.core.allocation import Allocation, Relay
+from turnrelay.core.events import AllocationCreated, AllocationRefused
+from turnrelay.core.limits import RESERVATION_LIFETIME, Limits
+from turnrelay.core.outputs import CloseRelay, OpenRelay, Output, Reply
+from turnrelay.core.protocols import Limit
+from turnrelay.core.refused import Refused
+from turnrelay.core.replies import refuse, succeed
+from turnrelay.core.state import PendingAllocation, Request, Reservation, State
+
+UDP = 17
+"""The protocol number of REQUESTED-TRANSPORT (RFC 8656 section 18.7)."""
+
+_IPV4, _IPV6 = AddressFamily.IPV4, AddressFamily.IPV6
+
+
+class Wish(NamedTuple):
+    """What the attributes of an Allocate ask for."""
+
+    families: list[AddressFamily]
+    even_port: bool = False
+    reserve_next: bool = False
+    reservation: Reservation | None = None
+    unavailable: tuple[AddressFamily, ...] = ()
+    """Families asked for in addition that this server has no address of."""
+
+
+def lifetime_for(requested: int | None, limits: Limits) -> int:
+    """Seconds granted: what was asked for, but at least the default and at most the maximum (section 7.2)."""
+    return max(min(requested or 0, limits.max_lifetime), limits.default_lifetime)
+
+
+def allocate(state: State, request: Request, now: float) -> list[Output]:
+    """Checks in the order of section 7.2, then asks for the relayed addresses."""
+    if request.path in state.allocations or request.path in state.allocating:
+        raise Refused(ErrorCode.ALLOCATION_MISMATCH)
+    wish = _read_wish(state, request)
+    account = request.credential.account
+    lease = state.quotas.lease_allocation(account, request.path.client.host)
+    if isinstance(lease, Limit):
+        if lease is Limit.ALLOCATIONS_TOTAL:
+            raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, limit=lease)
+        raise Refused(ErrorCode.ALLOCATION_QUOTA_REACHED, limit=lease)
+    lifetime = lifetime_for(request.message.get(LIFETIME), state.limits)
+    pending = PendingAllocation(request, lease, lifetime, wish.families, len(wish.families))
+    pending.failed.extend(wish.unavailable)
+    if wish.reservation is not None:
+        reservation = wish.reservation
+        del state.reservations[reservation.token]
+        state.deadlines.cancel(reservation)
+        pending.opened[wish.families[0]] = reservation.relay
+        return _complete(state, pending, now)
+    state.allocating[request.path] = pending
+    outputs: list[Output] = []
+    for family in wish.families:
+        ticket = state.ticket()
+        state.pending_allocations[ticket] = (pending, family)
+        outputs.append(OpenRelay(ticket, account, family, wish.even_port, wish.reserve_next))
+    return outputs
+
+
+def relay_opened(
+    state: State, ticket: int, relay: RelayedAddress, reserved: RelayedAddress | None, now: float
+) -> list[Output]:
+    """The driver opened a relayed address, and a second one for a reservation where that was asked for."""
+    pending, family = state.pending_allocations.pop(ticket)
+    pending.opened[family] = relay
+    if reserved is not None:
+        pending.reserved = reserved
+    return _advance(state, pending, now)
+
+
+def relay_failed(state: State, ticket: int, now: float) -> list[Output]:
+    """The driver could not open a relayed address."""
+    pending, family = state.pending_allocations.pop(ticket)
+    pending.failed.append(family)
+    return _advance(state, pending, now)
+
+
+def _read_wish(state: State, request: Request) -> Wish:
+    message = request.message
+    transport = message.get(REQUESTED_TRANSPORT)
+    if transport is None:
+        raise Refused(ErrorCode.BAD_REQUEST, "REQUESTED-TRANSPORT is missing")
+    if transport != UDP:
+        raise Refused(ErrorCode.UNSUPPORTED_TRANSPORT_PROTOCOL)
+    token = message.get(RESERVATION_TOKEN)
+    even = message.get(EVEN_PORT)
+    requested = message.get(REQUESTED_ADDRESS_FAMILY)
+    additional = message.get(ADDITIONAL_ADDRESS_FAMILY)
+    if token is not None:
+        if even is not None or requested is not None or additional is not None:
+            raise Refused(ErrorCode.BAD_REQUEST, "RESERVATION-TOKEN stands alone")
+        return _read_reservation(state, token, request.credential.account)
+    if requested is not None and additional is not None:
+        raise Refused(ErrorCode.BAD_REQUEST, "One address family attribute at most")
+    if additional is not None:
+        if additional != _IPV6:
+            raise Refused(ErrorCode.BAD_REQUEST, "ADDITIONAL-ADDRESS-FAMILY must be IPv6")
+        if even:
+            raise Refused(ErrorCode.BAD_REQUEST, "A dual allocation reserves no port")
+        available = [family for family in (_IPV4, _IPV6) if family in state.families]
+        missing = tuple(family for family in (_IPV4, _IPV6) if family not in state.families)
+        return Wish(available, even is not None, unavailable=missing)
+    family = _IPV4 if requested is None else requested
+    if family not in state.families:
+        raise Refused(ErrorCode.ADDRESS_FAMILY_NOT_SUPPORTED)
+    return Wish([AddressFamily(family)], even is not None, bool(even))
+
+
+def _read_reservation(state: State, token: bytes, account: str) -> Wish:
+    reservation = state.reservations.get(token)
+    # A token is worth a port, so only the account that paid for it may spend it.
+    if reservation is None or reservation.account != account:
+        raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, "Reservation token is not valid")
+    family = _IPV6 if ":" in reservation.relay.host else _IPV4
+    return Wish([family], reservation=reservation)
+
+
+def _advance(state: State, pending: PendingAllocation, now: float) -> list[Output]:
+    pending.waiting -= 1
+    if pending.waiting:
+        return []
+    state.allocating.pop(pending.request.path, None)
+    if pending.cancelled:
+        pending.lease.release()
+        return _close(pending)
+    if not pending.opened:
+        pending.lease.release()
+        refused = Refused(ErrorCode.INSUFFICIENT_CAPACITY)
+        path, account = pending.request.path, pending.request.credential.account
+        outputs = refuse(pending.request, refused)
+        outputs.append(AllocationRefused(path, account, refused.code, None))
+        return _remember(state, pending.request, outputs, now)
+    return _complete(state, pending, now)
+
+
+def _complete(state: State, pending: PendingAllocation, now: float) -> list[Output]:
+    request, lifetime = pending.request, pending.lifetime
+    relays = {family: Relay(relay, now + lifetime) for family, relay in sorted(pending.opened.items())}
+    allocation = Allocation(
+        state.new_id(), request.path, request.credential, relays, pending.lease, state.limits, now
+    )
+    state.allocations[request.path] = allocation
+    for relay in relays.values():
+        state.by_relay[relay.address] = allocation
+    state.deadlines.schedule(allocation, now + lifetime)
+
+    response = Message.success_to(request.message)
+    for relay in relays.values():
+        response.add(XOR_RELAYED_ADDRESS, relay.address)
+    for family in pending.failed:
+        # Half of a dual allocation is better than none, and is told so (section 7.2).
+        code = (
+            ErrorCode.INSUFFICIENT_CAPACITY
+            if family in state.families
+            else ErrorCode.ADDRESS_FAMILY_NOT_SUPPORTED
+        )
+        response.add(ADDRESS_ERROR_CODE, AddressErrorValue(family, code, code.reason))
+    response.add(LIFETIME, lifetime)
+    response.add(XOR_MAPPED_ADDRESS, request.path.client)
+    if pending.reserved is not None:
+        response.add(RESERVATION_TOKEN, _reserve(state, pending.reserved, request, now))
+    outputs = _remember(state, request, succeed(request, response), now)
+    addresses = tuple(relay.address for relay in relays.values())
+    account = request.credential.account
+    outputs.append(AllocationCreated(allocation.allocation_id, request.path, account, addresses, lifetime))
+    return outputs
+
+
+def _reserve(state: State, relay: RelayedAddress, request: Request, now: float) -> bytes:
+    token = state.new_token()
+    reservation = Reservation(token, relay, request.credential.account)
+    state.reservations[token] = reservation
+    state.deadlines.schedule(reservation, now + RESERVATION_LIFETIME)
+    return token
+
+
+def _close(pending: PendingAllocation) -> list[Output]:
+    opened = list(pending.opened.values())
+    if pending.reserved is not None:
+        opened.append(pending.reserved)
+    return [CloseRelay(relay) for relay in opened]
+
+
+def _remember(state: State, request: Request, outputs: list[Output], now: float) -> list[Output]:
+    [reply] = [output for output in outputs if isinstance(output, Reply)]
+    state.replies.remember(request, reply.data, now)
+    return outputs

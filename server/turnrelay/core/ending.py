@@ -1,0 +1,36 @@
+"""How an allocation ends: by expiry, by the client, by a closed connection, by shutdown. One way out for all."""
+
+from stunwire import AddressFamily
+
+from turnrelay.core.allocation import Allocation
+from turnrelay.core.events import AllocationEnded, EndReason
+from turnrelay.core.outputs import CloseRelay, Output
+from turnrelay.core.state import State
+
+
+def end_allocation(state: State, allocation: Allocation, reason: EndReason, now: float) -> list[Output]:
+    """Frees everything the allocation held. Its flows end with its relayed addresses."""
+    outputs: list[Output] = []
+    for family in list(allocation.relays):
+        outputs += end_family(state, allocation, family)
+    del state.allocations[allocation.path]
+    state.deadlines.cancel(allocation)
+    allocation.lease.release()
+    outputs.append(
+        AllocationEnded(
+            allocation.allocation_id,
+            allocation.path,
+            allocation.credential.account,
+            reason,
+            now - allocation.created_at,
+        )
+    )
+    return outputs
+
+
+def end_family(state: State, allocation: Allocation, family: AddressFamily) -> list[Output]:
+    """Frees one relayed address, with the permissions and channels on it."""
+    relay = allocation.relays[family].address
+    allocation.drop_family(family)
+    del state.by_relay[relay]
+    return [CloseRelay(relay)]

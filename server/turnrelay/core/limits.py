@@ -1,0 +1,31 @@
+"""The figures of the RFC, and those that an operator may set."""
+
+from dataclasses import dataclass
+
+PERMISSION_LIFETIME = 300.0
+"""Seconds; RFC 8656 section 9 fixes it."""
+CHANNEL_LIFETIME = 600.0
+"""Seconds a channel binding lasts; RFC 8656 section 12."""
+CHANNEL_REUSE_DELAY = 300.0
+"""Seconds after its expiry before a channel or its peer may be bound otherwise; RFC 8656 section 12."""
+RESERVATION_LIFETIME = 30.0
+"""Seconds a reserved port is held; RFC 8656 section 7.2 recommends at least 30."""
+RETRANSMISSION_WINDOW = 40.0
+"""Seconds in which a transaction may be retransmitted; RFC 8489 section 6.3.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may hold. Times are seconds, rates are per second."""
+
+    default_lifetime: int = 600
+    max_lifetime: int = 3600
+    nonce_lifetime: int = 3600
+    permissions_per_allocation: int = 256
+    channels_per_allocation: int = 256
+    requests_per_allocation: float = 50.0
+    requests_burst: float = 200.0
+    pending_requests: int = 4096
+    """Requests that wait for a key or a relay at once; further ones are dropped and retransmitted."""
+    remembered_replies: int = 65536
+    """Answers kept for retransmissions."""

@@ -1,0 +1,79 @@
+"""What the core asks of the operator's policy. The core owns these shapes, `turnrelay.policy` implements them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from stunwire import PasswordAlgorithm
+
+from turnrelay.core.addresses import PeerAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A user that may authenticate, and the keys that prove it (RFC 8489 section 9.2.2)."""
+
+    username: str
+    """As the client sends it (after OpaqueString)."""
+    account: str
+    """Whom quotas are counted for: the user name, or the NAME of a time-limited `expiry:NAME`."""
+    keys: Mapping[PasswordAlgorithm, bytes]
+    """Long-term keys; MD5 is always present, SHA-256 where the directory knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyQuery:
+    """Who asks: exactly one of username (OpaqueString applied) and userhash (32 bytes) is set."""
+
+    username: str | None = None
+    userhash: bytes | None = None
+
+
+class DenyRule(Enum):
+    """Why a peer address is refused; also the label of the metric, so the set is closed."""
+
+    SPECIAL_PURPOSE = "special_purpose"
+    """A range of deny_ranges.json (private, loopback, link-local, documentation, ...)."""
+    LOCAL_ADDRESS = "local_address"
+    """An address of this machine, or an external address of the relay."""
+    OWN_PORT = "own_port"
+    """A port the relay itself serves (listeners, metrics)."""
+    OPERATOR = "operator"
+    """`--deny-peer`."""
+
+
+class PeerAccess(Protocol):
+    """Which peers a client may reach."""
+
+    def check(self, peer: PeerAddress) -> DenyRule | None:
+        """The rule that refuses `peer`, or None. Live relayed addresses never get here."""
+
+
+class Limit(Enum):
+    """Which quota was in the way."""
+
+    ALLOCATIONS_PER_USER = "allocations_per_user"
+    ALLOCATIONS_PER_PREFIX = "allocations_per_prefix"
+    ALLOCATIONS_TOTAL = "allocations_total"
+
+
+class Lease(Protocol):
+    """A share of a quota, held as long as the thing it paid for lives."""
+
+    def release(self) -> None:
+        """Gives the share back; the second call does nothing."""
+
+
+class Quotas(Protocol):
+    """How many allocations may live at once."""
+
+    def lease_allocation(self, account: str, client_host: str) -> Lease | Limit:
+        """One allocation for `account` from `client_host`, or the limit that forbids it."""
+
+
+class RateLimit(Protocol):
+    """How often a source prefix gets an answer before it has authenticated."""
+
+    def allow(self, client_host: str, now: float) -> bool:
+        """Spends one answer of the prefix of `client_host`; False when it has none left."""

@@ -1,0 +1,74 @@
+"""How responses are formed. An authenticated request gets an answer that proves itself the same way."""
+
+from stunwire import (
+    NONCE,
+    PASSWORD_ALGORITHMS,
+    REALM,
+    UNKNOWN_ATTRIBUTES,
+    ErrorCode,
+    Header,
+    Message,
+    PasswordAlgorithm,
+    PasswordAlgorithmValue,
+)
+
+from turnrelay.core.addresses import FiveTuple
+from turnrelay.core.events import RequestAnswered
+from turnrelay.core.outputs import Output, Reply
+from turnrelay.core.refused import Refused
+from turnrelay.core.state import Request, State
+
+OFFERED_ALGORITHMS = (
+    PasswordAlgorithmValue(PasswordAlgorithm.SHA256, b""),
+    PasswordAlgorithmValue(PasswordAlgorithm.MD5, b""),
+)
+"""PASSWORD-ALGORITHMS of every challenge, the preferred one first (RFC 8489 section 14.11)."""
+
+UNAUTHENTICATED_BYTES = 100
+"""A challenge is never longer (unless the realm alone makes it so): small answers amplify no attack."""
+
+
+def succeed(request: Request, message: Message) -> list[Output]:
+    """The success response `message`, signed as the request was."""
+    return [seal(request, message), RequestAnswered(request.message.method, 0, request.path.transport)]
+
+
+def refuse(request: Request, refused: Refused) -> list[Output]:
+    """The error response of an authenticated request that was refused."""
+    message = Message.error_to(request.message, refused.code, refused.reason)
+    for attribute, value in refused.attributes:
+        message.add(attribute, value)
+    answered = RequestAnswered(request.message.method, refused.code, request.path.transport)
+    return [seal(request, message), answered]
+
+
+def seal(request: Request, message: Message) -> Reply:
+    """Signs with the integrity of the request (RFC 8489 section 9.2.4), FINGERPRINT if it had one."""
+    data = message.encode(request.key, request.integrity, fingerprint=request.message.has_fingerprint)
+    return Reply(request.path, data)
+
+
+def challenge(state: State, request: Message, path: FiveTuple, code: ErrorCode, now: float) -> list[Output]:
+    """401 or 438 with what the client needs to try again (RFC 8489 section 9.2.4)."""
+
+    def form(reason: str | None) -> bytes:
+        message = Message.error_to(request, code, reason)
+        message.add(REALM, state.realm)
+        message.add(NONCE, state.nonces.issue(path.client, now))
+        message.add(PASSWORD_ALGORITHMS, OFFERED_ALGORITHMS)
+        return message.encode()
+
+    data = form(None)
+    if len(data) > UNAUTHENTICATED_BYTES:
+        data = form("")  # the reason phrase is for people and may go; the rest is needed
+    return [Reply(path, data), RequestAnswered(request.method, code, path.transport)]
+
+
+def unauthenticated_error(
+    request: Message | Header, path: FiveTuple, code: ErrorCode, unknown: tuple[int, ...] = ()
+) -> list[Output]:
+    """An error response to somebody unknown: 400 and 420."""
+    message = Message.error_to(request, code)
+    if unknown:
+        message.add(UNKNOWN_ATTRIBUTES, unknown)
+    return [Reply(path, message.encode()), RequestAnswered(request.method, code, path.transport)]

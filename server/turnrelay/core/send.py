@@ -1,0 +1,29 @@
+"""Send indications (RFC 8656 section 11.2): data for a peer, without an answer whatever happens."""
+
+from stunwire import DATA, DONT_FRAGMENT, XOR_PEER_ADDRESS, Message
+
+from turnrelay.core.addresses import FiveTuple, PeerAddress, family_of
+from turnrelay.core.events import PeerDenied
+from turnrelay.core.outputs import Output, SendToPeer
+from turnrelay.core.state import State
+from turnrelay.core.understood import not_understood
+
+
+def send(state: State, message: Message, path: FiveTuple, now: float) -> list[Output]:
+    """One datagram to a permitted peer; everything else is silently discarded.
+
+    Policy is asked again, since a permission covers a host with all its ports, and some ports are the
+    server's own.
+    """
+    allocation = state.allocations.get(path)
+    peer_address, data = message.get(XOR_PEER_ADDRESS), message.get(DATA)
+    if allocation is None or peer_address is None or data is None or not_understood(message):
+        return []
+    peer = PeerAddress(peer_address)
+    relay = allocation.relays.get(family_of(peer.host))
+    if relay is None or not allocation.permits(peer, now):
+        return []
+    rule = state.check_peer(peer)
+    if rule is not None:
+        return [PeerDenied(path, allocation.credential.account, rule)]
+    return [SendToPeer(relay.address, peer, data, DONT_FRAGMENT in message)]

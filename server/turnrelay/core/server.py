@@ -1,0 +1,270 @@
+"""Server: the sans-IO TURN server. Bytes and time in, outputs out."""
+
+from collections.abc import Callable, Sequence
+
+from stunwire import (
+    UNKNOWN_ATTRIBUTES,
+    AddressFamily,
+    DecodeError,
+    ErrorCode,
+    Message,
+    MessageClass,
+    Method,
+)
+
+from turnrelay.core import allocate, replies
+from turnrelay.core.addresses import FiveTuple, RelayedAddress
+from turnrelay.core.allocation import Allocation
+from turnrelay.core.authentication import Unauthenticated, asks_for, authenticate, examine
+from turnrelay.core.binding import binding
+from turnrelay.core.channel_bind import channel_bind
+from turnrelay.core.create_permission import create_permission
+from turnrelay.core.ending import end_allocation, end_family
+from turnrelay.core.events import (
+    AllocationRefused,
+    AuthenticationFailed,
+    AuthenticationFailure,
+    EndReason,
+    PeerDenied,
+    Throttle,
+    Throttled,
+)
+from turnrelay.core.limits import Limits
+from turnrelay.core.nonce import NonceAuthority
+from turnrelay.core.outputs import CloseRelay, LookUpKey, Output, Reply
+from turnrelay.core.protocols import Credential, PeerAccess, Quotas, RateLimit
+from turnrelay.core.refresh import refresh
+from turnrelay.core.refused import PeerRefused, Refused
+from turnrelay.core.send import send
+from turnrelay.core.state import PendingRequest, Request, Reservation, State
+from turnrelay.core.understood import not_understood
+
+Procedure = Callable[[State, Request, Allocation, float], list[Output]]
+
+# All of the authenticated requests are here. Allocate stands apart, since it has no allocation yet.
+_PROCEDURES: dict[int, Procedure] = {
+    Method.REFRESH: refresh,
+    Method.CREATE_PERMISSION: create_permission,
+    Method.CHANNEL_BIND: channel_bind,
+}
+
+
+class Server:
+    """One TURN server (RFC 8656, RFC 8489).
+
+    Every method takes `now`, seconds of one clock that never goes back and that all nodes sharing nonce
+    keys agree on. Every method returns what is to be done, in order. No input raises.
+    """
+
+    def __init__(
+        self,
+        *,
+        realm: str,
+        nonces: NonceAuthority,
+        peers: PeerAccess,
+        quotas: Quotas,
+        rate_limit: RateLimit,
+        limits: Limits | None = None,
+        families: frozenset[AddressFamily] = frozenset({AddressFamily.IPV4}),
+    ) -> None:
+        self.state = State(
+            realm=realm,
+            nonces=nonces,
+            peers=peers,
+            quotas=quotas,
+            rate_limit=rate_limit,
+            limits=limits or Limits(),
+            families=families,
+        )
+
+    # -- what happens to the server ---------------------------------------------------------------------
+
+    def receive(self, data: bytes, path: FiveTuple, now: float) -> list[Output]:
+        """One STUN message from a client. Garbage, responses and unknown indications get no answer."""
+        try:
+            message = Message.decode(data)
+        except DecodeError as error:
+            return self._malformed(error, path, now)
+        if message.message_class is MessageClass.REQUEST:
+            return self._receive_request(message, path, hash(bytes(data)), now)
+        if message.message_class is MessageClass.INDICATION and message.method == Method.SEND:
+            return send(self.state, message, path, now)
+        return []
+
+    def key_found(self, ticket: int, candidates: Sequence[Credential], now: float) -> list[Output]:
+        """The answer to LookUpKey: the credentials the user may have; none for an unknown user."""
+        pending = self.state.pending_requests.pop(ticket)
+        self.state.waiting.discard((pending.path, pending.message.transaction_id))
+        return self._authenticate(pending, candidates, now)
+
+    def relay_opened(
+        self, ticket: int, relay: RelayedAddress, reserved: RelayedAddress | None, now: float
+    ) -> list[Output]:
+        """The answer to OpenRelay; `reserved` where `reserve_next` was asked for."""
+        return allocate.relay_opened(self.state, ticket, relay, reserved, now)
+
+    def relay_failed(self, ticket: int, now: float) -> list[Output]:
+        """The answer to OpenRelay when no socket could be had: the client gets 508."""
+        return allocate.relay_failed(self.state, ticket, now)
+
+    def disconnected(self, path: FiveTuple, now: float) -> list[Output]:
+        """A client's TCP or TLS connection is gone, and with it its allocation."""
+        pending = self.state.allocating.get(path)
+        if pending is not None:
+            pending.cancelled = True
+        for request in self.state.pending_requests.values():
+            if request.path == path:
+                request.cancelled = True
+        allocation = self.state.allocations.get(path)
+        if allocation is None:
+            return []
+        return end_allocation(self.state, allocation, EndReason.DISCONNECTED, now)
+
+    def shut_down(self, now: float) -> list[Output]:
+        """Ends every allocation and reservation."""
+        outputs: list[Output] = []
+        for allocation in list(self.state.allocations.values()):
+            outputs += end_allocation(self.state, allocation, EndReason.SHUTDOWN, now)
+        for reservation in list(self.state.reservations.values()):
+            outputs += self._end_reservation(reservation)
+        return outputs
+
+    def next_deadline(self) -> float | None:
+        """When `handle_timeout` must be called, unless something else happens first."""
+        return self.state.deadlines.next()
+
+    def handle_timeout(self, now: float) -> list[Output]:
+        """Ends whatever has expired by `now`."""
+        outputs: list[Output] = []
+        while (item := self.state.deadlines.due(now)) is not None:
+            if isinstance(item, Reservation):
+                outputs += self._end_reservation(item)
+            elif isinstance(item, Allocation):
+                outputs += self._sweep(item, now)
+        self.state.replies.forget_old(now)
+        return outputs
+
+    # -- the steps of a request -------------------------------------------------------------------------
+
+    def _receive_request(self, message: Message, path: FiveTuple, digest: int, now: float) -> list[Output]:
+        state = self.state
+        if message.method == Method.BINDING:
+            return self._binding(message, path, now)
+        if message.method != Method.ALLOCATE and message.method not in _PROCEDURES:
+            return []  # RFC 8489 section 6.3: an unknown method is silently discarded
+        remembered = state.replies.recall(path, message.transaction_id, digest, now)
+        if remembered is not None:
+            return [Reply(path, remembered)]
+        if (path, message.transaction_id) in state.waiting or self._is_allocating(message, path):
+            return []  # a retransmission of what is being worked on
+        allocation = state.allocations.get(path)
+        if allocation is not None and not allocation.requests.take(1, now):
+            return [Throttled(path, Throttle.REQUESTS)]
+        try:
+            query, algorithm = examine(state, message, path, now)
+        except Unauthenticated as failure:
+            return self._challenge(message, path, failure, now)
+        pending = PendingRequest(message, path, algorithm, digest)
+        if allocation is not None and asks_for(query, allocation.credential, state.realm):
+            return self._authenticate(pending, (allocation.credential,), now)
+        if len(state.pending_requests) >= state.limits.pending_requests:
+            return []  # the client retransmits
+        ticket = state.ticket()
+        state.pending_requests[ticket] = pending
+        state.waiting.add((path, message.transaction_id))
+        return [LookUpKey(ticket, query)]
+
+    def _authenticate(
+        self, pending: PendingRequest, candidates: Sequence[Credential], now: float
+    ) -> list[Output]:
+        if pending.cancelled:
+            return []
+        try:
+            request = authenticate(pending, candidates)
+        except Unauthenticated as failure:
+            return self._challenge(pending.message, pending.path, failure, now)
+        try:
+            return self._carry_out(request, now)
+        except Refused as refused:
+            return self._refuse(request, refused, now)
+
+    def _carry_out(self, request: Request, now: float) -> list[Output]:
+        unknown = not_understood(request.message)
+        if unknown:
+            raise Refused(ErrorCode.UNKNOWN_ATTRIBUTE, attributes=[(UNKNOWN_ATTRIBUTES, unknown)])
+        allocation = self.state.allocations.get(request.path)
+        if request.message.method == Method.ALLOCATE:
+            return allocate.allocate(self.state, request, now)
+        # RFC 8656 section 5: the allocation must exist, and only its own user may change it.
+        if allocation is None:
+            raise Refused(ErrorCode.ALLOCATION_MISMATCH)
+        if request.credential.username != allocation.credential.username:
+            raise Refused(ErrorCode.WRONG_CREDENTIALS)
+        return _PROCEDURES[request.message.method](self.state, request, allocation, now)
+
+    # -- answers to what is not to be carried out -------------------------------------------------------
+
+    def _binding(self, message: Message, path: FiveTuple, now: float) -> list[Output]:
+        if not self.state.rate_limit.allow(path.client.host, now):
+            return [Throttled(path, Throttle.UNAUTHENTICATED)]
+        unknown = not_understood(message)
+        if unknown:
+            return replies.unauthenticated_error(message, path, ErrorCode.UNKNOWN_ATTRIBUTE, unknown)
+        return binding(message, path)
+
+    def _malformed(self, error: DecodeError, path: FiveTuple, now: float) -> list[Output]:
+        """400 to a request whose frame is sound and whose content is not; silence to everything else."""
+        header = error.header
+        if header is None or header.message_class is not MessageClass.REQUEST:
+            return []
+        if header.method not in _PROCEDURES and header.method not in (Method.ALLOCATE, Method.BINDING):
+            return []
+        if not self.state.rate_limit.allow(path.client.host, now):
+            return [Throttled(path, Throttle.UNAUTHENTICATED)]
+        return replies.unauthenticated_error(header, path, ErrorCode.BAD_REQUEST)
+
+    def _challenge(
+        self, message: Message, path: FiveTuple, failure: Unauthenticated, now: float
+    ) -> list[Output]:
+        failed = AuthenticationFailed(path, failure.reason)
+        if not self.state.rate_limit.allow(path.client.host, now):
+            return [failed, Throttled(path, Throttle.UNAUTHENTICATED)]
+        if failure.code is ErrorCode.BAD_REQUEST:
+            return [failed, *replies.unauthenticated_error(message, path, failure.code)]
+        return [failed, *replies.challenge(self.state, message, path, failure.code, now)]
+
+    def _refuse(self, request: Request, refused: Refused, now: float) -> list[Output]:
+        outputs = replies.refuse(request, refused)
+        path, account = request.path, request.credential.account
+        if isinstance(refused, PeerRefused):
+            outputs.append(PeerDenied(path, account, refused.rule))
+        if refused.code is ErrorCode.WRONG_CREDENTIALS:
+            outputs.append(AuthenticationFailed(path, AuthenticationFailure.WRONG_USER))
+        if request.message.method == Method.ALLOCATE:
+            outputs.append(AllocationRefused(path, account, refused.code, refused.limit))
+            for output in outputs:
+                if isinstance(output, Reply):
+                    self.state.replies.remember(request, output.data, now)
+        return outputs
+
+    def _is_allocating(self, message: Message, path: FiveTuple) -> bool:
+        pending = self.state.allocating.get(path)
+        return pending is not None and pending.request.message.transaction_id == message.transaction_id
+
+    # -- the passing of time ----------------------------------------------------------------------------
+
+    def _sweep(self, allocation: Allocation, now: float) -> list[Output]:
+        expired = [family for family, relay in allocation.relays.items() if relay.expires_at <= now]
+        if len(expired) == len(allocation.relays):
+            return end_allocation(self.state, allocation, EndReason.EXPIRED, now)
+        outputs: list[Output] = []
+        for family in expired:
+            outputs += end_family(self.state, allocation, family)
+        outputs += allocation.sweep(now)
+        self.state.deadlines.schedule(allocation, allocation.next_expiry())
+        return outputs
+
+    def _end_reservation(self, reservation: Reservation) -> list[Output]:
+        del self.state.reservations[reservation.token]
+        self.state.deadlines.cancel(reservation)
+        return [CloseRelay(reservation.relay)]

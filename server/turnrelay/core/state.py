@@ -1,0 +1,162 @@
+"""State: everything the server remembers. Procedures read and change it; it decides nothing."""
+
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from stunwire import AddressFamily, Integrity, Message, PasswordAlgorithm
+
+from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress
+from turnrelay.core.allocation import Allocation
+from turnrelay.core.deadlines import NEVER, Deadlines
+from turnrelay.core.limits import RETRANSMISSION_WINDOW, Limits
+from turnrelay.core.nonce import NonceAuthority
+from turnrelay.core.protocols import Credential, DenyRule, Lease, PeerAccess, Quotas, RateLimit
+
+
+@dataclass(slots=True)
+class Request:
+    """A request whose sender is known: the message, where it came from, and what proves the answer."""
+
+    message: Message
+    path: FiveTuple
+    credential: Credential
+    key: bytes
+    integrity: Integrity
+    digest: int
+    """Of the received bytes; a retransmission is the same bytes again (RFC 8489 section 6.3.1)."""
+
+
+@dataclass(slots=True)
+class PendingRequest:
+    """A request that waits for the keys of its user."""
+
+    message: Message
+    path: FiveTuple
+    algorithm: PasswordAlgorithm
+    digest: int
+    cancelled: bool = False
+    """The client's connection closed in the meantime."""
+
+
+@dataclass(slots=True)
+class PendingAllocation:
+    """An Allocate that waits for its relayed addresses."""
+
+    request: Request
+    lease: Lease
+    lifetime: int
+    families: list[AddressFamily]
+    waiting: int
+    opened: dict[AddressFamily, RelayedAddress] = field(default_factory=dict)
+    failed: list[AddressFamily] = field(default_factory=list)
+    reserved: RelayedAddress | None = None
+    cancelled: bool = False
+    """The client's connection closed in the meantime."""
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A relayed address held for a RESERVATION-TOKEN (RFC 8656 section 7.2)."""
+
+    token: bytes
+    relay: RelayedAddress
+    account: str
+    wake_at: float = NEVER
+
+
+class RememberedReplies:
+    """Answers to requests that must not be carried out twice, for as long as they may be retransmitted.
+
+    Bounded: under pressure the oldest go first, and a retransmission then meets 437, which a client takes
+    as the loss of an allocation that it has never heard of.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._replies: OrderedDict[tuple[FiveTuple, bytes], tuple[int, bytes, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    def remember(self, request: Request, reply: bytes, now: float) -> None:
+        if request.path.transport.reliable:
+            return
+        key = (request.path, request.message.transaction_id)
+        self._replies[key] = (request.digest, reply, now + RETRANSMISSION_WINDOW)
+        self.forget_old(now)
+        if len(self._replies) > self._capacity:
+            self._replies.popitem(last=False)
+
+    def recall(self, path: FiveTuple, transaction_id: bytes, digest: int, now: float) -> bytes | None:
+        """The answer to the same bytes from the same client, else None."""
+        remembered = self._replies.get((path, transaction_id))
+        if remembered is None or remembered[0] != digest or remembered[2] <= now:
+            return None
+        return remembered[1]
+
+    def forget_old(self, now: float) -> None:
+        while self._replies:
+            oldest = next(iter(self._replies))
+            if self._replies[oldest][2] > now:
+                return
+            del self._replies[oldest]
+
+
+class State:
+    """All tables of one server, and the policy it asks."""
+
+    def __init__(
+        self,
+        *,
+        realm: str,
+        nonces: NonceAuthority,
+        peers: PeerAccess,
+        quotas: Quotas,
+        rate_limit: RateLimit,
+        limits: Limits,
+        families: frozenset[AddressFamily],
+    ) -> None:
+        self.realm = realm
+        self.nonces = nonces
+        self.peers = peers
+        self.quotas = quotas
+        self.rate_limit = rate_limit
+        self.limits = limits
+        self.families = families
+        """The families that relayed addresses can be had of."""
+        self.allocations: dict[FiveTuple, Allocation] = {}
+        self.by_relay: dict[RelayedAddress, Allocation] = {}
+        self.pending_requests: dict[int, PendingRequest] = {}
+        self.pending_allocations: dict[int, tuple[PendingAllocation, AddressFamily]] = {}
+        self.allocating: dict[FiveTuple, PendingAllocation] = {}
+        self.waiting: set[tuple[FiveTuple, bytes]] = set()
+        """Transactions that are pending; their retransmissions are ignored."""
+        self.reservations: dict[bytes, Reservation] = {}
+        self.replies = RememberedReplies(limits.remembered_replies)
+        self.deadlines = Deadlines()
+        self._ticket = 0
+
+    def ticket(self) -> int:
+        """A number for one question to the driver."""
+        self._ticket += 1
+        return self._ticket
+
+    def check_peer(self, peer: PeerAddress) -> DenyRule | None:
+        """Policy's word on a peer; a relayed address that is in use here is always a fair peer.
+
+        Deny rules cover this machine's own addresses, yet two clients of one relay must reach each other.
+        """
+        if RelayedAddress(peer) in self.by_relay:
+            return None
+        return self.peers.check(peer)
+
+    @staticmethod
+    def new_id() -> str:
+        """A name for an allocation in logs: 12 hexadecimal characters, unique enough and telling nothing."""
+        return secrets.token_hex(6)
+
+    @staticmethod
+    def new_token() -> bytes:
+        """A RESERVATION-TOKEN nobody can guess: 8 bytes (RFC 8656 section 18.9)."""
+        return secrets.token_bytes(8)

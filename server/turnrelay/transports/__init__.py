@@ -1,0 +1,1 @@
+"""Listeners and the driver that carries the core's outputs out."""
