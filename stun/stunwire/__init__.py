@@ -4,6 +4,7 @@ from stunwire.addresses import (
     AddressFamily,
     TransportAddress,
 )
+from stunwire.attribute_types import AttributeType
 from stunwire.attributes import (
     ACCESS_TOKEN,
     ADDITIONAL_ADDRESS_FAMILY,
@@ -51,7 +52,6 @@ from stunwire.attributes import (
     XOR_PEER_ADDRESS,
     XOR_RELAYED_ADDRESS,
     Attribute,
-    AttributeType,
 )
 from stunwire.channel_data import (
     MAX_CHANNEL,

@@ -1,14 +1,12 @@
-"""The table of attributes: number, IANA spelling and codec of each, one line an attribute.
+"""The table of attributes: the Python type and the codec of each, one line an attribute.
 
-Numbers are those of the IANA registry "STUN Attributes"; the section that defines the value stands beside
-each. Attributes that no document here uses (ECN-CHECK-STUN, vendors' own) are left out and reach the caller
-as bytes.
+Numbers and sections are in `attribute_types`. ECN-CHECK-STUN and vendors' attributes, which neither the relay
+nor the SDK uses, are left out on purpose and reach the caller as bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
 from stunwire import values
@@ -19,6 +17,7 @@ from stunwire.addresses import (
     encode_address,
     encode_xor_address,
 )
+from stunwire.attribute_types import AttributeType
 from stunwire.values import Codec, Decoder, Encoder
 
 T = TypeVar("T")
@@ -26,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribute(Generic[T]):
-    """What `Message.add` and `Message.get` take: the type number and the Python type of the value belong together.
+    """What `Message.add` and `Message.get` take: a type number and the Python type of its value.
 
     `encode` and `decode` are functions of (value, transaction ID); use `Message` rather than these.
     """
@@ -54,9 +53,12 @@ class Attribute(Generic[T]):
 ATTRIBUTES: dict[int, Attribute[Any]] = {}
 
 
-def _attribute(attribute_type: int, name: str, codec: Codec[T]) -> Attribute[T]:
-    attribute = Attribute(attribute_type, name, *codec)
-    ATTRIBUTES[attribute_type] = attribute
+def _attribute(attribute_type: AttributeType, codec: Codec[T], name: str | None = None) -> Attribute[T]:
+    """An entry of the table; `name` is for the one that IANA spells with underscores."""
+    # A plain int: comparing an IntEnum member in the decoder's dictionaries costs more.
+    number = int(attribute_type)
+    attribute = Attribute(number, name or attribute_type.name.replace("_", "-"), *codec)
+    ATTRIBUTES[number] = attribute
     return attribute
 
 
@@ -82,55 +84,49 @@ def _sized(*sizes: int) -> Codec[bytes]:
     return values.opaque(range(sizes[0], sizes[0] + 1) if len(sizes) == 1 else range(*sizes))
 
 
-# fmt: off
-MAPPED_ADDRESS = _attribute(0x0001, "MAPPED-ADDRESS", _address)                              # RFC 8489 14.1
-CHANGE_REQUEST = _attribute(0x0003, "CHANGE-REQUEST", _change_request)                       # RFC 5780 7.2
-USERNAME = _attribute(0x0006, "USERNAME", values.text(508))                                  # RFC 8489 14.3
-MESSAGE_INTEGRITY = _attribute(0x0008, "MESSAGE-INTEGRITY", _sized(20))                      # RFC 8489 14.5
-ERROR_CODE = _attribute(0x0009, "ERROR-CODE", _error_code)                                   # RFC 8489 14.8
-UNKNOWN_ATTRIBUTES = _attribute(0x000A, "UNKNOWN-ATTRIBUTES", _unknown_attributes)           # RFC 8489 14.13
-CHANNEL_NUMBER = _attribute(0x000C, "CHANNEL-NUMBER", _short)                                # RFC 8656 18.1
-LIFETIME = _attribute(0x000D, "LIFETIME", _long)                                             # RFC 8656 18.2
-XOR_PEER_ADDRESS = _attribute(0x0012, "XOR-PEER-ADDRESS", _xor_address)                      # RFC 8656 18.3
-DATA = _attribute(0x0013, "DATA", _bytes)                                                    # RFC 8656 18.4
-REALM = _attribute(0x0014, "REALM", _text)                                                   # RFC 8489 14.9
-NONCE = _attribute(0x0015, "NONCE", _text)                                                   # RFC 8489 14.10
-XOR_RELAYED_ADDRESS = _attribute(0x0016, "XOR-RELAYED-ADDRESS", _xor_address)                # RFC 8656 18.5
-REQUESTED_ADDRESS_FAMILY = _attribute(0x0017, "REQUESTED-ADDRESS-FAMILY", _byte)             # RFC 8656 18.7
-EVEN_PORT = _attribute(0x0018, "EVEN-PORT", _even_port)                                      # RFC 8656 18.6
-REQUESTED_TRANSPORT = _attribute(0x0019, "REQUESTED-TRANSPORT", _byte)                       # RFC 8656 18.8
-DONT_FRAGMENT = _attribute(0x001A, "DONT-FRAGMENT", _flag)                                   # RFC 8656 18.9
-ACCESS_TOKEN = _attribute(0x001B, "ACCESS-TOKEN", _bytes)                                    # RFC 7635 6.2
-MESSAGE_INTEGRITY_SHA256 = _attribute(0x001C, "MESSAGE-INTEGRITY-SHA256", _sized(16, 33, 4))  # RFC 8489 14.6
-PASSWORD_ALGORITHM = _attribute(0x001D, "PASSWORD-ALGORITHM", _password_algorithm)           # RFC 8489 14.12
-USERHASH = _attribute(0x001E, "USERHASH", _sized(32))                                        # RFC 8489 14.4
-XOR_MAPPED_ADDRESS = _attribute(0x0020, "XOR-MAPPED-ADDRESS", _xor_address)                  # RFC 8489 14.2
-RESERVATION_TOKEN = _attribute(0x0022, "RESERVATION-TOKEN", _sized(8))                       # RFC 8656 18.10
-PRIORITY = _attribute(0x0024, "PRIORITY", _long)                                             # RFC 8445 16.1
-USE_CANDIDATE = _attribute(0x0025, "USE-CANDIDATE", _flag)                                   # RFC 8445 16.1
-PADDING = _attribute(0x0026, "PADDING", _bytes)                                              # RFC 5780 7.6
-RESPONSE_PORT = _attribute(0x0027, "RESPONSE-PORT", _response_port)                          # RFC 5780 7.5
-CONNECTION_ID = _attribute(0x002A, "CONNECTION-ID", _long)                                   # RFC 6062 6.2.1
-ADDITIONAL_ADDRESS_FAMILY = _attribute(0x8000, "ADDITIONAL-ADDRESS-FAMILY", _byte)           # RFC 8656 18.11
-ADDRESS_ERROR_CODE = _attribute(0x8001, "ADDRESS-ERROR-CODE", _address_error_code)           # RFC 8656 18.12
-PASSWORD_ALGORITHMS = _attribute(0x8002, "PASSWORD-ALGORITHMS", _password_algorithms)        # RFC 8489 14.11
-ALTERNATE_DOMAIN = _attribute(0x8003, "ALTERNATE-DOMAIN", values.text(255))                  # RFC 8489 14.16
-ICMP = _attribute(0x8004, "ICMP", _icmp)                                                     # RFC 8656 18.13
-SOFTWARE = _attribute(0x8022, "SOFTWARE", _text)                                             # RFC 8489 14.14
-ALTERNATE_SERVER = _attribute(0x8023, "ALTERNATE-SERVER", _address)                          # RFC 8489 14.15
-TRANSACTION_TRANSMIT_COUNTER = _attribute(0x8025, "TRANSACTION_TRANSMIT_COUNTER", _transmit_counter)  # RFC 7982 3
-CACHE_TIMEOUT = _attribute(0x8027, "CACHE-TIMEOUT", _long)                                   # RFC 5780 7.1
-FINGERPRINT = _attribute(0x8028, "FINGERPRINT", _long)                                       # RFC 8489 14.7
-ICE_CONTROLLED = _attribute(0x8029, "ICE-CONTROLLED", _quad)                                 # RFC 8445 16.1
-ICE_CONTROLLING = _attribute(0x802A, "ICE-CONTROLLING", _quad)                               # RFC 8445 16.1
-RESPONSE_ORIGIN = _attribute(0x802B, "RESPONSE-ORIGIN", _address)                            # RFC 5780 7.3
-OTHER_ADDRESS = _attribute(0x802C, "OTHER-ADDRESS", _address)                                # RFC 5780 7.4
-THIRD_PARTY_AUTHORIZATION = _attribute(0x802E, "THIRD-PARTY-AUTHORIZATION", _text)           # RFC 7635 6.1
-MOBILITY_TICKET = _attribute(0x8030, "MOBILITY-TICKET", _bytes)                              # RFC 8016 3.4
-# fmt: on
-
-# Attributes by number, for logs and for reading `Message.unknown_required` beside what is known.
-AttributeType = IntEnum(  # type: ignore[misc]
-    "AttributeType",
-    {attribute.name.replace("-", "_"): number for number, attribute in ATTRIBUTES.items()},
+MAPPED_ADDRESS = _attribute(AttributeType.MAPPED_ADDRESS, _address)
+CHANGE_REQUEST = _attribute(AttributeType.CHANGE_REQUEST, _change_request)
+USERNAME = _attribute(AttributeType.USERNAME, values.text(508))
+MESSAGE_INTEGRITY = _attribute(AttributeType.MESSAGE_INTEGRITY, _sized(20))
+ERROR_CODE = _attribute(AttributeType.ERROR_CODE, _error_code)
+UNKNOWN_ATTRIBUTES = _attribute(AttributeType.UNKNOWN_ATTRIBUTES, _unknown_attributes)
+CHANNEL_NUMBER = _attribute(AttributeType.CHANNEL_NUMBER, _short)
+LIFETIME = _attribute(AttributeType.LIFETIME, _long)
+XOR_PEER_ADDRESS = _attribute(AttributeType.XOR_PEER_ADDRESS, _xor_address)
+DATA = _attribute(AttributeType.DATA, _bytes)
+REALM = _attribute(AttributeType.REALM, _text)
+NONCE = _attribute(AttributeType.NONCE, _text)
+XOR_RELAYED_ADDRESS = _attribute(AttributeType.XOR_RELAYED_ADDRESS, _xor_address)
+REQUESTED_ADDRESS_FAMILY = _attribute(AttributeType.REQUESTED_ADDRESS_FAMILY, _byte)
+EVEN_PORT = _attribute(AttributeType.EVEN_PORT, _even_port)
+REQUESTED_TRANSPORT = _attribute(AttributeType.REQUESTED_TRANSPORT, _byte)
+DONT_FRAGMENT = _attribute(AttributeType.DONT_FRAGMENT, _flag)
+ACCESS_TOKEN = _attribute(AttributeType.ACCESS_TOKEN, _bytes)
+MESSAGE_INTEGRITY_SHA256 = _attribute(AttributeType.MESSAGE_INTEGRITY_SHA256, _sized(16, 33, 4))
+PASSWORD_ALGORITHM = _attribute(AttributeType.PASSWORD_ALGORITHM, _password_algorithm)
+USERHASH = _attribute(AttributeType.USERHASH, _sized(32))
+XOR_MAPPED_ADDRESS = _attribute(AttributeType.XOR_MAPPED_ADDRESS, _xor_address)
+RESERVATION_TOKEN = _attribute(AttributeType.RESERVATION_TOKEN, _sized(8))
+PRIORITY = _attribute(AttributeType.PRIORITY, _long)
+USE_CANDIDATE = _attribute(AttributeType.USE_CANDIDATE, _flag)
+PADDING = _attribute(AttributeType.PADDING, _bytes)
+RESPONSE_PORT = _attribute(AttributeType.RESPONSE_PORT, _response_port)
+CONNECTION_ID = _attribute(AttributeType.CONNECTION_ID, _long)
+ADDITIONAL_ADDRESS_FAMILY = _attribute(AttributeType.ADDITIONAL_ADDRESS_FAMILY, _byte)
+ADDRESS_ERROR_CODE = _attribute(AttributeType.ADDRESS_ERROR_CODE, _address_error_code)
+PASSWORD_ALGORITHMS = _attribute(AttributeType.PASSWORD_ALGORITHMS, _password_algorithms)
+ALTERNATE_DOMAIN = _attribute(AttributeType.ALTERNATE_DOMAIN, values.text(255))
+ICMP = _attribute(AttributeType.ICMP, _icmp)
+SOFTWARE = _attribute(AttributeType.SOFTWARE, _text)
+ALTERNATE_SERVER = _attribute(AttributeType.ALTERNATE_SERVER, _address)
+TRANSACTION_TRANSMIT_COUNTER = _attribute(
+    AttributeType.TRANSACTION_TRANSMIT_COUNTER, _transmit_counter, name="TRANSACTION_TRANSMIT_COUNTER"
 )
+CACHE_TIMEOUT = _attribute(AttributeType.CACHE_TIMEOUT, _long)
+FINGERPRINT = _attribute(AttributeType.FINGERPRINT, _long)
+ICE_CONTROLLED = _attribute(AttributeType.ICE_CONTROLLED, _quad)
+ICE_CONTROLLING = _attribute(AttributeType.ICE_CONTROLLING, _quad)
+RESPONSE_ORIGIN = _attribute(AttributeType.RESPONSE_ORIGIN, _address)
+OTHER_ADDRESS = _attribute(AttributeType.OTHER_ADDRESS, _address)
+THIRD_PARTY_AUTHORIZATION = _attribute(AttributeType.THIRD_PARTY_AUTHORIZATION, _text)
+MOBILITY_TICKET = _attribute(AttributeType.MOBILITY_TICKET, _bytes)

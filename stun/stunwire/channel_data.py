@@ -22,7 +22,7 @@ class ChannelData(NamedTuple):
 
 
 def encode_channel_data(channel: int, data: bytes | bytearray | memoryview, pad: bool = False) -> bytes:
-    """The message for a datagram, or with `pad` for a stream (RFC 8656 section 12.5: padded to 4 bytes there).
+    """The message for a datagram, or with `pad` for a stream (RFC 8656 section 12.5: a multiple of 4 bytes).
 
     ValueError for a channel outside 0x4000 to 0x4FFF and for more than 65,535 bytes.
     """

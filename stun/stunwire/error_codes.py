@@ -33,7 +33,12 @@ class ErrorCode(IntEnum):
         return _REASONS[self]
 
 
-_REASONS = {
+def default_reason(code: int) -> str:
+    """The phrase for `code`, "" for one outside the registry."""
+    return _REASONS.get(code, "")
+
+
+_REASONS: dict[int, str] = {
     ErrorCode.TRY_ALTERNATE: "Try Alternate",
     ErrorCode.BAD_REQUEST: "Bad Request",
     ErrorCode.UNAUTHENTICATED: "Unauthenticated",

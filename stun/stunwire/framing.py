@@ -1,7 +1,7 @@
 """Messages out of byte streams: STUN and ChannelData (RFC 8656 section 12.5), and RFC 4571.
 
-A framer is fed what a socket gives, in pieces of any size, and returns the frames completed by it. Its buffer
-holds less than one frame, at most 65,555 bytes, beside the piece it is given.
+A framer is fed what a socket gives, in pieces of any size, and returns the frames that are complete. It keeps
+less than one frame, at most 65,555 bytes, and each byte is copied a fixed number of times, whatever the pieces.
 """
 
 from __future__ import annotations
@@ -15,90 +15,115 @@ _COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 class StreamFramer:
     """STUN messages and ChannelData from TCP or TLS."""
 
-    __slots__ = ("_buffer", "_failure")
+    __slots__ = ("_failure", "_needed", "_tail")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._tail = bytearray()
+        # How many bytes the tail must reach before looking at it again can tell anything new.
+        self._needed = 1
         self._failure: DecodeError | None = None
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
         """The frames that `data` completes: STUN messages whole, ChannelData without its padding.
 
-        DecodeError as soon as the stream can be neither; it is past saving then. Frames completed by the same
-        piece are returned first and the error is raised by the next call, so that frames do not depend on how
-        the stream was cut.
+        DecodeError as soon as the stream can be neither; it is past saving then. Frames that the same piece
+        completed are returned first and the next call raises, so that the frames do not depend on how the
+        stream was cut.
         """
         if self._failure is not None:
             raise self._failure
-        buffer = self._buffer + data if self._buffer else data
-        size = len(buffer)
+        if self._tail:
+            self._tail += data
+            if len(self._tail) < self._needed:
+                return []
+            data = bytes(self._tail)
+        elif type(data) is not bytes:
+            data = bytes(data)
         frames: list[bytes] = []
         offset = 0
         try:
-            while size - offset >= 4:
-                first = buffer[offset]
-                length = buffer[offset + 2] << 8 | buffer[offset + 3]
-                if first < 0x40:
-                    end = step = offset + HEADER_SIZE + length
-                    _check_stun(buffer, offset, length)
-                elif first < 0x50:
-                    end = offset + 4 + length
-                    step = end + (-length & 3)
-                else:
-                    raise DecodeError("stream", f"byte {first:#04x} begins neither STUN nor ChannelData")
-                if step > size:
-                    break
-                frames.append(buffer[offset:end])
-                offset = step
-            else:
-                if offset < size and buffer[offset] >= 0x50:
-                    raise DecodeError(
-                        "stream", f"byte {buffer[offset]:#04x} begins neither STUN nor ChannelData"
-                    )
+            offset = self._split(data, frames)
         except DecodeError as error:
             self._failure = error
-            self._buffer = b""
+            self._tail.clear()
             if not frames:
                 raise
             return frames
-        self._buffer = buffer[offset:] if offset else buffer
+        self._tail = bytearray(data[offset:]) if offset < len(data) else bytearray()
         return frames
 
+    def _split(self, data: bytes, frames: list[bytes]) -> int:
+        """Append the whole frames in `data` to `frames`; return where the unfinished one begins."""
+        size = len(data)
+        offset = 0
+        while size - offset >= 4:
+            first = data[offset]
+            length = data[offset + 2] << 8 | data[offset + 3]
+            if first < 0x40:
+                end = padded_end = offset + HEADER_SIZE + length
+                cookie = data[offset + 4 : offset + 8]
+                if length & 3:
+                    raise DecodeError("stream", f"a STUN message of length {length}")
+                if cookie != _COOKIE:
+                    if not _COOKIE.startswith(cookie):
+                        raise DecodeError("stream", "a STUN message without magic cookie")
+                    self._needed = size - offset + 1
+                    return offset
+            elif first < 0x50:
+                end = offset + 4 + length
+                padded_end = end + (-length & 3)
+            else:
+                raise _neither(first)
+            if padded_end > size:
+                self._needed = padded_end - offset
+                return offset
+            frames.append(data[offset:end])
+            offset = padded_end
+        if offset < size and data[offset] >= 0x50:
+            raise _neither(data[offset])
+        self._needed = 4
+        return offset
 
-def _check_stun(buffer: bytes, offset: int, length: int) -> None:
-    if length & 3:
-        raise DecodeError("stream", f"a STUN message of length {length}")
-    cookie = buffer[offset + 4 : offset + 8]
-    if not _COOKIE.startswith(cookie):
-        raise DecodeError("stream", "a STUN message without magic cookie")
+
+def _neither(first: int) -> DecodeError:
+    return DecodeError("stream", f"byte {first:#04x} begins neither STUN nor ChannelData")
 
 
 class Rfc4571Framer:
     """Datagrams from a stream, each behind a 16-bit length (RFC 4571 section 2; ICE over TCP, RFC 6544)."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_needed", "_tail")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._tail = bytearray()
+        self._needed = 2
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The datagrams that `data` completes. Length 0 is valid and gives an empty one. Nothing is an error."""
-        buffer = self._buffer + data if self._buffer else data
-        size = len(buffer)
+    def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
+        """The datagrams that `data` completes, empty ones included; no byte sequence is an error."""
+        if self._tail:
+            self._tail += data
+            if len(self._tail) < self._needed:
+                return []
+            data = bytes(self._tail)
+        elif type(data) is not bytes:
+            data = bytes(data)
         frames: list[bytes] = []
+        size = len(data)
         offset = 0
+        self._needed = 2
         while size - offset >= 2:
-            end = offset + 2 + (buffer[offset] << 8 | buffer[offset + 1])
+            end = offset + 2 + (data[offset] << 8 | data[offset + 1])
             if end > size:
+                self._needed = end - offset
                 break
-            frames.append(buffer[offset + 2 : end])
+            frames.append(data[offset + 2 : end])
             offset = end
-        self._buffer = buffer[offset:] if offset else buffer
+        self._tail = bytearray(data[offset:]) if offset < size else bytearray()
         return frames
 
 
-def frame_rfc4571(data: bytes) -> bytes:
+def frame_rfc4571(data: bytes | bytearray | memoryview) -> bytes:
     """`data` behind its length; ValueError past 65,535 bytes."""
     if len(data) > 0xFFFF:
         raise ValueError(f"{len(data)} bytes, at most 65535 fit an RFC 4571 frame")
-    return len(data).to_bytes(2, "big") + data
+    return b"".join((len(data).to_bytes(2, "big"), data))

@@ -1,4 +1,4 @@
-"""MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256 and FINGERPRINT: what seals a message (RFC 8489 14.5 to 14.7)."""
+"""What seals a message: MESSAGE-INTEGRITY, its SHA-256 sister and FINGERPRINT (RFC 8489 14.5 to 14.7)."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ FINGERPRINT_SIZE = 8
 _FINGERPRINT_XOR = 0x5354554E
 
 
-def fingerprint(covered: bytes) -> int:
+def fingerprint_of(covered: bytes) -> int:
     """CRC-32 of the message up to FINGERPRINT, XORed with "STUN" (RFC 8489 section 14.7)."""
     return crc32(covered) ^ _FINGERPRINT_XOR

@@ -15,9 +15,9 @@ from stunwire.attributes import (
     MESSAGE_INTEGRITY_SHA256,
     Attribute,
 )
-from stunwire.error_codes import ErrorCode
+from stunwire.error_codes import default_reason
 from stunwire.errors import DecodeError
-from stunwire.integrity import FINGERPRINT_SIZE, SEALS, SHA1_SEAL, SHA256_SEAL, TLV, Integrity, fingerprint
+from stunwire.integrity import FINGERPRINT_SIZE, SEALS, SHA1_SEAL, SHA256_SEAL, TLV, Integrity, fingerprint_of
 from stunwire.message_types import (
     HEADER_SIZE,
     MAGIC_COOKIE,
@@ -96,9 +96,9 @@ class Message:
 
     @classmethod
     def error_to(cls, request: Message | Header, code: int, reason: str | None = None) -> Message:
-        """An error response with its ERROR-CODE. `reason` None takes the phrase of the RFC, "" none at all."""
+        """An error response with its ERROR-CODE. `reason` None takes the RFC's phrase, "" none at all."""
         if reason is None:
-            reason = ErrorCode(code).reason if code in _CODES else ""
+            reason = default_reason(code)
         response = cls(MessageClass.ERROR_RESPONSE, request.method, request.transaction_id)
         return response.add(ERROR_CODE, ErrorValue(code, reason))
 
@@ -177,7 +177,7 @@ class Message:
             covered = pack(message_type, len(body) + FINGERPRINT_SIZE, MAGIC_COOKIE, transaction_id) + body
         except struct.error:
             raise ValueError(f"{len(body)} bytes of attributes, at most {MAX_LENGTH} fit a message") from None
-        return covered + _FINGERPRINT.pack(_FINGERPRINT_TYPE, 4, _fingerprint(covered))
+        return covered + _FINGERPRINT.pack(_FINGERPRINT_TYPE, 4, fingerprint_of(covered))
 
     def verify(self, key: bytes, integrity: Integrity) -> bool:
         """Whether the received bytes carry `integrity` and were sealed with `key`; constant time.
@@ -297,23 +297,21 @@ class Message:
         return self._tlvs
 
 
-_CODES = frozenset(ErrorCode)
-_fingerprint = fingerprint
-
-
 def _check_fingerprint(data: bytes, start: int, length: int, size: int) -> None:
     if length != 4:
         raise DecodeError("FINGERPRINT", f"{length} bytes instead of 4")
     if start + length != size:
         raise DecodeError("FINGERPRINT", "is not the last attribute")
     # Being last, the header's own length is already the one to cover.
-    if int.from_bytes(data[start:], "big") != _fingerprint(data[: start - 4]):
+    if int.from_bytes(data[start:], "big") != fingerprint_of(data[: start - 4]):
         raise DecodeError("FINGERPRINT", "does not match the message")
 
 
 def _tlv(attribute: Attribute[T], value: T, transaction_id: bytes) -> bytes:
     try:
         encoded = attribute.encode(value, transaction_id)
+        if len(encoded) > MAX_LENGTH:
+            raise ValueError(f"{len(encoded)} bytes, at most {MAX_LENGTH} fit an attribute")
         return TLV.pack(attribute.type, len(encoded)) + encoded + _PADDING[len(encoded) & 3]
     except (struct.error, OSError, ValueError) as error:
         raise ValueError(f"{attribute.name}: {error}") from error

@@ -16,9 +16,9 @@ class TransactionState(Enum):
 class ClientTransaction:
     """When to send `request` and when to give up. Times are seconds of whatever clock `now` comes from.
 
-    Over UDP it is sent `rc` times, at intervals that begin with `rto` and double, and fails `rm` * `rto` after
-    the last: with the defaults at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s, over at 39.5 s. With `reliable` it is
-    sent once and fails after `ti`.
+    Over UDP it is sent `rc` times, at intervals that begin with `rto` and double, and fails `rm` * `rto`
+    after the last: with the defaults at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s, over at 39.5 s. With
+    `reliable` it is sent once and fails after `ti`.
 
     Ask `next_deadline()`, call `handle_timeout(now)` then, and send what `poll_transmit(now)` returns.
     """
@@ -85,7 +85,7 @@ class ClientTransaction:
         return self._deadline if self.state is TransactionState.PENDING else None
 
     def handle_timeout(self, now: float) -> None:
-        """Let time pass: the next transmission falls due, or the transaction times out. Early calls do nothing."""
+        """The next transmission falls due, or the transaction times out. Early calls do nothing."""
         if self.state is not TransactionState.PENDING or self._due or now < self._deadline:
             return
         if self.transmissions >= self._rc:
@@ -94,8 +94,11 @@ class ClientTransaction:
             self._due = True
 
     def complete(self, now: float | None = None) -> None:
-        """The response has come. With `now`, `rtt` is set if the request went out only once: of two one cannot
-        tell which was answered (Karn's algorithm, RFC 8489 section 6.2.1)."""
+        """The response has come.
+
+        With `now`, `rtt` is set in seconds if the request went out once: of two, nobody can tell which
+        one was answered (Karn's algorithm, RFC 8489 section 6.2.1).
+        """
         if self.state is not TransactionState.PENDING:
             return
         self.state = TransactionState.COMPLETED

@@ -54,7 +54,7 @@ class ChangeRequest(NamedTuple):
 
 
 class TransmitCounter(NamedTuple):
-    """TRANSACTION_TRANSMIT_COUNTER (RFC 7982 section 3): 1-based numbers of request and response."""
+    """TRANSACTION_TRANSMIT_COUNTER (RFC 7982): 1-based numbers of request and response."""
 
     request: int
     response: int
