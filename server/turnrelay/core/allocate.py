@@ -1,7 +1,7 @@
 """Allocate (RFC 8656 section 7.2): a client asks for relayed addresses.
 
-In two phases: `allocate` decides and asks the driver for sockets; `relay_opened` or `relay_failed` answers the
-client. Nothing is promised before it exists.
+In two phases: `allocate` decides and asks the driver for sockets; `relay_opened` or `relay_failed` answers
+the client. Nothing is promised before it exists.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Allocation, Permission, ChannelBinding: what a client holds on the server (RFC 8656 sections 3.2, 9, 12)."""
+"""What a client holds: Allocation, its permissions and ChannelBindings (RFC 8656 sections 3.2, 9, 12)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class Allocation:
         self.wake_at = NEVER
 
     def relay_for(self, host: str) -> RelayedAddress:
-        """The relayed address of the family of `host`; 443 if the allocation has none (RFC 8656 section 9)."""
+        """The relayed address of the family of `host`; 443 if the allocation has none."""
         relay = self.relays.get(family_of(host))
         if relay is None:
             raise Refused(ErrorCode.PEER_ADDRESS_FAMILY_MISMATCH)

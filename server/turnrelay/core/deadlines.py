@@ -55,7 +55,7 @@ class Deadlines:
         return item
 
     def _outdated(self) -> None:
-        """Counts an entry that will wake nobody; when most are such, they go, so that churn keeps no memory."""
+        """Counts an entry that will wake nobody; when most are such they go, so churn keeps no memory."""
         self._stale += 1
         if self._stale > 1024 and self._stale * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].wake_at == entry[0]]

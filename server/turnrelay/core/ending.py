@@ -1,4 +1,4 @@
-"""How an allocation ends: by expiry, by the client, by a closed connection, by shutdown. One way out for all."""
+"""How an allocation ends: expired, deleted, disconnected or shut down, all by one way out."""
 
 from stunwire import AddressFamily
 

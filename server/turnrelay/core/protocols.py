@@ -1,4 +1,4 @@
-"""What the core asks of the operator's policy. The core owns these shapes, `turnrelay.policy` implements them."""
+"""What the core asks of the operator's policy. The core owns these shapes; turnrelay.policy fills them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,0 +1,57 @@
+"""The entries of the userspace flow table: one per granted permission and channel."""
+
+from typing import TYPE_CHECKING
+
+from turnrelay.core.addresses import PeerAddress
+from turnrelay.relay.plane import ClientLink
+
+if TYPE_CHECKING:
+    from turnrelay.relay.relay_socket import RelaySocket
+
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+
+
+def socket_address(peer: PeerAddress) -> SocketAddress:
+    """The form that the socket calls take and give: IPv6 addresses are four-tuples there."""
+    return (peer.host, peer.port, 0, 0) if ":" in peer.host else (peer.host, peer.port)
+
+
+class PermissionEntry:
+    """A peer host that may send to the client."""
+
+    __slots__ = ("expires_at",)
+
+    def __init__(self, expires_at: float) -> None:
+        self.expires_at = expires_at
+
+
+class ChannelEntry:
+    """A channel and its peer, ready to move packets both ways."""
+
+    __slots__ = ("channel", "expires_at", "link", "peer", "peer_address", "relay", "to_relay_of_ours")
+
+    def __init__(
+        self,
+        relay: "RelaySocket",
+        link: ClientLink,
+        channel: int,
+        peer: PeerAddress,
+        to_relay_of_ours: bool,
+        expires_at: float,
+    ) -> None:
+        self.relay = relay
+        self.link = link
+        self.channel = channel
+        self.peer = peer
+        self.peer_address = socket_address(peer)
+        self.to_relay_of_ours = to_relay_of_ours
+        self.expires_at = expires_at
+
+    def forward(self, data: memoryview, now: float) -> None:
+        """Client to peer."""
+        if self.expires_at <= now:
+            return
+        if self.to_relay_of_ours:
+            self.relay.hairpin(self.peer, data, now)
+        else:
+            self.relay.send(data, self.peer_address, now)

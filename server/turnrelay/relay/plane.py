@@ -1,0 +1,118 @@
+"""RelayPlane: the port behind which packets are moved, and the shapes that pass through it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from stunwire import AddressFamily
+
+from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, Transport
+from turnrelay.core.outputs import Flow
+
+
+class RelayHost(NamedTuple):
+    """An address that relayed ports are opened on, and what peers see of it."""
+
+    local: str
+    advertised: str
+
+
+class Opened(NamedTuple):
+    """A relayed address, and the next higher port where that was reserved."""
+
+    relay: RelayedAddress
+    reserved: RelayedAddress | None
+
+
+class NoRelayAddress(Exception):
+    """No port is free, or the system gives no socket; the client gets 508."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was relayed for clients of one transport, as application data (headers not counted)."""
+
+    packets_to_peer: int = 0
+    bytes_to_peer: int = 0
+    packets_from_peer: int = 0
+    bytes_from_peer: int = 0
+
+
+class Bandwidth(Protocol):
+    """The shares of bandwidth that one relayed address spends."""
+
+    def take(self, amount: float, now: float) -> bool: ...
+
+    def release(self) -> None: ...
+
+
+class BandwidthPolicy(Protocol):
+    """Who may relay how much a second."""
+
+    def open(self, account: str, now: float) -> Bandwidth: ...
+
+
+class RelayPlane(Protocol):
+    """Moves packets of granted flows. It looks flows up and decides nothing."""
+
+    def open(self, account: str, family: AddressFamily, *, even_port: bool, reserve_next: bool) -> Opened:
+        """Opens a relayed address; raises NoRelayAddress."""
+
+    def close(self, relay: RelayedAddress) -> None:
+        """Ends a relayed address and every flow on it."""
+
+    def grant(self, flow: Flow, expires_at: float) -> None:
+        """Lets the flow's packets pass until `expires_at`; a later grant extends it."""
+
+    def revoke(self, flow: Flow) -> None:
+        """Stops the flow's packets."""
+
+    def send(self, relay: RelayedAddress, peer: PeerAddress, data: bytes, dont_fragment: bool) -> None:
+        """Sends one datagram of a Send indication, whose permission was checked."""
+
+    def traffic(self) -> dict[Transport, Traffic]:
+        """What was relayed since the start, by the client's transport; live, not at the end of sessions."""
+
+    def drops(self) -> dict[str, int]:
+        """Packets not relayed, by reason."""
+
+    def ports(self) -> Iterable[tuple[int, int]]:
+        """For each relay host, ports in use and in all."""
+
+
+class ClientLinks(Protocol):
+    """How a plane reaches clients; the transports provide it."""
+
+    def link(self, path: FiveTuple) -> "ClientLink | None":
+        """The client's link, or None if its connection is gone."""
+
+    def release(self, path: FiveTuple) -> None:
+        """No relayed address of the client is left."""
+
+
+class ClientLink(Protocol):
+    """One client as the data path sees it. `channels` belongs to the plane, the listener looks it up."""
+
+    channels: dict[int, "ChannelForwarder"]
+
+    @property
+    def address(self) -> object:
+        """The second argument of `sendto`."""
+
+    @property
+    def padded(self) -> bool:
+        """Whether ChannelData is padded to four bytes: on streams (RFC 8656 section 12.5)."""
+
+    @property
+    def sendto(self) -> Callable[[memoryview, Any], int]:
+        """Sends a frame to `address`; raises BlockingIOError when the way is full.
+
+        Shaped like `socket.sendto`, so that a UDP link is the socket's own method.
+        """
+
+
+class ChannelForwarder(Protocol):
+    """What the data path does with ChannelData of one channel."""
+
+    def forward(self, data: memoryview, now: float) -> None:
+        """Sends application data to the peer of the channel."""

@@ -1,0 +1,48 @@
+"""PortPool: which relay ports of one address are free."""
+
+import random
+from collections import OrderedDict
+from collections.abc import Iterator
+
+
+class PortPool:
+    """The relay ports of one local address.
+
+    Ports start in random order (RFC 6056) and come back at the end of the queue, so that a port rests as
+    long as possible before its next owner can hear a stranger's late packets.
+    """
+
+    def __init__(self, first: int, last: int) -> None:
+        ports = list(range(first, last + 1))
+        random.shuffle(ports)
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(ports)
+        self.capacity = len(ports)
+
+    @property
+    def in_use(self) -> int:
+        return self.capacity - len(self._free)
+
+    def candidates(self, even: bool, with_next: bool) -> Iterator[int]:
+        """Free ports to try, in turn; `with_next` yields only ports whose next one is free too."""
+        for port in list(self._free) if even else self._queue():
+            if even and port % 2:
+                continue
+            if with_next and port + 1 not in self._free:
+                continue
+            yield port
+
+    def take(self, port: int) -> None:
+        del self._free[port]
+
+    def give_back(self, port: int) -> None:
+        self._free[port] = None
+
+    def _queue(self) -> Iterator[int]:
+        """Each free port once. One that the caller does not take (somebody else has it) goes to the end."""
+        for _ in range(len(self._free)):
+            if not self._free:
+                return
+            port = next(iter(self._free))
+            yield port
+            if port in self._free:
+                self._free.move_to_end(port)

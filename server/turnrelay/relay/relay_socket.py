@@ -1,0 +1,191 @@
+"""RelaySocket: one relayed address in userspace, and the packets that pass through it."""
+
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+from stunwire import XOR_PEER_ADDRESS, Message, MessageClass, Method
+
+from turnrelay.core.addresses import PeerAddress, RelayedAddress
+from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress
+from turnrelay.relay.plane import Bandwidth, ClientLink, Traffic
+
+if TYPE_CHECKING:
+    from turnrelay.relay.userspace import UserspacePlane
+
+HEADROOM = 64
+"""Bytes before a received payload, so that a header is written in front of it and nothing is copied."""
+BATCH = 32
+"""Packets read from one socket before the others have their turn."""
+
+_CHANNEL_HEADER = struct.Struct("!HH")
+_DATA_HEADER = struct.Struct("!HH")
+_DATA_TYPE = 0x0013
+_LENGTH_OFFSET = 2
+
+
+class RelaySocket:
+    """A bound UDP socket with the permissions and channels on it.
+
+    Sockets are raw and non-blocking: asyncio's datagram protocol allocates several objects per packet.
+    """
+
+    __slots__ = (
+        "_plane",
+        "_sock",
+        "advertised",
+        "bandwidth",
+        "channels",
+        "link",
+        "permissions",
+        "traffic",
+    )
+
+    def __init__(
+        self, plane: "UserspacePlane", sock: socket.socket, advertised: RelayedAddress, bandwidth: Bandwidth
+    ) -> None:
+        self._plane = plane
+        self._sock = sock
+        self.advertised = advertised
+        self.bandwidth = bandwidth
+        self.permissions: dict[str, PermissionEntry] = {}
+        self.channels: dict[SocketAddress, ChannelEntry] = {}
+        self.link: ClientLink | None = None
+        self.traffic = Traffic()
+
+    @property
+    def sock(self) -> socket.socket:
+        return self._sock
+
+    def readable(self) -> None:
+        """Moves what peers have sent, at most a batch."""
+        plane = self._plane
+        recvfrom_into, window, now = self._sock.recvfrom_into, plane.window, plane.clock()
+        for _ in range(BATCH):
+            try:
+                size, source = recvfrom_into(window)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                plane.count_drop("socket_error")
+                return
+            self.deliver(source, size, now)
+
+    def deliver(self, source: SocketAddress, size: int, now: float) -> None:
+        """Peer to client: the payload lies in the plane's buffer behind HEADROOM (RFC 8656 section 11.3)."""
+        plane = self._plane
+        entry = self.channels.get(source)
+        if entry is not None and entry.expires_at > now:
+            start = HEADROOM - 4
+            _CHANNEL_HEADER.pack_into(plane.buffer, start, entry.channel, size)
+            end = HEADROOM + size
+            if entry.link.padded:
+                end = plane.pad(end)
+            link = entry.link
+        else:
+            permission = self.permissions.get(source[0])
+            if permission is None or permission.expires_at <= now:
+                plane.count_drop("no_permission")
+                return
+            if self.link is None:
+                return
+            start, end = self._write_data_indication(source, size)
+            link = self.link
+        if not self.bandwidth.take(size, now):
+            plane.count_drop("bandwidth")
+            return
+        try:
+            link.sendto(plane.view[start:end], link.address)
+        except BlockingIOError:
+            plane.count_drop("client_congested")
+            return
+        except OSError:
+            plane.count_drop("client_unreachable")
+            return
+        self.traffic.packets_from_peer += 1
+        self.traffic.bytes_from_peer += size
+
+    def send(self, data: memoryview | bytes, peer: SocketAddress, now: float) -> None:
+        """Client to peer."""
+        size = len(data)
+        if not self.bandwidth.take(size, now):
+            self._plane.count_drop("bandwidth")
+            return
+        try:
+            self._sock.sendto(data, peer)
+        except BlockingIOError:
+            self._plane.count_drop("peer_congested")
+            return
+        except OSError:
+            self._plane.count_drop("peer_unreachable")
+            return
+        self.traffic.packets_to_peer += 1
+        self.traffic.bytes_to_peer += size
+
+    def send_unfragmented(self, data: bytes, peer: SocketAddress, now: float) -> None:
+        """Client to peer with DF set (RFC 8656 section 14); for the rare Send indication that asks for it."""
+        level, option, usual = _IPV6_FRAGMENTATION if len(peer) == 4 else _IPV4_FRAGMENTATION
+        self._sock.setsockopt(level, option, _PMTUDISC_DO)
+        try:
+            self.send(data, peer, now)
+        finally:
+            self._sock.setsockopt(level, option, usual)
+
+    def hairpin(self, peer: PeerAddress, data: memoryview | bytes, now: float) -> None:
+        """Client to a relayed address of this server: straight into the other allocation.
+
+        Only relayed addresses that are in use are reached this way, never other ports of the machine.
+        """
+        plane, size = self._plane, len(data)
+        target = plane.relays.get(RelayedAddress(peer))
+        if target is None:
+            plane.count_drop("no_such_relay")
+            return
+        if not self.bandwidth.take(size, now):
+            plane.count_drop("bandwidth")
+            return
+        self.traffic.packets_to_peer += 1
+        self.traffic.bytes_to_peer += size
+        plane.view[HEADROOM : HEADROOM + size] = data
+        target.deliver(plane.source_of(self), size, now)
+
+    def close(self) -> None:
+        self._sock.close()
+        self.bandwidth.release()
+
+    def _write_data_indication(self, source: SocketAddress, size: int) -> tuple[int, int]:
+        plane = self._plane
+        peer = PeerAddress(plane.transport_address(source[0], source[1]))
+        header = Message(MessageClass.INDICATION, Method.DATA).add(XOR_PEER_ADDRESS, peer).encode()
+        start = HEADROOM - 4 - len(header)
+        end = plane.pad(HEADROOM + size)
+        buffer = plane.buffer
+        buffer[start : start + len(header)] = header
+        _DATA_HEADER.pack_into(buffer, HEADROOM - 4, _DATA_TYPE, size)
+        struct.pack_into("!H", buffer, start + _LENGTH_OFFSET, end - start - 20)
+        return start, end
+
+
+# Linux' numbers, which the socket module does not name: (level, IP(V6)_MTU_DISCOVER, usual value). The usual
+# values let the system fragment: RFC 8656 section 14 takes the DF bit of the incoming packet to be 0.
+_PMTUDISC_DONT, _PMTUDISC_WANT, _PMTUDISC_DO = 0, 1, 2
+_IPV4_FRAGMENTATION = (socket.IPPROTO_IP, 10, _PMTUDISC_DONT)
+_IPV6_FRAGMENTATION = (socket.IPPROTO_IPV6, 23, _PMTUDISC_WANT)
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A non-blocking UDP socket bound to host and port; raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        elif sys.platform == "linux":
+            sock.setsockopt(*_IPV4_FRAGMENTATION)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,216 @@
+"""UserspacePlane: packets moved by this process, on any system."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
+
+from stunwire import AddressFamily, TransportAddress
+
+from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, Transport, family_of
+from turnrelay.core.outputs import ChannelFlow, Flow, PermissionFlow
+from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress, socket_address
+from turnrelay.relay.plane import (
+    BandwidthPolicy,
+    ClientLinks,
+    NoRelayAddress,
+    Opened,
+    RelayHost,
+    Traffic,
+)
+from turnrelay.relay.ports import PortPool
+from turnrelay.relay.relay_socket import HEADROOM, RelaySocket, open_socket
+
+_MAX_DATAGRAM = 65535
+_BIND_ATTEMPTS = 64
+"""Ports to try before giving up: other programs may sit on some of the range."""
+
+
+class UserspacePlane:
+    """Relay sockets on this process' event loop, and the flow table they look up."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        hosts: Sequence[RelayHost],
+        ports: tuple[int, int],
+        bandwidth: BandwidthPolicy,
+        links: ClientLinks,
+        clock: Callable[[], float],
+    ) -> None:
+        self._loop = loop
+        self._links = links
+        self._bandwidth = bandwidth
+        self.clock = clock
+        self._pools = {host: PortPool(*ports) for host in hosts}
+        self._turns = {
+            family: cycle([host for host in hosts if family_of(host.local) is family])
+            for family in {family_of(host.local) for host in hosts}
+        }
+        self._advertised_hosts = frozenset(host.advertised for host in hosts)
+        self.relays: dict[RelayedAddress, RelaySocket] = {}
+        self._hosts: dict[RelayedAddress, tuple[RelayHost, int]] = {}
+        self._paths: dict[RelayedAddress, FiveTuple] = {}
+        self._relays_of: Counter[FiveTuple] = Counter()
+        self._ended = {transport: Traffic() for transport in Transport}
+        self._drops: Counter[str] = Counter()
+        # One buffer serves all sockets: a packet is in it only between its arrival and its departure.
+        self.buffer = bytearray(HEADROOM + _MAX_DATAGRAM + 4)
+        self.view = memoryview(self.buffer)
+        self.window = self.view[HEADROOM : HEADROOM + _MAX_DATAGRAM]
+
+    # -- relayed addresses ------------------------------------------------------------------------------
+
+    def open(self, account: str, family: AddressFamily, *, even_port: bool, reserve_next: bool) -> Opened:
+        turns = self._turns.get(family)
+        if turns is None:
+            raise NoRelayAddress(f"no relay address of family {family.name}")
+        host = next(turns)
+        pool = self._pools[host]
+        attempts = 0
+        for port in pool.candidates(even_port, reserve_next):
+            attempts += 1
+            if attempts > _BIND_ATTEMPTS:
+                break
+            try:
+                relay = self._open_port(host, port, account)
+            except OSError:
+                continue
+            if not reserve_next:
+                return Opened(relay, None)
+            try:
+                return Opened(relay, self._open_port(host, port + 1, account))
+            except OSError:
+                self.close(relay)
+        raise NoRelayAddress(f"no free port on {host.local}")
+
+    def close(self, relay: RelayedAddress) -> None:
+        relay_socket = self.relays.pop(relay, None)
+        if relay_socket is None:
+            return
+        self._loop.remove_reader(relay_socket.sock)
+        relay_socket.close()
+        host, port = self._hosts.pop(relay)
+        self._pools[host].give_back(port)
+        path = self._paths.pop(relay, None)
+        if path is not None:
+            self._end_client(path, relay_socket)
+
+    # -- flows ------------------------------------------------------------------------------------------
+
+    def grant(self, flow: Flow, expires_at: float) -> None:
+        relay = self.relays.get(flow.relay)
+        if relay is None or not self._connect(relay, flow.path):
+            return
+        if isinstance(flow, PermissionFlow):
+            relay.permissions[flow.peer_host] = PermissionEntry(expires_at)
+            return
+        link = relay.link
+        assert link is not None  # _connect() set it
+        to_relay_of_ours = flow.peer.host in self._advertised_hosts
+        entry = ChannelEntry(relay, link, flow.channel, flow.peer, to_relay_of_ours, expires_at)
+        relay.channels[entry.peer_address] = link.channels[flow.channel] = entry
+
+    def revoke(self, flow: Flow) -> None:
+        relay = self.relays.get(flow.relay)
+        if relay is None:
+            return
+        if isinstance(flow, ChannelFlow):
+            relay.channels.pop(socket_address(flow.peer), None)
+            if relay.link is not None:
+                relay.link.channels.pop(flow.channel, None)
+        else:
+            relay.permissions.pop(flow.peer_host, None)
+
+    def send(self, relay: RelayedAddress, peer: PeerAddress, data: bytes, dont_fragment: bool) -> None:
+        relay_socket = self.relays.get(relay)
+        if relay_socket is None:
+            return
+        if relay_socket.link is None:
+            return
+        now = self.clock()
+        if peer.host in self._advertised_hosts:
+            relay_socket.hairpin(peer, data, now)
+        elif dont_fragment:
+            relay_socket.send_unfragmented(data, socket_address(peer), now)
+        else:
+            relay_socket.send(data, socket_address(peer), now)
+
+    # -- figures ----------------------------------------------------------------------------------------
+
+    def traffic(self) -> dict[Transport, Traffic]:
+        totals = {
+            transport: Traffic(
+                ended.packets_to_peer, ended.bytes_to_peer, ended.packets_from_peer, ended.bytes_from_peer
+            )
+            for transport, ended in self._ended.items()
+        }
+        for relay, path in self._paths.items():
+            _add(totals[path.transport], self.relays[relay].traffic)
+        return totals
+
+    def drops(self) -> dict[str, int]:
+        return dict(self._drops)
+
+    def ports(self) -> Iterable[tuple[int, int]]:
+        return [(pool.in_use, pool.capacity) for pool in self._pools.values()]
+
+    def count_drop(self, reason: str) -> None:
+        self._drops[reason] += 1
+
+    # -- for the sockets --------------------------------------------------------------------------------
+
+    def pad(self, end: int) -> int:
+        """The end rounded up to four bytes, zeros between: stale bytes there would be another client's."""
+        padded = HEADROOM + (end - HEADROOM + 3 & ~3)
+        self.buffer[end:padded] = bytes(padded - end)
+        return padded
+
+    @staticmethod
+    def source_of(relay: RelaySocket) -> SocketAddress:
+        """What a peer would see as the source of this relay's packets."""
+        return socket_address(PeerAddress(relay.advertised))
+
+    @staticmethod
+    def transport_address(host: str, port: int) -> TransportAddress:
+        return TransportAddress(host, port)
+
+    # -- the inside -------------------------------------------------------------------------------------
+
+    def _open_port(self, host: RelayHost, port: int, account: str) -> RelayedAddress:
+        sock = open_socket(host.local, port)
+        self._pools[host].take(port)
+        advertised = RelayedAddress(TransportAddress(host.advertised, port))
+        relay = RelaySocket(self, sock, advertised, self._bandwidth.open(account, self.clock()))
+        self.relays[advertised] = relay
+        self._hosts[advertised] = (host, port)
+        self._loop.add_reader(sock, relay.readable)
+        return advertised
+
+    def _connect(self, relay: RelaySocket, path: FiveTuple) -> bool:
+        """Ties a relayed address to its client, at the first grant."""
+        if relay.link is not None:
+            return True
+        relay.link = self._links.link(path)
+        if relay.link is None:
+            return False
+        self._paths[relay.advertised] = path
+        self._relays_of[path] += 1
+        return True
+
+    def _end_client(self, path: FiveTuple, relay: RelaySocket) -> None:
+        _add(self._ended[path.transport], relay.traffic)
+        assert relay.link is not None
+        for entry in relay.channels.values():
+            relay.link.channels.pop(entry.channel, None)
+        self._relays_of[path] -= 1
+        if not self._relays_of[path]:
+            del self._relays_of[path]
+            self._links.release(path)
+
+
+def _add(total: Traffic, part: Traffic) -> None:
+    total.packets_to_peer += part.packets_to_peer
+    total.bytes_to_peer += part.bytes_to_peer
+    total.packets_from_peer += part.packets_from_peer
+    total.bytes_from_peer += part.bytes_from_peer

@@ -1,0 +1,208 @@
+"""Driver: carries the core's outputs out, and brings it what happens."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from stunwire import TransportAddress
+
+from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
+from turnrelay.core.events import Event
+from turnrelay.core.outputs import (
+    CloseRelay,
+    Grant,
+    LookUpKey,
+    OpenRelay,
+    Output,
+    Reply,
+    Revoke,
+    SendToPeer,
+)
+from turnrelay.core.protocols import Credential, KeyQuery
+from turnrelay.core.server import Server
+from turnrelay.relay.plane import ClientLink, NoRelayAddress, RelayPlane
+
+
+class UserDirectory(Protocol):
+    """Where keys are looked up."""
+
+    def find_now(self, query: KeyQuery, now_unix: float) -> tuple[Credential, ...] | None:
+        """The candidates if they can be had without waiting, else None: then `find` is asked."""
+
+    async def find(self, query: KeyQuery, now_unix: float) -> tuple[Credential, ...]: ...
+
+
+class Endpoint(Protocol):
+    """What bytes for clients are handed to: a UDP listener or one stream connection."""
+
+    def reply(self, path: FiveTuple, data: bytes) -> None: ...
+
+    def link(self, path: FiveTuple) -> ClientLink: ...
+
+    def release(self, path: FiveTuple) -> None: ...
+
+
+Observer = Callable[[Event], None]
+
+
+class Driver:
+    """The one place where the core's decisions become actions, all on one event loop."""
+
+    def __init__(
+        self,
+        server: Server,
+        directory: UserDirectory,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        unix_time: Callable[[], float],
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.server = server
+        self.clock = clock
+        self._directory = directory
+        self._loop = loop
+        self._unix_time = unix_time
+        self._observers = tuple(observers)
+        self._udp: dict[ServerAddress, Endpoint] = {}
+        self._streams: dict[FiveTuple, Endpoint] = {}
+        self._lookups: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._plane: RelayPlane | None = None
+
+    @property
+    def plane(self) -> RelayPlane:
+        assert self._plane is not None, "use_plane() comes first"
+        return self._plane
+
+    def use_plane(self, plane: RelayPlane) -> None:
+        """The plane needs the driver for its links, so it comes second."""
+        self._plane = plane
+
+    # -- from the listeners -----------------------------------------------------------------------------
+
+    def receive(self, data: bytes, path: FiveTuple) -> None:
+        """A STUN message from a client."""
+        self.carry_out(self.server.receive(data, path, self.clock()))
+
+    def disconnected(self, path: FiveTuple) -> None:
+        """A stream ended."""
+        self._streams.pop(path, None)
+        self.carry_out(self.server.disconnected(path, self.clock()))
+
+    def add_udp(self, address: ServerAddress, endpoint: Endpoint) -> None:
+        self._udp[address] = endpoint
+
+    def remove_udp(self, address: ServerAddress) -> None:
+        self._udp.pop(address, None)
+
+    def add_stream(self, path: FiveTuple, endpoint: Endpoint) -> None:
+        self._streams[path] = endpoint
+
+    # -- ClientLinks, for the plane ---------------------------------------------------------------------
+
+    def link(self, path: FiveTuple) -> ClientLink | None:
+        endpoint = self._endpoint(path)
+        return None if endpoint is None else endpoint.link(path)
+
+    def release(self, path: FiveTuple) -> None:
+        endpoint = self._endpoint(path)
+        if endpoint is not None:
+            endpoint.release(path)
+
+    # -- outputs ----------------------------------------------------------------------------------------
+
+    def carry_out(self, outputs: Sequence[Output]) -> None:
+        """Does what the core decided, in its order."""
+        for output in outputs:
+            match output:
+                case Reply(path, data):
+                    endpoint = self._endpoint(path)
+                    if endpoint is not None:
+                        endpoint.reply(path, data)
+                case Grant(flow, expires_at):
+                    self.plane.grant(flow, expires_at)
+                case Revoke(flow):
+                    self.plane.revoke(flow)
+                case SendToPeer(relay, peer, data, dont_fragment):
+                    self.plane.send(relay, peer, data, dont_fragment)
+                case LookUpKey(ticket, query):
+                    self._look_up(ticket, query)
+                case OpenRelay():
+                    self._open(output)
+                case CloseRelay(relay):
+                    self.plane.close(relay)
+                case event:
+                    for observe in self._observers:
+                        observe(event)
+        self._arm()
+
+    def _look_up(self, ticket: int, query: KeyQuery) -> None:
+        candidates = self._directory.find_now(query, self._unix_time())
+        if candidates is not None:
+            self.carry_out(self.server.key_found(ticket, candidates, self.clock()))
+            return
+        task = self._loop.create_task(self._look_up_later(ticket, query))
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
+
+    async def _look_up_later(self, ticket: int, query: KeyQuery) -> None:
+        candidates: tuple[Credential, ...] = ()
+        try:
+            candidates = await self._directory.find(query, self._unix_time())
+        finally:
+            # Whatever happens to the directory, the core gets its answer: an unknown user.
+            self.carry_out(self.server.key_found(ticket, candidates, self.clock()))
+
+    def _open(self, request: OpenRelay) -> None:
+        try:
+            opened = self.plane.open(
+                request.account,
+                request.family,
+                even_port=request.even_port,
+                reserve_next=request.reserve_next,
+            )
+        except NoRelayAddress:
+            self.carry_out(self.server.relay_failed(request.ticket, self.clock()))
+        else:
+            self.carry_out(
+                self.server.relay_opened(request.ticket, opened.relay, opened.reserved, self.clock())
+            )
+
+    def _endpoint(self, path: FiveTuple) -> Endpoint | None:
+        if path.transport is Transport.UDP:
+            return self._udp.get(path.server)
+        return self._streams.get(path)
+
+    # -- time -------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """One timer at the core's next deadline; an earlier one is moved, a later one fires and re-arms."""
+        deadline = self.server.next_deadline()
+        if deadline is None or deadline >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self._loop.call_later(max(0.0, deadline - self.clock()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        self.carry_out(self.server.handle_timeout(self.clock()))
+
+    async def close(self) -> None:
+        """Ends every allocation; nothing is answered afterwards."""
+        for task in list(self._lookups):
+            task.cancel()
+        await asyncio.gather(*self._lookups, return_exceptions=True)
+        self.carry_out(self.server.shut_down(self.clock()))
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def transport_address(sockaddr: tuple[str, int] | tuple[str, int, int, int]) -> TransportAddress:
+    """The address of a socket tuple; the scope of a link-local address stays with the host."""
+    host, port = sockaddr[0], sockaddr[1]
+    if len(sockaddr) == 4 and sockaddr[3] and "%" not in host:
+        host = f"{host}%{sockaddr[3]}"
+    return TransportAddress(host, port)

@@ -1,0 +1,140 @@
+"""Listeners: every listening address of the relay, and their comings and goings."""
+
+import asyncio
+import ssl
+from collections import Counter
+
+import structlog
+
+from turnrelay.policy.connection_limits import ConnectionLimits
+from turnrelay.transports.driver import Driver
+from turnrelay.transports.interfaces import expand, has_wildcard
+from turnrelay.transports.stream import StreamListener
+from turnrelay.transports.udp import UdpListener
+
+_RESCAN_SECONDS = 5.0
+_IDLE_SWEEP_SECONDS = 10.0
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; says which and why."""
+
+
+class Listeners:
+    """UDP and TCP (and TLS with a certificate) on every address asked for.
+
+    With a wildcard the addresses of the machine are looked through again from time to time: a laptop that
+    changes its network, a container that gets its address late.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        listen: list[str],
+        port: int,
+        tls_port: int,
+        tls: ssl.SSLContext | None,
+        limits: ConnectionLimits,
+        idle_seconds: float,
+    ) -> None:
+        self._driver = driver
+        self._listen = listen
+        self._port = port
+        self._tls_port = tls_port
+        self._tls = tls
+        self._limits = limits
+        self._idle_seconds = idle_seconds
+        self._udp: dict[str, UdpListener] = {}
+        self._streams: dict[str, list[StreamListener]] = {}
+        self._closed: Counter[str] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def hosts(self) -> list[str]:
+        """The addresses that are listened on."""
+        return list(self._udp)
+
+    async def open(self) -> None:
+        """Listens; ListenError names the address that cannot be had."""
+        for host in expand(self._listen):
+            await self._add(host)
+        if not self._udp:
+            raise ListenError("there is no address to listen on; name one with --listen ADDR")
+        if has_wildcard(self._listen):
+            self._tasks.append(asyncio.create_task(self._follow_interfaces()))
+        self._tasks.append(asyncio.create_task(self._close_idle()))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for host in list(self._udp):
+            self._remove(host)
+
+    def discarded(self) -> dict[str, int]:
+        """What clients sent that is nothing to answer, by reason."""
+        counts = Counter(self._closed)
+        for host in self._udp:
+            counts += self._counts(host)
+        return {reason: counts[reason] for reason in _DISCARD_REASONS}
+
+    async def _add(self, host: str) -> None:
+        loop = asyncio.get_running_loop()
+        streams: list[StreamListener] = []
+        try:
+            udp = UdpListener(loop, self._driver, host, self._port)
+            self._udp[host], self._streams[host] = udp, streams
+            for port, tls in ((self._port, None), (self._tls_port, self._tls)):
+                if port == self._tls_port and tls is None:
+                    continue
+                stream = StreamListener(self._driver, self._limits, self._idle_seconds, tls)
+                await stream.open(loop, host, port)
+                streams.append(stream)
+        except OSError as error:
+            if host in self._udp:
+                self._remove(host)
+            raise ListenError(
+                f"cannot listen on {host} port {self._port}: {error.strerror or error}; "
+                "is another relay running there? choose other --listen or --port"
+            ) from error
+
+    def _remove(self, host: str) -> None:
+        self._closed += self._counts(host)
+        self._udp.pop(host).close()
+        for stream in self._streams.pop(host):
+            stream.close()
+
+    def _counts(self, host: str) -> Counter[str]:
+        udp, streams = self._udp[host], self._streams[host]
+        return Counter(
+            unbound_channel=udp.unbound + sum(stream.unbound for stream in streams),
+            garbage=udp.garbage,
+            broken_stream=sum(stream.broken for stream in streams),
+            too_many_connections=sum(stream.refused for stream in streams),
+        )
+
+    async def _follow_interfaces(self) -> None:
+        log = structlog.get_logger()
+        while True:
+            await asyncio.sleep(_RESCAN_SECONDS)
+            wanted = expand(self._listen)
+            for host in [host for host in self._udp if host not in wanted]:
+                self._remove(host)
+                log.info("listener removed, its address is gone")
+            for host in [host for host in wanted if host not in self._udp]:
+                try:
+                    await self._add(host)
+                    log.info("listener added for a new address")
+                except ListenError as error:
+                    log.warning("new address cannot be listened on", error=str(error))
+
+    async def _close_idle(self) -> None:
+        allocations = self._driver.server.state.allocations
+        while True:
+            await asyncio.sleep(_IDLE_SWEEP_SECONDS)
+            for streams in self._streams.values():
+                for stream in streams:
+                    stream.close_idle(allocations.__contains__)
+
+
+_DISCARD_REASONS = ("unbound_channel", "garbage", "broken_stream", "too_many_connections")

@@ -1,0 +1,127 @@
+"""UdpListener: one listening UDP socket, read without asyncio's datagram protocol."""
+
+import asyncio
+import socket
+from typing import Any
+
+from stunwire import MAX_CHANNEL, MIN_CHANNEL
+
+from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
+from turnrelay.relay.flows import SocketAddress
+from turnrelay.relay.plane import ChannelForwarder
+from turnrelay.transports.driver import Driver, transport_address
+
+_BATCH = 64
+_MAX_DATAGRAM = 65535
+_RECEIVE_BUFFER = 4 * 1024 * 1024
+"""All clients of an address share its one socket, so it must hold a burst of all of them."""
+_FIRST_CHANNEL_BYTE, _LAST_CHANNEL_BYTE = MIN_CHANNEL >> 8, MAX_CHANNEL >> 8
+_LAST_STUN_BYTE = 3
+
+
+class UdpLink:
+    """One UDP client on the data path."""
+
+    __slots__ = ("address", "channels", "sendto")
+    padded = False
+
+    def __init__(self, sock: socket.socket, address: SocketAddress) -> None:
+        self.sendto: Any = sock.sendto
+        self.address = address
+        self.channels: dict[int, ChannelForwarder] = {}
+
+
+class UdpListener:
+    """Reads datagrams of clients: ChannelData goes straight to its flow, STUN to the core.
+
+    A socket is bound to one address, never to the wildcard, so that an answer leaves from the address that
+    the client wrote to.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, driver: Driver, host: str, port: int) -> None:
+        self._loop = loop
+        self._driver = driver
+        self._sock = _listen(host, port)
+        self.address = ServerAddress(transport_address(self._sock.getsockname()))
+        self._links: dict[SocketAddress, UdpLink] = {}
+        self._buffer = bytearray(_MAX_DATAGRAM)
+        self._view = memoryview(self._buffer)
+        self.unbound = 0
+        """ChannelData for no channel, dropped without an answer."""
+        self.garbage = 0
+        """Datagrams that are neither STUN nor ChannelData."""
+        driver.add_udp(self.address, self)
+        loop.add_reader(self._sock, self._readable)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._sock)
+        self._driver.remove_udp(self.address)
+        self._sock.close()
+
+    # -- Endpoint ---------------------------------------------------------------------------------------
+
+    def reply(self, path: FiveTuple, data: bytes) -> None:
+        try:
+            self._sock.sendto(data, _socket_address(path.client))
+        except OSError:
+            return  # lost like any datagram; the client retransmits
+
+    def link(self, path: FiveTuple) -> UdpLink:
+        address = _socket_address(path.client)
+        link = self._links.get(address)
+        if link is None:
+            link = self._links[address] = UdpLink(self._sock, address)
+        return link
+
+    def release(self, path: FiveTuple) -> None:
+        self._links.pop(_socket_address(path.client), None)
+
+    # -- the data path ----------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        buffer, view, recvfrom_into = self._buffer, self._view, self._sock.recvfrom_into
+        links, now = self._links, self._driver.clock()
+        for _ in range(_BATCH):
+            try:
+                size, source = recvfrom_into(buffer)
+            except OSError:
+                return  # nothing more to read, or an error that concerns one datagram
+            first = buffer[0] if size else 0xFF
+            if _FIRST_CHANNEL_BYTE <= first <= _LAST_CHANNEL_BYTE:
+                link = links.get(source)
+                forwarder = None if link is None else link.channels.get(first << 8 | buffer[1])
+                length = buffer[2] << 8 | buffer[3]
+                if forwarder is None or size < 4 + length:
+                    self.unbound += 1
+                    continue
+                forwarder.forward(view[4 : 4 + length], now)
+            elif first <= _LAST_STUN_BYTE:
+                client = ClientAddress(transport_address(source))
+                path = FiveTuple(Transport.UDP, self.address, client)
+                self._driver.receive(bytes(view[:size]), path)
+            else:
+                self.garbage += 1
+
+
+def _socket_address(client: ClientAddress) -> SocketAddress:
+    host, port = client
+    if ":" not in host:
+        return (host, port)
+    host, _, scope = host.partition("%")
+    return (host, port, 0, int(scope) if scope else 0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _RECEIVE_BUFFER)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
