@@ -1,0 +1,53 @@
+# Two commands do everything: `make run` starts the relay, `make test` runs the whole suite.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+RUN_STAMP := $(VENV)/.run-is-set-up
+DEV_STAMP := $(VENV)/.dev-is-set-up
+PROJECTS := pyproject.toml stun/pyproject.toml server/pyproject.toml client_sdk/pyproject.toml uv.lock
+SOURCES := stun server client_sdk tests
+
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
+export VIRTUAL_ENV :=
+# The project's interpreter is the one that made the environment; uv downloads none.
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: run test check format clean
+run: $(RUN_STAMP)
+	@exec $(BIN)/turnrelay serve $(ARGS)
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(UV):
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@python3 -m venv $(VENV) || { rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "The venv module is missing; installing python3-venv"; \
+	    apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv $(VENV); \
+	  else \
+	    echo "The venv module is missing; install it once: sudo apt-get install python3-venv" >&2; exit 1; \
+	  fi; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv
+
+$(RUN_STAMP): $(UV) $(PROJECTS)
+	@$(UV) sync --locked --quiet --inexact --no-default-groups --group run
+	@touch $@
+
+$(DEV_STAMP): $(UV) $(PROJECTS)
+	@$(UV) sync --locked --quiet --inexact --all-groups
+	@touch $@
