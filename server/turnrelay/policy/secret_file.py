@@ -1,0 +1,71 @@
+"""The shared secret that a relay without configured users makes for itself on its first start."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from turnrelay.policy.errors import OperatorError
+
+FILE_NAME = "shared-secret"
+_SECRET_BYTES = 32
+
+
+def load_or_create_secret(data_dir: Path) -> str:
+    """The secret in `data_dir`, made there if there is none: 43 characters of base64url.
+
+    The directory is made with mode 0700, the file with 0600. Two processes that start at once get the same
+    secret. OperatorError when the file can't be read or written, is empty, or is open to other users.
+    """
+    path = data_dir / FILE_NAME
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _only_one_at_a_time(data_dir):
+            if not path.exists():
+                _create(path)
+        require_private(path)
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise OperatorError(
+            f"{path}: cannot read or create the shared secret ({error.strerror}); "
+            "choose a directory that this user may write with --data-dir"
+        ) from None
+    except UnicodeDecodeError:
+        raise OperatorError(f"{path}: is no text file; delete it to get a new secret") from None
+    if not secret:
+        raise OperatorError(f"{path}: is empty; delete it to get a new secret")
+    return secret
+
+
+def require_private(path: Path) -> None:
+    """OperatorError if `path` can be read or written by anyone but its owner."""
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise OperatorError(
+            f"{path}: has mode {mode:04o}, so other users may read or change the keys in it; "
+            f"mend it with: chmod 600 {path}"
+        )
+
+
+def _create(path: Path) -> None:
+    """Writes beside `path` and renames: nobody ever reads half a secret, a crash leaves none behind."""
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(_SECRET_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+@contextmanager
+def _only_one_at_a_time(directory: Path) -> Iterator[None]:
+    """Holds the directory's lock; the kernel gives it back when the process dies."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
