@@ -1,0 +1,27 @@
+"""For every suite: nothing of a killed run stays behind, and a failure shows what the programs printed."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from support import netns, processes
+
+
+def pytest_sessionstart() -> None:
+    if os.geteuid() == 0:
+        netns.sweep()
+
+
+@pytest.fixture(autouse=True)
+def _forget_stopped_processes() -> None:
+    processes.started[:] = [process for process in processes.started if process.returncode is None]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        for process in processes.started:
+            title = f"{process.name} (pid {process.pid})"
+            report.sections.append((title, f"$ {' '.join(process.argv)}\n{process.output()[-20_000:]}"))
+    return report
