@@ -86,7 +86,7 @@ def _sized(*sizes: int) -> Codec[bytes]:
 
 MAPPED_ADDRESS = _attribute(AttributeType.MAPPED_ADDRESS, _address)
 CHANGE_REQUEST = _attribute(AttributeType.CHANGE_REQUEST, _change_request)
-USERNAME = _attribute(AttributeType.USERNAME, values.text(508))
+USERNAME = _attribute(AttributeType.USERNAME, values.text(max_sent=values.MAX_SENT_USERNAME_SIZE))
 MESSAGE_INTEGRITY = _attribute(AttributeType.MESSAGE_INTEGRITY, _sized(20))
 ERROR_CODE = _attribute(AttributeType.ERROR_CODE, _error_code)
 UNKNOWN_ATTRIBUTES = _attribute(AttributeType.UNKNOWN_ATTRIBUTES, _unknown_attributes)

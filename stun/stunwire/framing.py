@@ -1,7 +1,7 @@
 """Messages out of byte streams: STUN and ChannelData (RFC 8656 section 12.5), and RFC 4571.
 
-A framer is fed what a socket gives, in pieces of any size, and returns the frames that are complete. It keeps
-less than one frame, at most 65,555 bytes, and each byte is copied a fixed number of times, whatever the pieces.
+A framer is fed what a socket gives, in pieces of any size, and returns the frames that are complete. It
+keeps less than one frame, at most 65,555 bytes, and each byte is copied a fixed number of times.
 """
 
 from __future__ import annotations

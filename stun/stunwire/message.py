@@ -243,7 +243,9 @@ class Message:
             end = start + length
             count += 1
             if end > size:
-                raise DecodeError(_name(attribute_type), "reaches past the end of the message")
+                raise DecodeError(
+                    "attributes", f"{_name(attribute_type)} reaches past the end of the message"
+                )
             if count > MAX_ATTRIBUTES:
                 raise DecodeError("attributes", f"more than {MAX_ATTRIBUTES}")
             if attribute_type == _FINGERPRINT_TYPE:

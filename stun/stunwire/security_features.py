@@ -32,6 +32,8 @@ def security_features(nonce: str) -> SecurityFeatures | None:
     if len(nonce) < _SIZE or not nonce.startswith(_COOKIE):
         return None
     try:
-        return SecurityFeatures(int.from_bytes(b64decode(nonce[len(_COOKIE) : _SIZE], validate=True), "big"))
+        bits = b64decode(nonce[len(_COOKIE) : _SIZE], validate=True)
     except ValueError:
         return None
+    # "AA==" is base64 of one byte: not 24 bits, so not announced by this document.
+    return SecurityFeatures(int.from_bytes(bits, "big")) if len(bits) == 3 else None

@@ -60,9 +60,11 @@ class TransmitCounter(NamedTuple):
     response: int
 
 
-# RFC 8489 sections 14.8 to 14.14: "fewer than 128 characters", up to 763 bytes when received. The byte
-# bound holds in both directions, so that a client can always echo the realm and nonce it was given.
+# RFC 8489 sections 14.3 to 14.14: every text of up to 763 bytes is received. REALM and NONCE may be sent as
+# long (the RFC says fewer than 128 characters), so that a client can always echo what it was given.
 MAX_TEXT_SIZE = 763
+# Section 14.3: a user name is sent with fewer than 509.
+MAX_SENT_USERNAME_SIZE = 508
 _SIZE_ERROR = "{} bytes instead of {}"
 
 
@@ -86,8 +88,10 @@ def number(layout: str) -> Codec[int]:
     return encode, decode
 
 
-def text(max_size: int = MAX_TEXT_SIZE) -> Codec[str]:
-    """UTF-8 of at most `max_size` bytes."""
+def text(max_size: int = MAX_TEXT_SIZE, max_sent: int | None = None) -> Codec[str]:
+    """UTF-8 of at most `max_size` bytes, or `max_sent` where less may be sent than is received."""
+    if max_sent is None:
+        max_sent = max_size
 
     def decode(value: bytes, _transaction_id: bytes) -> str:
         if len(value) > max_size:
@@ -99,8 +103,8 @@ def text(max_size: int = MAX_TEXT_SIZE) -> Codec[str]:
 
     def encode(value: str, _transaction_id: bytes) -> bytes:
         encoded = value.encode()
-        if len(encoded) > max_size:
-            raise ValueError(f"{len(encoded)} bytes, at most {max_size} are allowed")
+        if len(encoded) > max_sent:
+            raise ValueError(f"{len(encoded)} bytes, at most {max_sent} are allowed")
         return encoded
 
     return encode, decode
@@ -138,13 +142,15 @@ def flag() -> Codec[bool]:
 
 
 def decode_even_port(value: bytes, _transaction_id: bytes) -> bool:
-    """The R bit: also reserve the next port (RFC 8656 section 18.6)."""
+    """The R bit: also reserve the next port (RFC 8656 section 18.7)."""
     if len(value) != 1:
         raise ValueError(_SIZE_ERROR.format(len(value), 1))
     return value[0] >= 0x80
 
 
 def encode_even_port(value: bool, _transaction_id: bytes) -> bytes:
+    if not isinstance(value, bool):
+        raise TypeError("a bool is wanted")
     return b"\x80" if value else b"\x00"
 
 
