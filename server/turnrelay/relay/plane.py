@@ -8,6 +8,7 @@ from stunwire import AddressFamily
 
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, Transport
 from turnrelay.core.outputs import Flow
+from turnrelay.core.token_bucket import TokenBucket
 
 
 class RelayHost(NamedTuple):
@@ -39,17 +40,20 @@ class Traffic:
 
 
 class Bandwidth(Protocol):
-    """The shares of bandwidth that one relayed address spends."""
+    """The buckets of bytes that a relayed address spends from; None where no limit is set."""
 
-    def take(self, amount: float, now: float) -> bool: ...
+    allocation: TokenBucket | None
+    account: TokenBucket | None
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """The relayed address is gone."""
 
 
 class BandwidthPolicy(Protocol):
     """Who may relay how much a second."""
 
-    def open(self, account: str, now: float) -> Bandwidth: ...
+    def open(self, account: str, now: float) -> Bandwidth:
+        """The buckets for a new relayed address of `account`."""
 
 
 class RelayPlane(Protocol):

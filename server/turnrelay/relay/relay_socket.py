@@ -32,10 +32,11 @@ class RelaySocket:
     """
 
     __slots__ = (
+        "_bandwidth",
+        "_buckets",
         "_plane",
         "_sock",
         "advertised",
-        "bandwidth",
         "channels",
         "link",
         "permissions",
@@ -48,7 +49,8 @@ class RelaySocket:
         self._plane = plane
         self._sock = sock
         self.advertised = advertised
-        self.bandwidth = bandwidth
+        self._bandwidth = bandwidth
+        self._buckets = tuple(bucket for bucket in (bandwidth.allocation, bandwidth.account) if bucket)
         self.permissions: dict[str, PermissionEntry] = {}
         self.channels: dict[SocketAddress, ChannelEntry] = {}
         self.link: ClientLink | None = None
@@ -92,8 +94,7 @@ class RelaySocket:
                 return
             start, end = self._write_data_indication(source, size)
             link = self.link
-        if not self.bandwidth.take(size, now):
-            plane.count_drop("bandwidth")
+        if not self._spend(size, now):
             return
         try:
             link.sendto(plane.view[start:end], link.address)
@@ -109,8 +110,7 @@ class RelaySocket:
     def send(self, data: memoryview | bytes, peer: SocketAddress, now: float) -> None:
         """Client to peer."""
         size = len(data)
-        if not self.bandwidth.take(size, now):
-            self._plane.count_drop("bandwidth")
+        if not self._spend(size, now):
             return
         try:
             self._sock.sendto(data, peer)
@@ -142,8 +142,7 @@ class RelaySocket:
         if target is None:
             plane.count_drop("no_such_relay")
             return
-        if not self.bandwidth.take(size, now):
-            plane.count_drop("bandwidth")
+        if not self._spend(size, now):
             return
         self.traffic.packets_to_peer += 1
         self.traffic.bytes_to_peer += size
@@ -152,7 +151,14 @@ class RelaySocket:
 
     def close(self) -> None:
         self._sock.close()
-        self.bandwidth.release()
+        self._bandwidth.release()
+
+    def _spend(self, size: int, now: float) -> bool:
+        for bucket in self._buckets:
+            if not bucket.take(size, now):
+                self._plane.count_drop("bandwidth")
+                return False
+        return True
 
     def _write_data_indication(self, source: SocketAddress, size: int) -> tuple[int, int]:
         plane = self._plane

@@ -10,17 +10,17 @@ _SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 _DISCARD_PORT = 9
 
 
-def local_addresses() -> list[str]:
-    """Every address of every interface that is up, link-local IPv6 left out (it needs a scope to be of use)."""
+def local_addresses(link_local: bool = False) -> list[str]:
+    """Every address of every interface that is up; link-local IPv6 ones, without their scope, if wanted."""
     up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
     addresses = [
-        entry.address
+        entry.address.partition("%")[0]
         for name, entries in psutil.net_if_addrs().items()
         if name in up
         for entry in entries
         if entry.family in (socket.AF_INET, socket.AF_INET6)
     ]
-    return [host for host in dict.fromkeys(addresses) if "%" not in host and not host.startswith("fe80:")]
+    return [host for host in dict.fromkeys(addresses) if link_local or not host.startswith("fe80:")]
 
 
 def expand(listen: list[str]) -> list[str]:
@@ -34,11 +34,6 @@ def expand(listen: list[str]) -> list[str]:
         else:
             hosts.append(host)
     return list(dict.fromkeys(hosts))
-
-
-def has_wildcard(listen: list[str]) -> bool:
-    """Whether `--listen` names addresses that may come and go."""
-    return not listen or "0.0.0.0" in listen or "::" in listen
 
 
 def detect_relay_addresses() -> list[str]:

@@ -8,11 +8,10 @@ import structlog
 
 from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.transports.driver import Driver
-from turnrelay.transports.interfaces import expand, has_wildcard
+from turnrelay.transports.interfaces import expand
 from turnrelay.transports.stream import StreamListener
 from turnrelay.transports.udp import UdpListener
 
-_RESCAN_SECONDS = 5.0
 _IDLE_SWEEP_SECONDS = 10.0
 
 
@@ -23,7 +22,7 @@ class ListenError(Exception):
 class Listeners:
     """UDP and TCP (and TLS with a certificate) on every address asked for.
 
-    With a wildcard the addresses of the machine are looked through again from time to time: a laptop that
+    Wildcards stand for every address of the machine; `follow_interfaces` keeps up with them: a laptop that
     changes its network, a container that gets its address late.
     """
 
@@ -39,15 +38,20 @@ class Listeners:
     ) -> None:
         self._driver = driver
         self._listen = listen
-        self._port = port
-        self._tls_port = tls_port
+        self.port = port
+        self.tls_port = tls_port
         self._tls = tls
         self._limits = limits
         self._idle_seconds = idle_seconds
         self._udp: dict[str, UdpListener] = {}
         self._streams: dict[str, list[StreamListener]] = {}
         self._closed: Counter[str] = Counter()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._idle_sweep: asyncio.Task[None] | None = None
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports that are listened on."""
+        return [self.port] if self._tls is None else [self.port, self.tls_port]
 
     @property
     def hosts(self) -> list[str]:
@@ -60,16 +64,27 @@ class Listeners:
             await self._add(host)
         if not self._udp:
             raise ListenError("there is no address to listen on; name one with --listen ADDR")
-        if has_wildcard(self._listen):
-            self._tasks.append(asyncio.create_task(self._follow_interfaces()))
-        self._tasks.append(asyncio.create_task(self._close_idle()))
+        self._idle_sweep = asyncio.create_task(self._close_idle())
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._idle_sweep is not None:
+            self._idle_sweep.cancel()
         for host in list(self._udp):
             self._remove(host)
+
+    async def follow_interfaces(self) -> None:
+        """Looks through the addresses of the machine again: some may have come, some gone."""
+        log = structlog.get_logger()
+        wanted = expand(self._listen)
+        for host in [host for host in self._udp if host not in wanted]:
+            self._remove(host)
+            log.info("listener removed, its address is gone")
+        for host in [host for host in wanted if host not in self._udp]:
+            try:
+                await self._add(host)
+                log.info("listener added for a new address")
+            except ListenError as error:
+                log.warning("new address cannot be listened on", error=str(error))
 
     def discarded(self) -> dict[str, int]:
         """What clients sent that is nothing to answer, by reason."""
@@ -82,21 +97,25 @@ class Listeners:
         loop = asyncio.get_running_loop()
         streams: list[StreamListener] = []
         try:
-            udp = UdpListener(loop, self._driver, host, self._port)
+            udp = UdpListener(loop, self._driver, host, self.port)
             self._udp[host], self._streams[host] = udp, streams
-            for port, tls in ((self._port, None), (self._tls_port, self._tls)):
-                if port == self._tls_port and tls is None:
-                    continue
-                stream = StreamListener(self._driver, self._limits, self._idle_seconds, tls)
-                await stream.open(loop, host, port)
-                streams.append(stream)
+            self.port = udp.address.port  # where any free one was asked for, it is the same for all
+            streams.append(await self._open_stream(host, self.port, None))
+            if self._tls is not None:
+                streams.append(await self._open_stream(host, self.tls_port, self._tls))
+                self.tls_port = streams[-1].port
         except OSError as error:
             if host in self._udp:
                 self._remove(host)
             raise ListenError(
-                f"cannot listen on {host} port {self._port}: {error.strerror or error}; "
+                f"cannot listen on {host} port {self.port}: {error.strerror or error}; "
                 "is another relay running there? choose other --listen or --port"
             ) from error
+
+    async def _open_stream(self, host: str, port: int, tls: ssl.SSLContext | None) -> StreamListener:
+        stream = StreamListener(self._driver, self._limits, self._idle_seconds, tls)
+        await stream.open(asyncio.get_running_loop(), host, port)
+        return stream
 
     def _remove(self, host: str) -> None:
         self._closed += self._counts(host)
@@ -112,21 +131,6 @@ class Listeners:
             broken_stream=sum(stream.broken for stream in streams),
             too_many_connections=sum(stream.refused for stream in streams),
         )
-
-    async def _follow_interfaces(self) -> None:
-        log = structlog.get_logger()
-        while True:
-            await asyncio.sleep(_RESCAN_SECONDS)
-            wanted = expand(self._listen)
-            for host in [host for host in self._udp if host not in wanted]:
-                self._remove(host)
-                log.info("listener removed, its address is gone")
-            for host in [host for host in wanted if host not in self._udp]:
-                try:
-                    await self._add(host)
-                    log.info("listener added for a new address")
-                except ListenError as error:
-                    log.warning("new address cannot be listened on", error=str(error))
 
     async def _close_idle(self) -> None:
         allocations = self._driver.server.state.allocations

@@ -133,6 +133,7 @@ class StreamListener:
         self._tls = tls
         self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
+        self.port = 0
 
     async def open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         """Starts listening; raises OSError."""
@@ -145,6 +146,7 @@ class StreamListener:
             reuse_address=True,
             backlog=1024,
         )
+        self.port = self._server.sockets[0].getsockname()[1]
 
     def close_idle(self, has_allocation: Callable[[FiveTuple], bool]) -> None:
         """Closes streams that hold no allocation and have been silent for too long."""

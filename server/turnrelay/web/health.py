@@ -15,7 +15,7 @@ class Readiness:
 def application(
     readiness: Readiness, render_metrics: Callable[[], bytes], content_type: str
 ) -> web.Application:
-    """The routes: `/metrics` for Prometheus, `/healthz` (the process answers), `/readyz` (it serves clients)."""
+    """The routes: `/metrics` for Prometheus, `/healthz` (it runs), `/readyz` (it takes new clients)."""
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=render_metrics(), headers={"Content-Type": content_type})
@@ -37,12 +37,17 @@ class HttpServer:
     """The HTTP listener on the relay's own event loop."""
 
     def __init__(self, app: web.Application) -> None:
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
+        self.port = 0
+        self.authority = ""
+        """Host and port as they stand in a URL."""
 
     async def open(self, host: str, port: int) -> None:
         """Starts listening; raises OSError."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, shutdown_timeout=0.5).start()
+        await web.TCPSite(self._runner, host, port).start()
+        self.port = self._runner.addresses[0][1]
+        self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     async def close(self) -> None:
         await self._runner.cleanup()

@@ -1,0 +1,275 @@
+"""The relay put together from its parts. Nothing else imports everything."""
+
+import asyncio
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Coroutine
+
+import structlog
+from stunwire import SecurityFeatures
+
+from turnrelay import __version__
+from turnrelay.core.addresses import family_of
+from turnrelay.core.limits import Limits
+from turnrelay.core.nonce import NonceAuthority
+from turnrelay.core.server import Server
+from turnrelay.observe.log import EventLog, configure
+from turnrelay.observe.metrics import CONTENT_TYPE, Metrics
+from turnrelay.policy.bandwidth import BandwidthLimits
+from turnrelay.policy.connection_limits import ConnectionLimits
+from turnrelay.policy.credentials import SharedSecrets, StaticUsers, UserDatabase, UserDirectory
+from turnrelay.policy.errors import OperatorError
+from turnrelay.policy.peer_access import PeerAccessPolicy
+from turnrelay.policy.quotas import AllocationQuotas
+from turnrelay.policy.rate_limits import PrefixRateLimit
+from turnrelay.policy.secret_file import load_or_create_secret
+from turnrelay.relay.hosts import RelayHostError, relay_hosts
+from turnrelay.relay.userspace import UserspacePlane
+from turnrelay.settings import Settings
+from turnrelay.transports.driver import Driver
+from turnrelay.transports.interfaces import detect_relay_addresses, local_addresses
+from turnrelay.transports.listeners import ListenError, Listeners
+from turnrelay.transports.tls import server_context
+from turnrelay.web.health import HttpServer, Readiness, application
+from turnrelay.welcome import Welcome, turn_uris
+
+_RESCAN_SECONDS = 5.0
+_FIRST_CREDENTIAL_SECONDS = 24 * 3600
+_FIRST_CREDENTIAL_NAME = "first-steps"
+
+
+def run(settings: Settings) -> int:
+    """Runs the relay until SIGINT or SIGTERM. The exit status: 0, or 1 with the reason on stderr."""
+    configure(settings.log_level, settings.log_format)
+    try:
+        _run_on_best_loop(_serve(settings))
+    except (OperatorError, RelayHostError, ListenError) as error:
+        print(f"turnrelay: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not made for every system
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+async def _serve(settings: Settings) -> None:
+    relay = Relay(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, relay.reload_certificate)
+    try:
+        await relay.start()
+        print(relay.welcome().render(), flush=True)
+        await stop.wait()
+    finally:
+        await relay.stop()
+
+
+class Relay:
+    """One running relay."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = structlog.get_logger()
+        shared_secrets = [secret.get_secret_value() for secret in settings.shared_secrets]
+        self._has_own_secret = not shared_secrets and not settings.users
+        if self._has_own_secret:
+            shared_secrets = [load_or_create_secret(settings.data_dir)]
+        self._shared = SharedSecrets(shared_secrets, settings.realm)
+        users = [(user.name, user.password.get_secret_value()) for user in settings.users]
+        directory = UserDirectory(
+            StaticUsers(users, settings.realm),
+            self._shared,
+            UserDatabase(settings.data_dir / "users.sqlite3", settings.realm),
+        )
+        external = [str(mapping) for mapping in settings.external_ip]
+        self._hosts = relay_hosts(settings.relay_ip or detect_relay_addresses(), external)
+        self._peers = PeerAccessPolicy(allow=settings.allow_peer, deny=settings.deny_peer)
+        self._metrics = Metrics(__version__, "userspace")
+        self._readiness = Readiness()
+        self._tls = self._tls_context()
+        self._driver = Driver(
+            self._server(directory),
+            directory,
+            asyncio.get_running_loop(),
+            time.monotonic,
+            time.time,
+            [self._metrics.observe, EventLog(settings.log_level).observe],
+        )
+        self._plane = self._userspace_plane()
+        self._driver.use_plane(self._plane)
+        self._listeners = self._make_listeners()
+        self._http: HttpServer | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._known_addresses: list[str] = []
+
+    async def start(self) -> None:
+        """Listens and gets ready; OperatorError or ListenError names what is in the way."""
+        settings = self._settings
+        await self._listeners.open()
+        self._metrics.watch(self._driver.server, self._plane, self._listeners.discarded)
+        if settings.http is not None:
+            await self._open_http(settings.http.host, settings.http.port)
+        self._notice_addresses()
+        self._following = asyncio.create_task(self._follow_interfaces())
+        self._readiness.ready = True
+        self._log.info("relay started", version=__version__, plane="userspace")
+
+    async def stop(self) -> None:
+        """Ends every allocation and closes every socket."""
+        self._readiness.ready = False
+        if self._following is not None:
+            self._following.cancel()
+        await self._listeners.close()
+        await self._driver.close()
+        if self._http is not None:
+            await self._http.close()
+        self._log.info("relay stopped")
+
+    def welcome(self) -> Welcome:
+        """What to tell whoever started the relay. A credential only if nobody configured any."""
+        settings = self._settings
+        username = password = expires_at = None
+        if self._has_own_secret:
+            now = time.time()
+            expires_at = now + _FIRST_CREDENTIAL_SECONDS
+            username, password = self._shared.mint(_FIRST_CREDENTIAL_NAME, _FIRST_CREDENTIAL_SECONDS, now)
+        return Welcome(
+            version=__version__,
+            uris=turn_uris(
+                self._client_hosts(),
+                self._listeners.port,
+                self._listeners.tls_port if self._tls is not None else None,
+            ),
+            username=username,
+            password=password,
+            expires_at=expires_at,
+            relay_addresses=[host.advertised for host in self._hosts],
+            ports=(settings.min_port, settings.max_port),
+            http=self._http.authority if self._http is not None else None,
+            data_dir=str(settings.data_dir),
+            plane="userspace",
+        )
+
+    def reload_certificate(self) -> None:
+        """Reads the certificate again, for new connections; a bad one leaves the old one in use."""
+        if self._tls is None or self._settings.tls is None:
+            return
+        try:
+            self._tls.load_cert_chain(*self._settings.tls)
+        except (OSError, ssl.SSLError) as error:
+            self._log.error("certificate not reloaded, the old one stays in use", error=str(error))
+        else:
+            self._log.info("certificate reloaded")
+
+    # -- the parts --------------------------------------------------------------------------------------
+
+    def _server(self, directory: UserDirectory) -> Server:
+        settings, limits = self._settings, self._settings.limits
+        features = SecurityFeatures.PASSWORD_ALGORITHMS
+        if directory.supports_userhash:
+            features |= SecurityFeatures.USERNAME_ANONYMITY
+        return Server(
+            realm=settings.realm,
+            nonces=NonceAuthority([secrets.token_bytes(32)], limits.nonce_lifetime_seconds, features),
+            peers=self._peers,
+            quotas=AllocationQuotas(
+                per_user=limits.allocations_per_user,
+                per_prefix=limits.allocations_per_prefix,
+                total=settings.allocations_total(len(self._hosts)),
+            ),
+            rate_limit=PrefixRateLimit(
+                limits.unauthenticated_per_prefix_per_second, limits.unauthenticated_per_prefix_burst
+            ),
+            limits=Limits(
+                default_lifetime=limits.default_lifetime_seconds,
+                max_lifetime=limits.max_lifetime_seconds,
+                nonce_lifetime=limits.nonce_lifetime_seconds,
+                permissions_per_allocation=limits.permissions_per_allocation,
+                channels_per_allocation=limits.channels_per_allocation,
+                requests_per_allocation=limits.requests_per_allocation_per_second,
+                requests_burst=limits.requests_per_allocation_burst,
+            ),
+            families=frozenset(family_of(host.local) for host in self._hosts),
+        )
+
+    def _userspace_plane(self) -> UserspacePlane:
+        settings, limits = self._settings, self._settings.limits
+        if settings.plane == "xdp":
+            raise OperatorError(
+                "--plane xdp: this version has no kernel plane yet; use --plane auto or userspace"
+            )
+        return UserspacePlane(
+            asyncio.get_running_loop(),
+            self._hosts,
+            (settings.min_port, settings.max_port),
+            BandwidthLimits(
+                limits.bandwidth_per_allocation, limits.bandwidth_per_user, limits.bandwidth_burst_seconds
+            ),
+            self._driver,
+            time.monotonic,
+        )
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        return server_context(*self._settings.tls) if self._settings.tls is not None else None
+
+    def _make_listeners(self) -> Listeners:
+        settings, limits = self._settings, self._settings.limits
+        return Listeners(
+            self._driver,
+            settings.listen,
+            settings.port,
+            settings.tls_port,
+            self._tls,
+            ConnectionLimits(limits.tcp_connections_total, limits.tcp_connections_per_prefix),
+            limits.tcp_idle_seconds,
+        )
+
+    async def _open_http(self, host: str, port: int) -> None:
+        self._http = HttpServer(application(self._readiness, self._metrics.render, CONTENT_TYPE))
+        try:
+            await self._http.open(host, port)
+        except OSError as error:
+            self._http = None
+            raise ListenError(
+                f"cannot serve HTTP on {host} port {port}: {error.strerror or error}; "
+                "choose another --http ADDR:PORT, or --http off"
+            ) from error
+
+    # -- the machine around it --------------------------------------------------------------------------
+
+    async def _follow_interfaces(self) -> None:
+        while True:
+            await asyncio.sleep(_RESCAN_SECONDS)
+            if self._notice_addresses():
+                await self._listeners.follow_interfaces()
+
+    def _notice_addresses(self) -> bool:
+        """Tells the peer policy what this machine's own addresses and ports are; whether they changed."""
+        addresses = local_addresses(link_local=True)
+        if addresses == self._known_addresses:
+            return False
+        self._known_addresses = addresses
+        ports = set(self._listeners.ports)
+        if self._http is not None:
+            ports.add(self._http.port)
+        external = [host.advertised for host in self._hosts]
+        self._peers.update_local([*addresses, *external], ports)
+        return True
+
+    def _client_hosts(self) -> list[str]:
+        """The addresses to print in URIs: where the relay is reached from outside, if it listens there."""
+        listening = self._listeners.hosts
+        reachable = [host.advertised for host in self._hosts if host.local in listening]
+        return reachable or listening

@@ -1,0 +1,65 @@
+"""What `turnrelay serve` prints when it starts: what to paste into a client, and where things are."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The facts of a started relay."""
+
+    version: str
+    uris: Sequence[str]
+    username: str | None
+    password: str | None
+    expires_at: float | None
+    """Unix time at which the printed credential ends."""
+    relay_addresses: Sequence[str]
+    ports: tuple[int, int]
+    http: str | None
+    data_dir: str
+    plane: str
+
+    def render(self) -> str:
+        """Plain text, one fact a line, nothing wrapped, so that every value can be copied whole."""
+        lines = ["", f"  turnrelay {self.version} is running. Stop it with Ctrl-C.", ""]
+        if self.username is not None and self.expires_at is not None:
+            until = datetime.fromtimestamp(self.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            lines += [f"  Paste into a TURN client (valid until {until}):", ""]
+        lines += _rows("URI", self.uris)
+        if self.username is not None:
+            lines += [f"    user       {self.username}", f"    password   {self.password}", ""]
+            servers = {"urls": list(self.uris), "username": self.username, "credential": self.password}
+            lines += ["  Or into a WebRTC page:", "", f"    iceServers: [{json.dumps(servers)}]"]
+        first, last = self.ports
+        lines += ["", f"  Relay addresses  {', '.join(self.relay_addresses)}, ports {first}-{last}, UDP"]
+        lines += [f"  Data plane       {self.plane}"]
+        if self.http is not None:
+            lines += [f"  Metrics, health  http://{self.http}/metrics, /healthz, /readyz"]
+        lines += [f"  Data directory   {self.data_dir}"]
+        if all(ip_address(host).is_private for host in self.relay_addresses):
+            lines += [
+                "",
+                "  These relay addresses are private, so only clients of this network are relayed.",
+                "  Behind a one-to-one NAT, as in most clouds, add: --external-ip PUBLIC_ADDRESS",
+            ]
+        return "\n".join([*lines, ""])
+
+
+def _rows(label: str, values: Sequence[str]) -> list[str]:
+    labels = [label] + [""] * (len(values) - 1)
+    return [f"    {name:<10} {value}" for name, value in zip(labels, values, strict=True)]
+
+
+def turn_uris(hosts: Sequence[str], port: int, tls_port: int | None) -> list[str]:
+    """The URIs (RFC 7065) that clients may use, UDP first."""
+    uris: list[str] = []
+    for host in hosts:
+        name = f"[{host}]" if ":" in host else host
+        uris += [f"turn:{name}:{port}?transport=udp", f"turn:{name}:{port}?transport=tcp"]
+        if tls_port is not None:
+            uris.append(f"turns:{name}:{tls_port}?transport=tcp")
+    return uris
