@@ -182,14 +182,16 @@ class Message:
     def verify(self, key: bytes, integrity: Integrity) -> bool:
         """Whether the received bytes carry `integrity` and were sealed with `key`; constant time.
 
-        False when the attribute is not there, and for a message that was not received. A
-        MESSAGE-INTEGRITY-SHA256 truncated to 16 bytes or more counts (RFC 8489 section 14.6); a usage that
-        wants all 32 looks at `len(message.get(MESSAGE_INTEGRITY_SHA256))`.
+        False when the attribute is not there, and for a message that was not received. ValueError for both
+        at once. A MESSAGE-INTEGRITY-SHA256 truncated to 16 bytes or more counts (RFC 8489 section 14.6); a
+        usage that wants all 32 looks at `len(message.get(MESSAGE_INTEGRITY_SHA256))`.
         """
         if integrity is Integrity.SHA1:
             offset, seal = self._sha1_offset, SHA1_SEAL
-        else:
+        elif integrity is Integrity.SHA256:
             offset, seal = self._sha256_offset, SHA256_SEAL
+        else:
+            raise ValueError("verify one integrity attribute at a time")
         if not offset:
             return False
         # The bytes as received, padding and all, under the length that ends with this attribute.
@@ -243,9 +245,7 @@ class Message:
             end = start + length
             count += 1
             if end > size:
-                raise DecodeError(
-                    "attributes", f"{_name(attribute_type)} reaches past the end of the message"
-                )
+                raise DecodeError("attributes", f"{_name(attribute_type)} reaches past the end")
             if count > MAX_ATTRIBUTES:
                 raise DecodeError("attributes", f"more than {MAX_ATTRIBUTES}")
             if attribute_type == _FINGERPRINT_TYPE:

@@ -337,6 +337,8 @@ class TestIntegrity:
         assert message.has_integrity_sha256
         assert message.verify(KEY, self.SHA1)
         assert message.verify(KEY, self.SHA256)
+        with pytest.raises(ValueError, match="one integrity attribute"):
+            message.verify(KEY, self.SHA1 | self.SHA256)
 
     def test_without(self):
         message = Message.decode(allocate().encode())
