@@ -55,6 +55,7 @@ from stunwire.attributes import (
 )
 from stunwire.channel_data import (
     MAX_CHANNEL,
+    MAX_CHANNEL_RFC5766,
     MIN_CHANNEL,
     ChannelData,
     decode_channel_data,
@@ -147,6 +148,7 @@ __all__ = [
     "MAGIC_COOKIE",
     "MAPPED_ADDRESS",
     "MAX_CHANNEL",
+    "MAX_CHANNEL_RFC5766",
     "MESSAGE_INTEGRITY",
     "MESSAGE_INTEGRITY_SHA256",
     "MIN_CHANNEL",

@@ -11,6 +11,9 @@ from stunwire.errors import DecodeError
 MIN_CHANNEL = 0x4000
 MAX_CHANNEL = 0x4FFF
 
+MAX_CHANNEL_RFC5766 = 0x7FFF
+"""The end of the range before RFC 8656 narrowed it. Clients in the field still choose from all of it."""
+
 CHANNEL_HEADER = Struct("!HH")
 
 

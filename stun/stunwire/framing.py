@@ -6,10 +6,14 @@ keeps less than one frame, at most 65,555 bytes, and each byte is copied a fixed
 
 from __future__ import annotations
 
+from stunwire.channel_data import MAX_CHANNEL_RFC5766
 from stunwire.errors import DecodeError
 from stunwire.message_types import HEADER_SIZE, MAGIC_COOKIE
 
 _COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
+# On a stream nothing else is multiplexed, so all the channels of RFC 5766 can be told from STUN: which of
+# them may be bound is for the server to say.
+_FIRST_AFTER_CHANNELS = (MAX_CHANNEL_RFC5766 >> 8) + 1
 
 
 class StreamFramer:
@@ -22,6 +26,11 @@ class StreamFramer:
         # How many bytes the tail must reach before looking at it again can tell anything new.
         self._needed = 1
         self._failure: DecodeError | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the stream is past saving, so that the next call of `feed` raises."""
+        return self._failure is not None
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
         """The frames that `data` completes: STUN messages whole, ChannelData without its padding.
@@ -69,7 +78,7 @@ class StreamFramer:
                         raise DecodeError("stream", "a STUN message without magic cookie")
                     self._needed = size - offset + 1
                     return offset
-            elif first < 0x50:
+            elif first < _FIRST_AFTER_CHANNELS:
                 end = offset + 4 + length
                 padded_end = end + (-length & 3)
             else:
@@ -79,7 +88,7 @@ class StreamFramer:
                 return offset
             frames.append(data[offset:end])
             offset = padded_end
-        if offset < size and data[offset] >= 0x50:
+        if offset < size and data[offset] >= _FIRST_AFTER_CHANNELS:
             raise _neither(data[offset])
         self._needed = 4
         return offset

@@ -1,6 +1,6 @@
 """ChannelBind (RFC 8656 section 12.2): a short name for a peer."""
 
-from stunwire import CHANNEL_NUMBER, MAX_CHANNEL, MIN_CHANNEL, XOR_PEER_ADDRESS, ErrorCode, Message
+from stunwire import CHANNEL_NUMBER, MAX_CHANNEL_RFC5766, MIN_CHANNEL, XOR_PEER_ADDRESS, ErrorCode, Message
 
 from turnrelay.core.addresses import PeerAddress
 from turnrelay.core.allocation import Allocation
@@ -15,7 +15,9 @@ def channel_bind(state: State, request: Request, allocation: Allocation, now: fl
     channel, peer = request.message.get(CHANNEL_NUMBER), request.message.get(XOR_PEER_ADDRESS)
     if channel is None or peer is None:
         raise Refused(ErrorCode.BAD_REQUEST, "CHANNEL-NUMBER and XOR-PEER-ADDRESS are needed")
-    if not MIN_CHANNEL <= channel <= MAX_CHANNEL:
+    # RFC 8656 ends the range at 0x4FFF. Clients of RFC 5766 bind up to 0x7FFF, coturn's among them, and what
+    # the narrower range is for (sharing a port with other protocols) does not concern a relay's own port.
+    if not MIN_CHANNEL <= channel <= MAX_CHANNEL_RFC5766:
         raise Refused(ErrorCode.BAD_REQUEST, "Channel number is out of range")
     outputs = allocation.bind(channel, PeerAddress(peer), state.check_peer, state.limits, now)
     state.deadlines.schedule(allocation, allocation.next_expiry())

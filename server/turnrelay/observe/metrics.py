@@ -2,7 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -44,6 +50,7 @@ class Metrics:
     """Counts events as they happen, and reads live figures when scraped."""
 
     def __init__(self, version: str, plane_name: str) -> None:
+        disable_created_metrics()  # a second series for each counter, of use to nobody here
         self.registry = CollectorRegistry()
         registry = self.registry
         info = Gauge("turnrelay_build_info", "The running version.", ["version"], registry=registry)

@@ -61,9 +61,7 @@ class StreamConnection(asyncio.Protocol):
         try:
             frames = self._framer.feed(data)
         except DecodeError:
-            # RFC 8656 has no way to find the next message in a broken stream.
-            self._listener.broken += 1
-            self.abort()
+            self._break()
             return
         for frame in frames:
             if frame[0] > _LAST_STUN_BYTE:
@@ -76,6 +74,13 @@ class StreamConnection(asyncio.Protocol):
                 self._driver.receive(frame, self.path)
         if frames:
             self.idle_since = now
+        if self._framer.failed:
+            self._break()
+
+    def _break(self) -> None:
+        """There is no way to find the next message in a broken stream."""
+        self._listener.broken += 1
+        self.abort()
 
     def eof_received(self) -> bool:
         return False  # a client that stopped writing is gone

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from typing import Any
 
-from stunwire import MAX_CHANNEL, MIN_CHANNEL
+from stunwire import MAX_CHANNEL_RFC5766, MIN_CHANNEL
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.relay.flows import SocketAddress
@@ -15,7 +15,7 @@ _BATCH = 64
 _MAX_DATAGRAM = 65535
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 """All clients of an address share its one socket, so it must hold a burst of all of them."""
-_FIRST_CHANNEL_BYTE, _LAST_CHANNEL_BYTE = MIN_CHANNEL >> 8, MAX_CHANNEL >> 8
+_FIRST_CHANNEL_BYTE, _LAST_CHANNEL_BYTE = MIN_CHANNEL >> 8, MAX_CHANNEL_RFC5766 >> 8
 _LAST_STUN_BYTE = 3
 
 
