@@ -50,7 +50,7 @@ class Metrics:
     """Counts events as they happen, and reads live figures when scraped."""
 
     def __init__(self, version: str, plane_name: str) -> None:
-        disable_created_metrics()  # a second series for each counter, of use to nobody here
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, of use to nobody here
         self.registry = CollectorRegistry()
         registry = self.registry
         info = Gauge("turnrelay_build_info", "The running version.", ["version"], registry=registry)

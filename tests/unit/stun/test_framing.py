@@ -86,8 +86,7 @@ class TestStreamFramer:
     @pytest.mark.parametrize(
         "beginning",
         [
-            b"\x50",
-            b"\x7f",
+            b"\x81",
             b"\x80",
             b"\xff",
             b"G" + b"ET ",  # 0x47 is a channel; the text runs on as its length
