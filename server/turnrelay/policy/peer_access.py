@@ -43,7 +43,10 @@ def read_cidr(text: str) -> IPNetwork:
     A single address is a range of one. An IPv4-mapped range is the IPv4 range it names: an operator who
     writes ::ffff:10.0.0.0/104 means 10.0.0.0/8, and must not get a rule that no IPv4 peer ever meets.
     """
-    network = ip_network(text.strip(), strict=False)
+    try:
+        network = ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError("is no range of addresses") from None
     if isinstance(network, IPv6Network) and network.network_address.scope_id is not None:
         raise ValueError("a zone (%...) has no place in a range")
     given = ip_address(text.strip().partition("/")[0])

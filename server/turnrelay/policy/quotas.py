@@ -1,4 +1,4 @@
-"""How many allocations and connections may live at once. Every share is a lease."""
+"""AllocationQuotas: how many allocations may live at once. Every share is a lease."""
 
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -42,34 +42,6 @@ class AllocationQuotas:
 
     def _give_back(self, account: str, prefix: bytes) -> None:
         self._by_account.remove(account)
-        self._by_prefix.remove(prefix)
-        self._live -= 1
-
-
-class ConnectionQuotas:
-    """Stream connections (TCP, TLS) by source prefix and in total."""
-
-    def __init__(self, *, per_prefix: int, total: int) -> None:
-        self._per_prefix = per_prefix
-        self._total = total
-        self._by_prefix: _Counts[bytes] = _Counts()
-        self._live = 0
-
-    @property
-    def live(self) -> int:
-        """How many leases are out."""
-        return self._live
-
-    def lease_connection(self, client_host: str) -> Lease | None:
-        """One connection from `client_host`, or None when it has too many or all have."""
-        prefix = source_prefix(client_host)
-        if self._by_prefix[prefix] >= self._per_prefix or self._live >= self._total:
-            return None
-        self._by_prefix.add(prefix)
-        self._live += 1
-        return _Share(partial(self._give_back, prefix))
-
-    def _give_back(self, prefix: bytes) -> None:
         self._by_prefix.remove(prefix)
         self._live -= 1
 

@@ -1,0 +1,5 @@
+"""`python -m turnrelay`."""
+
+from turnrelay.cli import main
+
+main()

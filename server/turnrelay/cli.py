@@ -1,0 +1,250 @@
+"""The command `turnrelay`. It reads settings, prints and leaves the work to others."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from turnrelay import __version__
+from turnrelay.cli_options import (
+    ConfigOption,
+    DataDirOption,
+    RealmOption,
+    flag,
+    given_flags,
+    parse_duration,
+)
+from turnrelay.policy.credentials import SharedSecrets, UserDatabase
+from turnrelay.policy.errors import OperatorError
+from turnrelay.policy.secret_file import load_or_create_secret
+from turnrelay.policy.user_database import FILE_NAME as USERS_FILE
+from turnrelay.settings import Settings
+from turnrelay.settings_display import effective_settings
+from turnrelay.settings_sources import LoadedSettings, load_settings
+from turnrelay.welcome import turn_uris
+
+_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+_stdout = Console(soft_wrap=True, highlight=False)
+
+
+class _Commands(TyperGroup):
+    """Tells the operator what to mend, without a traceback, whichever command it was."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OperatorError as error:
+            _stderr.print(f"turnrelay: {error}", style="red", markup=False)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="A self-hosted STUN/TURN relay.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # they hold secrets
+    add_completion=False,
+)
+users_app = typer.Typer(help="Users with a password of their own, kept in the data directory.")
+config_app = typer.Typer(help="What the relay would run with.")
+app.add_typer(users_app, name="users", no_args_is_help=True)
+app.add_typer(config_app, name="config", no_args_is_help=True)
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app(prog_name="turnrelay")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"turnrelay {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _turnrelay(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A self-hosted STUN/TURN relay."""
+
+
+@app.command(
+    help="Run the relay until it is interrupted. Without any configuration it listens on every interface, "
+    "makes a secret on the first start and prints URIs, user name and password to paste into a client.",
+    epilog="Each setting can also be given in the file and in the environment; turnrelay config show lists "
+    "their keys, and with them the limits, which have no flags. The key tls_port is TURNRELAY_TLS_PORT in "
+    "the environment, limits.allocations_per_user is TURNRELAY_LIMITS__ALLOCATIONS_PER_USER; lists are "
+    "separated by commas. Flags are stronger than the environment, that is stronger than the file.",
+)
+def serve(
+    config: ConfigOption = None,
+    listen: Annotated[list[str] | None, flag("listen", "ADDR")] = None,
+    port: Annotated[str | None, flag("port", "PORT")] = None,
+    tls_port: Annotated[str | None, flag("tls_port", "PORT")] = None,
+    tls_cert: Annotated[str | None, flag("tls_cert", "FILE")] = None,
+    tls_key: Annotated[str | None, flag("tls_key", "FILE")] = None,
+    relay_ip: Annotated[list[str] | None, flag("relay_ip", "ADDR")] = None,
+    external_ip: Annotated[list[str] | None, flag("external_ip", "PUBLIC[/PRIVATE]")] = None,
+    realm: RealmOption = None,
+    users: Annotated[list[str] | None, flag("users", "NAME:PASSWORD")] = None,
+    shared_secrets: Annotated[list[str] | None, flag("shared_secrets", "SECRET")] = None,
+    min_port: Annotated[str | None, flag("min_port", "PORT")] = None,
+    max_port: Annotated[str | None, flag("max_port", "PORT")] = None,
+    allow_peer: Annotated[list[str] | None, flag("allow_peer", "CIDR")] = None,
+    deny_peer: Annotated[list[str] | None, flag("deny_peer", "CIDR")] = None,
+    http: Annotated[str | None, flag("http", "ADDR:PORT")] = None,
+    plane: Annotated[str | None, flag("plane", "auto|userspace|xdp")] = None,
+    data_dir: DataDirOption = None,
+    log_level: Annotated[str | None, flag("log_level", "debug|info|warning|error")] = None,
+    log_format: Annotated[str | None, flag("log_format", "auto|text|json")] = None,
+) -> None:
+    loaded = _load(config, given_flags(locals()))
+    from turnrelay.app import run  # late: the other commands need none of it
+
+    raise typer.Exit(run(loaded.settings))
+
+
+@users_app.command("add")
+def add_user(
+    name: Annotated[str, typer.Argument(help="User name, without colons.")],
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    realm: RealmOption = None,
+) -> None:
+    """Add a user. Asks for the password; only keys made from it are stored."""
+    settings = _load(config, given_flags(locals()), check_files=False).settings
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    database = _user_database(settings)
+    database.add(name, password, time.time())
+    typer.echo(f"Added {name} in realm {settings.realm}; a running relay knows it within seconds.")
+
+
+@users_app.command("remove")
+def remove_user(
+    name: Annotated[str, typer.Argument(help="User name.")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    realm: RealmOption = None,
+) -> None:
+    """Remove a user. What they have open ends at their next request."""
+    settings = _load(config, given_flags(locals()), check_files=False).settings
+    _user_database(settings).remove(name)
+    typer.echo(f"Removed {name} from realm {settings.realm}; a running relay knows it within seconds.")
+
+
+@users_app.command("list")
+def list_users(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """List the users: name, realm and when they were added. Lines with tabs when not on a terminal."""
+    settings = _load(config, given_flags(locals()), check_files=False).settings
+    users = _user_database(settings).list_users()
+    rows = [(user.username, user.realm, f"{user.created_at:%Y-%m-%d %H:%M} UTC") for user in users]
+    if not _stdout.is_terminal:
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    table = Table("name", "realm", "added")
+    for row in rows:
+        table.add_row(*row)
+    _stdout.print(table)
+
+
+@app.command()
+def credentials(
+    name: Annotated[str, typer.Argument(help="Whom the credential is for; quotas are counted by it.")],
+    ttl: Annotated[
+        int,
+        typer.Option(
+            parser=parse_duration, metavar="SECONDS|30m|12h|1d", help="How long the credential is valid."
+        ),
+    ] = "1d",  # type: ignore[assignment]  # the parser reads the default, too
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as chat servers hand it out.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    realm: RealmOption = None,
+) -> None:
+    """Mint a time-limited credential with the first shared secret.
+
+    Where no secret is configured, it is the one that serve makes in the data directory.
+    """
+    settings = _load(config, given_flags(locals()), check_files=False).settings
+    secrets = SharedSecrets([_minting_secret(settings)], settings.realm)
+    now = time.time()
+    try:
+        username, password = secrets.mint(name, ttl, now)
+    except ValueError as error:
+        raise OperatorError(str(error)) from None
+    tls_port = settings.tls_port if settings.tls is not None else None
+    uris = turn_uris(_known_hosts(settings), settings.port, tls_port)
+    if as_json:
+        typer.echo(json.dumps({"username": username, "password": password, "ttl": ttl, "uris": uris}))
+        return
+    typer.echo(f"user name  {username}")
+    typer.echo(f"password   {password}")
+    typer.echo(f"valid till {datetime.fromtimestamp(int(now) + ttl, UTC):%Y-%m-%d %H:%M:%S} UTC")
+    for uri in uris:
+        typer.echo(f"URI        {uri}")
+
+
+@config_app.command("check")
+def check_config(config: ConfigOption = None) -> None:
+    """Check the settings: exit status 0 if the relay would accept them, else 1 and all that is wrong."""
+    _load(config, {})
+    typer.echo("The settings are right.")
+
+
+@config_app.command("show")
+def show_config(config: ConfigOption = None) -> None:
+    """Print every setting with the source of its value, as a TOML file; secrets are masked."""
+    loaded = _load(config, {})
+    for line, comment in effective_settings(loaded.settings, loaded.origins):
+        _stdout.print(line, end="", markup=False)
+        _stdout.print(f"  # {comment}" if comment else "", style="dim", markup=False)
+
+
+def _load(config: Path | None, flags: Mapping[str, object], *, check_files: bool = True) -> LoadedSettings:
+    loaded = load_settings(config_file=config, flags=flags, check_files=check_files)
+    for warning in loaded.warnings:
+        _stderr.print(f"turnrelay: {warning}", style="yellow", markup=False)
+    return loaded
+
+
+def _user_database(settings: Settings) -> UserDatabase:
+    return UserDatabase(settings.data_dir / USERS_FILE, settings.realm)
+
+
+def _minting_secret(settings: Settings) -> str:
+    if settings.shared_secrets:
+        return settings.shared_secrets[0].get_secret_value()
+    if settings.users:
+        raise OperatorError(
+            "with these settings the relay has static users and no shared secret, so it would refuse the "
+            "credential; add shared_secrets to the settings"
+        )
+    return load_or_create_secret(settings.data_dir)
+
+
+def _known_hosts(settings: Settings) -> list[str]:
+    """Where clients reach the relay, as far as the settings tell: none if it listens everywhere."""
+    hosts = [external.public for external in settings.external_ip] or settings.listen or settings.relay_ip
+    return [host for host in dict.fromkeys(hosts) if not ip_address(host).is_unspecified]

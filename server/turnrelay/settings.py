@@ -1,0 +1,229 @@
+"""Settings: everything an operator can choose. Where the values come from is in settings_sources.py."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from turnrelay.settings_values import (
+    ExternalAddress,
+    HttpAddress,
+    StaticUser,
+    expand_home,
+    lower,
+    no_bool,
+    read_cidr,
+    read_external,
+    read_host,
+    read_http,
+    read_realm,
+    read_relay_host,
+    read_secret,
+    read_user,
+)
+
+Host = Annotated[str, PlainValidator(read_host)]
+RelayHost = Annotated[str, PlainValidator(read_relay_host)]
+External = Annotated[ExternalAddress, PlainValidator(read_external)]
+Cidr = Annotated[str, PlainValidator(read_cidr)]
+User = Annotated[StaticUser, PlainValidator(read_user)]
+Secret = Annotated[SecretStr, PlainValidator(read_secret)]
+Realm = Annotated[str, PlainValidator(read_realm)]
+File = Annotated[Path, AfterValidator(expand_home)]
+Http = Annotated[HttpAddress | None, PlainValidator(read_http)]
+Number = Annotated[int, BeforeValidator(no_bool)]
+ListenPort = Annotated[Number, Field(ge=0, le=65535)]
+RelayPort = Annotated[Number, Field(ge=1, le=65535)]
+AtLeastOne = Annotated[Number, Field(ge=1)]
+Seconds = Annotated[Number, Field(ge=1, le=2**31 - 1)]
+
+
+def _setting(default: object, description: str, expected: str, example: str) -> Any:
+    """A field with what its error message and its help text say."""
+    extra = {"expected": expected, "example": example}
+    if isinstance(default, list):
+        return Field(default_factory=list, description=description, json_schema_extra=dict(extra))
+    return Field(default=default, description=description, json_schema_extra=dict(extra))
+
+
+_LISTEN_PORT = "a port number, 0 to 65535 (0: any free one)"
+_RELAY_PORT = "a port number, 1 to 65535"
+_COUNT = "a whole number from 1 on"
+_BYTES = "a whole number of bytes a second, 0 for no limit"
+_SECONDS = "a whole number of seconds from 1 on"
+
+
+class LimitSettings(BaseModel):
+    """The table `[limits]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    unauthenticated_per_prefix_per_second: AtLeastOne = _setting(
+        200, "answers to unauthenticated requests of one source prefix (/24, /56) a second", _COUNT, "200"
+    )
+    unauthenticated_per_prefix_burst: AtLeastOne = _setting(
+        1000, "such answers that one source prefix may get at once", _COUNT, "1000"
+    )
+    requests_per_allocation_per_second: AtLeastOne = _setting(
+        50, "requests on one allocation a second", _COUNT, "50"
+    )
+    requests_per_allocation_burst: AtLeastOne = _setting(
+        200, "requests on one allocation at once", _COUNT, "200"
+    )
+    allocations_per_user: AtLeastOne = _setting(100, "live allocations of one user", _COUNT, "100")
+    allocations_per_prefix: AtLeastOne = _setting(
+        1000, "live allocations of one source prefix (/24, /56)", _COUNT, "1000"
+    )
+    allocations_total: AtLeastOne = _setting(
+        16384, "live allocations in all, or as many as there are ports if that is fewer", _COUNT, "16384"
+    )
+    permissions_per_allocation: AtLeastOne = _setting(
+        256, "permitted peer addresses of one allocation", _COUNT, "256"
+    )
+    channels_per_allocation: Annotated[Number, Field(ge=1, le=4096)] = _setting(
+        256, "channels of one allocation", "a whole number, 1 to 4096", "256"
+    )
+    bandwidth_per_allocation: Annotated[Number, Field(ge=0)] = _setting(
+        12_500_000, "bytes a second that one relayed address may relay", _BYTES, "12500000"
+    )
+    bandwidth_per_user: Annotated[Number, Field(ge=0)] = _setting(
+        50_000_000, "bytes a second that all allocations of one user may relay", _BYTES, "50000000"
+    )
+    bandwidth_burst_seconds: Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=60)] = _setting(
+        1.0, "seconds of full bandwidth that may be relayed at once", "a number above 0, up to 60", "1.0"
+    )
+    tcp_connections_per_prefix: AtLeastOne = _setting(
+        500, "TCP and TLS connections of one source prefix (/24, /56)", _COUNT, "500"
+    )
+    tcp_connections_total: AtLeastOne = _setting(10_000, "TCP and TLS connections in all", _COUNT, "10000")
+    tcp_idle_seconds: Seconds = _setting(
+        60, "seconds after which a silent connection without an allocation is closed", _SECONDS, "60"
+    )
+    default_lifetime_seconds: Seconds = _setting(
+        600, "lifetime of an allocation whose client asks for none", _SECONDS, "600"
+    )
+    max_lifetime_seconds: Seconds = _setting(
+        3600, "longest lifetime that a client may ask for", _SECONDS, "3600"
+    )
+    nonce_lifetime_seconds: Seconds = _setting(3600, "how long a client may use one nonce", _SECONDS, "3600")
+
+
+class Settings(BaseSettings):
+    """What `turnrelay serve` runs with.
+
+    `Settings(...)` takes values and looks nowhere else; `settings_sources.load_settings` reads the file, the
+    environment and the flags, and checks what belongs together.
+    """
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    listen: list[Host] = _setting(
+        [], "address to listen on; every interface if none is given", "IP addresses", "192.0.2.10"
+    )
+    port: ListenPort = _setting(3478, "UDP and TCP port", _LISTEN_PORT, "3478")
+    tls_port: ListenPort = _setting(5349, "TLS port; served if there is a certificate", _LISTEN_PORT, "5349")
+    tls_cert: File | None = _setting(
+        None, "certificate chain (PEM)", "a file", "/etc/turnrelay/fullchain.pem"
+    )
+    tls_key: File | None = _setting(
+        None, "private key of the certificate (PEM)", "a file", "/etc/turnrelay/privkey.pem"
+    )
+    relay_ip: list[RelayHost] = _setting(
+        [],
+        "local address to relay from; detected if none is given",
+        "addresses of this machine",
+        "192.0.2.10",
+    )
+    external_ip: list[External] = _setting(
+        [],
+        "address by which a relay address is reached from outside, when NAT is in between",
+        "PUBLIC or PUBLIC/PRIVATE",
+        "198.51.100.7/10.0.0.5",
+    )
+    realm: Realm = _setting("turnrelay", "realm of the credentials", "up to 127 characters", "example.org")
+    users: list[User] = _setting(
+        [],
+        "static user; a flag is seen by every process of the machine, the file is not",
+        "NAME:PASSWORD",
+        "alice:Tr0ub4dor",
+    )
+    shared_secrets: list[Secret] = _setting(
+        [],
+        "secret for time-limited credentials; the first one mints, all are accepted",
+        "a secret text",
+        "9vDq2Yz0pN1sX4tB",
+    )
+    min_port: RelayPort = _setting(49152, "lowest port to relay from", _RELAY_PORT, "49152")
+    max_port: RelayPort = _setting(65535, "highest port to relay from", _RELAY_PORT, "65535")
+    allow_peer: list[Cidr] = _setting(
+        [], "range of peers to admit though it is not public", "a range of addresses", "10.1.0.0/16"
+    )
+    deny_peer: list[Cidr] = _setting(
+        [], "range of peers to refuse, stronger than --allow-peer", "a range of addresses", "203.0.112.0/24"
+    )
+    http: Http = _setting(
+        HttpAddress("127.0.0.1", 9641),
+        "address for metrics and health; off for none",
+        "ADDR:PORT or off",
+        "127.0.0.1:9641",
+    )
+    plane: Annotated[Literal["auto", "userspace", "xdp"], BeforeValidator(lower)] = _setting(
+        "auto", "what moves the packets", "auto, userspace or xdp", "auto"
+    )
+    data_dir: File = Field(
+        default_factory=lambda: default_data_dir(os.environ),
+        description="directory of the user database and the generated secret",
+        json_schema_extra={"expected": "a directory", "example": "/var/lib/turnrelay"},
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = _setting(
+        "info", "least severe messages to log", "debug, info, warning or error", "info"
+    )
+    log_format: Annotated[Literal["auto", "text", "json"], BeforeValidator(lower)] = _setting(
+        "auto", "form of the log; auto is text on a terminal and JSON otherwise", "auto, text or json", "auto"
+    )
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings,
+        description="limits",
+        json_schema_extra={"expected": "a table", "example": "[limits]"},
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values only: the sources proper know where each value came from, which these do not tell."""
+        return (init_settings,)
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """Certificate and key, None if TLS is not served."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return self.tls_cert, self.tls_key
+
+    def allocations_total(self, relay_addresses: int) -> int:
+        """How many allocations there may be on that many relay addresses: each takes a port."""
+        return min(self.limits.allocations_total, relay_addresses * (self.max_port - self.min_port + 1))
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """$STATE_DIRECTORY (set by systemd), else turnrelay in the user's data directory of the XDG rules."""
+    state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if state_directory:
+        return Path(state_directory)
+    # The XDG rules say to ignore a relative path.
+    data_home = environ.get("XDG_DATA_HOME", "")
+    if data_home.startswith("/"):
+        return Path(data_home, "turnrelay")
+    try:
+        return Path.home() / ".local/share/turnrelay"
+    except RuntimeError:  # neither HOME nor an entry in the user database, as in bare containers
+        return Path("/var/lib/turnrelay")
