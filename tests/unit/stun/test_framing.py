@@ -86,7 +86,6 @@ class TestStreamFramer:
     @pytest.mark.parametrize(
         "beginning",
         [
-            b"\x81",
             b"\x80",
             b"\xff",
             b"G" + b"ET ",  # 0x47 is a channel; the text runs on as its length
@@ -109,9 +108,17 @@ class TestStreamFramer:
         with pytest.raises(DecodeError):
             framer.feed(STUN)
 
+    @pytest.mark.parametrize("channel", [0x4000, 0x4FFF, 0x5000, 0x7FFF])
+    def test_channels_of_rfc_5766_are_framed(self, channel):
+        # Whether they may be bound is for the server to say.
+        frame = channel.to_bytes(2, "big") + b"\0\3abc"
+        assert StreamFramer().feed(frame + b"\0" + STUN) == [frame, STUN]
+
     def test_good_frames_before_a_failure_are_not_lost(self):
         framer = StreamFramer()
+        assert not framer.failed
         assert framer.feed(STUN + b"\xff") == [STUN]
+        assert framer.failed
         with pytest.raises(DecodeError):
             framer.feed(b"")
 
