@@ -1,7 +1,7 @@
 """For every suite: nothing of a killed run stays behind, and a failure shows what the programs printed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 from support import netns, processes
@@ -18,7 +18,7 @@ def _forget_stopped_processes() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
         for process in processes.started:

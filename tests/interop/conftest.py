@@ -22,8 +22,9 @@ LOOPBACK_ACCESS = Access(allowed_peers=("127.0.0.0/8",))
 
 
 def start_subject(site: Site, access: Access) -> AbstractContextManager[Relay]:
-    chosen = os.environ.get("TURNRELAY_INTEROP_SUBJECT", TurnRelayServer.name)
-    return {TurnRelayServer.name: TurnRelayServer, CoturnServer.name: CoturnServer}[chosen](site, access)
+    if os.environ.get("TURNRELAY_INTEROP_SUBJECT") == CoturnServer.name:
+        return CoturnServer(site, access)
+    return TurnRelayServer(site, access)
 
 
 @pytest.fixture(scope="session")

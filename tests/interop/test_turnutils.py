@@ -1,4 +1,4 @@
-"""coturn's own tools, which most operators reach for first. Each run has its control: the same against coturn."""
+"""coturn's own tools, which most operators reach for first; each run beside the same against coturn."""
 
 import re
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from interop.conftest import LOOPBACK_ACCESS, start_subject
 from support.coturn_server import CoturnServer
 from support.netns import Namespace
 from support.ports import loopback_address
@@ -14,8 +15,6 @@ from support.processes import Process, run
 from support.relay import TRANSPORTS, Relay, Site, Tally, Transport
 from support.requirements import require_program
 from support.uclient import INTERVAL_MS, Report, UClient
-
-from interop.conftest import LOOPBACK_ACCESS, start_subject
 
 SENDING_MS = 2400
 LENGTH = 500

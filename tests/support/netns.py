@@ -135,7 +135,7 @@ def _is_orphan(name: str) -> bool:
 
 
 def _start_time(pid: int) -> str | None:
-    """Clock ticks from boot to the start of a process, field 22 of its stat; None when there is no such one."""
+    """Clock ticks from boot to the start of a process (field 22 of its stat); None if it is no more."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -37,7 +37,7 @@ class Access:
     """Who may use the relay, and which peers it may reach besides the public ones."""
 
     username: str = "alice"
-    password: str = "wonderland"  # noqa: S105 - of the tests
+    password: str = "wonderland"
     realm: str = "relay.test"
     # When set, users come from time-limited credentials under this secret and not from the pair above.
     shared_secret: str | None = None

@@ -2,13 +2,14 @@
 
 Read in the source of the version that Debian 12 ships (4.6.1); the manual page leaves most of it out.
 
-- Its exit code says nothing of loss: it ends with 0 once it has waited long enough for what is missing. Loss is
-  in the closing lines only, and the closing loss is `max(sent - received, 0)`: a message that came twice hides
-  one that was lost. So both counts are read, from the lines printed before that subtraction.
-- Each session starts with a probe: an Allocate whose allocation is left to the server to expire, then the real
-  one from another port. So a run of 2 clients takes 3 allocations (4 clients: 5), and a quota has to bear it.
-- `-y`: the clients of the run come in pairs that send to each other's relayed address, so every message goes
-  through two allocations of the same server. Without it they send to the peer of `-e`, an echo.
+- Its exit code says nothing of loss: it ends with 0 once it has waited long enough for what is missing.
+  Loss is in the closing lines only, and the closing loss is `max(sent - received, 0)`: a message that came
+  twice hides one that was lost. So both counts are read, from the lines printed before that subtraction.
+- Each session starts with a probe: an Allocate whose allocation is left to the server to expire, then the
+  real one from another port. So a run of 2 clients takes 3 allocations (4 clients: 5), and a quota has to
+  bear it.
+- `-y`: the clients of the run come in pairs that send to each other's relayed address, so every message
+  goes through two allocations of the same server. Without it they send to the peer of `-e`, an echo.
 - `-c`: no RTCP. Without it each client is a pair, and the first of a pair asks for EVEN-PORT with the next
   port reserved, the second for that port by RESERVATION-TOKEN. With it, EVEN-PORT without a reservation is
   asked for at random. Towards a peer, RTCP goes to the port after the given one, and `turnutils_peer` does
@@ -16,16 +17,18 @@ Read in the source of the version that Debian 12 ships (4.6.1); the manual page 
 - Without `-y`, a channel is bound to the peer's next port first and then another to the peer itself, each
   twice: so a run also sees to two channels of one allocation, and to a ChannelBind that is repeated.
 - `-s`: Send indications. The answers come as Data indications: no channel is bound.
-- `-S` without `-t` would be DTLS. With `-t` it is TLS, each connection with a protocol version drawn by lot from
-  any, 1.0 only, 1.1 only and 1.2 only, and up to 32 new attempts when it fails: against a server that wants 1.2,
-  about half of all handshakes fail, and that is the tool being itself.
-- Over TLS it takes one record for one message. A server that puts two messages in one record is right, yet the
-  tool fails on both ("Wrong integrity", or silence) and counts them as lost. And it provokes that: it leaves
-  Nagle's algorithm on, so messages that it sends within the 40 ms of a delayed ACK reach the server together,
-  leave it together, and coturn puts them in one record. So over TLS messages are sent further apart than that.
+- `-S` without `-t` would be DTLS. With `-t` it is TLS, each connection with a protocol version drawn by lot
+  from any, 1.0 only, 1.1 only and 1.2 only, and up to 32 new attempts when it fails: against a server that
+  wants 1.2, about half of all handshakes fail, and that is the tool being itself.
+- Over TLS it takes one record for one message. A server that puts two messages in one record is right, yet
+  the tool fails on both ("Wrong integrity", or silence) and counts them as lost. And it provokes that: it
+  leaves Nagle's algorithm on, so messages that it sends within the 40 ms of a delayed ACK reach the server
+  together, leave it together, and coturn puts them in one record. So over TLS messages are sent further
+  apart than that.
 - `-X` asks for an IPv4 relay by REQUESTED-ADDRESS-FAMILY. With `-e` the peer's family is asked for anyway.
 - `-W` makes its own user name `<now + 1 day>:<name of -u>` and password from the shared secret.
-- Sending starts 1 to 6 s after the allocations, drawn by lot for each client: most of a short run is waiting.
+- Sending starts 1 to 6 s after the allocations, drawn by lot for each client: most of a short run is
+  waiting.
 """
 
 import re
