@@ -3,12 +3,22 @@
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from stunwire import XOR_PEER_ADDRESS, Message, MessageClass, Method
+from stunwire import (
+    ICMP,
+    XOR_PEER_ADDRESS,
+    IcmpValue,
+    Message,
+    MessageClass,
+    Method,
+    TransportAddress,
+)
 
 from turnrelay.core.addresses import PeerAddress, RelayedAddress
 from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress
+from turnrelay.relay.icmp import ask_for_errors, queued_errors
 from turnrelay.relay.plane import Bandwidth, ClientLink, Traffic
 
 if TYPE_CHECKING:
@@ -70,7 +80,8 @@ class RelaySocket:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                plane.count_drop("socket_error")
+                self._report_errors()
+                plane.watch_again(self)
                 return
             self.deliver(source, size, now)
 
@@ -118,8 +129,13 @@ class RelaySocket:
             self._plane.count_drop("peer_congested")
             return
         except OSError:
-            self._plane.count_drop("peer_unreachable")
-            return
+            # Perhaps the ICMP error of an earlier packet, perhaps to another peer: this one is not to blame.
+            self._report_errors()
+            try:
+                self._sock.sendto(data, peer)
+            except OSError:
+                self._plane.count_drop("peer_unreachable")
+                return
         self.traffic.packets_to_peer += 1
         self.traffic.bytes_to_peer += size
 
@@ -160,9 +176,22 @@ class RelaySocket:
                 return False
         return True
 
+    def _report_errors(self) -> None:
+        """Tells the client of ICMP errors from peers it has permissions for (RFC 8656 section 11.5)."""
+        now = self._plane.clock()
+        for error in queued_errors(self._sock):
+            permission = self.permissions.get(error.peer[0])
+            if self.link is None or permission is None or permission.expires_at <= now:
+                continue
+            indication = Message(MessageClass.INDICATION, Method.DATA)
+            indication.add(XOR_PEER_ADDRESS, TransportAddress(error.peer[0], error.peer[1]))
+            indication.add(ICMP, IcmpValue(error.type, error.code, error.data))
+            with suppress(OSError):
+                self.link.sendto(memoryview(indication.encode()), self.link.address)
+
     def _write_data_indication(self, source: SocketAddress, size: int) -> tuple[int, int]:
         plane = self._plane
-        peer = PeerAddress(plane.transport_address(source[0], source[1]))
+        peer = TransportAddress(source[0], source[1])
         header = Message(MessageClass.INDICATION, Method.DATA).add(XOR_PEER_ADDRESS, peer).encode()
         start = HEADROOM - 4 - len(header)
         end = plane.pad(HEADROOM + size)
@@ -190,6 +219,7 @@ def open_socket(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         elif sys.platform == "linux":
             sock.setsockopt(*_IPV4_FRAGMENTATION)
+        ask_for_errors(sock)
         sock.bind((host, port))
     except OSError:
         sock.close()

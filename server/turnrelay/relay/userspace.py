@@ -47,7 +47,6 @@ class UserspacePlane:
             family: cycle([host for host in hosts if family_of(host.local) is family])
             for family in {family_of(host.local) for host in hosts}
         }
-        self._advertised_hosts = frozenset(host.advertised for host in hosts)
         self.relays: dict[RelayedAddress, RelaySocket] = {}
         self._hosts: dict[RelayedAddress, tuple[RelayHost, int]] = {}
         self._paths: dict[RelayedAddress, FiveTuple] = {}
@@ -107,7 +106,8 @@ class UserspacePlane:
             return
         link = relay.link
         assert link is not None  # _connect() set it
-        to_relay_of_ours = flow.peer.host in self._advertised_hosts
+        # A peer that is a relayed address of ours was admitted as such, and is reached in no other way.
+        to_relay_of_ours = RelayedAddress(flow.peer) in self.relays
         entry = ChannelEntry(relay, link, flow.channel, flow.peer, to_relay_of_ours, expires_at)
         relay.channels[entry.peer_address] = link.channels[flow.channel] = entry
 
@@ -129,7 +129,7 @@ class UserspacePlane:
         if relay_socket.link is None:
             return
         now = self.clock()
-        if peer.host in self._advertised_hosts:
+        if RelayedAddress(peer) in self.relays:
             relay_socket.hairpin(peer, data, now)
         elif dont_fragment:
             relay_socket.send_unfragmented(data, socket_address(peer), now)
@@ -171,9 +171,10 @@ class UserspacePlane:
         """What a peer would see as the source of this relay's packets."""
         return socket_address(PeerAddress(relay.advertised))
 
-    @staticmethod
-    def transport_address(host: str, port: int) -> TransportAddress:
-        return TransportAddress(host, port)
+    def watch_again(self, relay: RelaySocket) -> None:
+        """Reads on after an error: uvloop stops watching a descriptor that epoll reports an error of."""
+        self._loop.remove_reader(relay.sock)
+        self._loop.call_soon(self._watch, relay)
 
     # -- the inside -------------------------------------------------------------------------------------
 
@@ -186,6 +187,10 @@ class UserspacePlane:
         self._hosts[advertised] = (host, port)
         self._loop.add_reader(sock, relay.readable)
         return advertised
+
+    def _watch(self, relay: RelaySocket) -> None:
+        if self.relays.get(relay.advertised) is relay:
+            self._loop.add_reader(relay.sock, relay.readable)
 
     def _connect(self, relay: RelaySocket, path: FiveTuple) -> bool:
         """Ties a relayed address to its client, at the first grant."""
