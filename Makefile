@@ -6,14 +6,14 @@ UV := $(BIN)/uv
 RUN_STAMP := $(VENV)/.run-is-set-up
 DEV_STAMP := $(VENV)/.dev-is-set-up
 PROJECTS := pyproject.toml stun/pyproject.toml server/pyproject.toml client_sdk/pyproject.toml uv.lock
-SOURCES := stun server client_sdk tests
+SOURCES := stun server client_sdk tests docs
 
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 export VIRTUAL_ENV :=
 # The project's interpreter is the one that made the environment; uv downloads none.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: run test check format clean
+.PHONY: run test check format docs clean
 run: $(RUN_STAMP)
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
@@ -29,6 +29,9 @@ check: $(DEV_STAMP)
 format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+docs: $(DEV_STAMP)
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
