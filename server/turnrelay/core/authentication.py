@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 
 from stunwire import (
+    MESSAGE_INTEGRITY_SHA256,
     NONCE,
     PASSWORD_ALGORITHM,
     PASSWORD_ALGORITHMS,
@@ -94,6 +95,10 @@ def authenticate(pending: PendingRequest, candidates: Sequence[Credential]) -> R
     """
     message, integrity = pending.message, pending.message.integrity
     assert integrity is not None  # examine() saw to it
+    digest = message.get(MESSAGE_INTEGRITY_SHA256)
+    if digest is not None and len(digest) < _SHA256_BYTES:
+        # RFC 8489 section 14.6: truncated only where the usage says so, and TURN does not.
+        raise Unauthenticated(ErrorCode.UNAUTHENTICATED, AuthenticationFailure.WRONG_PASSWORD)
     for credential in candidates:
         key = credential.keys.get(pending.algorithm)
         if key is not None and message.verify(key, integrity):
@@ -104,4 +109,5 @@ def authenticate(pending: PendingRequest, candidates: Sequence[Credential]) -> R
     raise Unauthenticated(ErrorCode.UNAUTHENTICATED, AuthenticationFailure.UNKNOWN_USER)
 
 
+_SHA256_BYTES = 32
 _NOBODYS_KEY = secrets.token_bytes(16)

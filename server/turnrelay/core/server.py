@@ -12,7 +12,7 @@ from stunwire import (
     Method,
 )
 
-from turnrelay.core import allocate, replies
+from turnrelay.core import allocate, behaviour_discovery, replies
 from turnrelay.core.addresses import FiveTuple, RelayedAddress
 from turnrelay.core.allocation import Allocation
 from turnrelay.core.authentication import Unauthenticated, asks_for, authenticate, examine
@@ -66,7 +66,9 @@ class Server:
         rate_limit: RateLimit,
         limits: Limits | None = None,
         families: frozenset[AddressFamily] = frozenset({AddressFamily.IPV4}),
+        discovery: behaviour_discovery.ServerAddresses | None = None,
     ) -> None:
+        self._discovery = discovery
         self.state = State(
             realm=realm,
             nonces=nonces,
@@ -207,9 +209,14 @@ class Server:
     def _binding(self, message: Message, path: FiveTuple, now: float) -> list[Output]:
         if not self.state.rate_limit.allow(path.client.host, now):
             return [Throttled(path, Throttle.UNAUTHENTICATED)]
+        discovery = self._discovery if self._discovery and self._discovery.includes(path.server) else None
         unknown = not_understood(message)
+        if discovery is not None:
+            unknown = tuple(kind for kind in unknown if kind not in behaviour_discovery.UNDERSTOOD)
         if unknown:
             return replies.unauthenticated_error(message, path, ErrorCode.UNKNOWN_ATTRIBUTE, unknown)
+        if discovery is not None:
+            return behaviour_discovery.discovery_binding(discovery, message, path)
         return binding(message, path)
 
     def _malformed(self, error: DecodeError, path: FiveTuple, now: float) -> list[Output]:
