@@ -67,6 +67,9 @@ class UserDatabase:
     Lookups are remembered for `cache_seconds`, hits and misses alike, so that a storm of requests does not
     become a storm of reads; what another process changes is seen after that time. All errors that an
     operator can mend are OperatorError.
+
+    The file keeps SQLite's rollback journal: writes are rare, and a write-ahead log would be a second file
+    that a backup misses and that SQLite replays onto whatever file is put in the place of the first.
     """
 
     def __init__(self, path: Path, realm: str, *, cache_seconds: float = 2.0) -> None:
@@ -184,7 +187,6 @@ class UserDatabase:
             # AUTOCOMMIT leaves BEGIN to us: IMMEDIATE, so that two writers wait rather than collide.
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 ours = self._has_our_schema(connection)
-                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 try:
                     if not ours:
