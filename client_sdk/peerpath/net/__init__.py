@@ -1,0 +1,1 @@
+"""Sockets, names and interfaces of this machine, for every operating system. No protocol lives here."""

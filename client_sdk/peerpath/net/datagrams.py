@@ -1,0 +1,91 @@
+"""A UDP socket on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+from stunwire import TransportAddress
+
+from peerpath.net.addresses import family_of, from_socket, to_socket
+
+OnDatagram = Callable[[bytes, TransportAddress], None]
+
+
+class DatagramSocket(asyncio.DatagramProtocol):
+    """Sends to anybody and hands over what comes. Errors of sending are no news: UDP promises nothing.
+
+    `on_datagram` may be set at any time; what comes while it is None is dropped.
+    """
+
+    def __init__(self, on_datagram: OnDatagram | None = None) -> None:
+        self.on_datagram = on_datagram
+        self.on_error: Callable[[OSError], None] | None = None
+        self._transport: asyncio.DatagramTransport | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        local: tuple[str, int],
+        on_datagram: OnDatagram | None = None,
+        *,
+        remote: TransportAddress | None = None,
+    ) -> DatagramSocket:
+        """Bound to `local`, port 0 for any. With `remote` it hears nobody else. OSError as of `bind`."""
+        made = socket.socket(family_of(local[0]), socket.SOCK_DGRAM)
+        try:
+            made.setblocking(False)
+            if made.family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.bind(to_socket(local))
+            if remote is not None:
+                made.connect(to_socket(remote))
+            return await cls.adopt(made, on_datagram)
+        except BaseException:
+            made.close()
+            raise
+
+    @classmethod
+    async def adopt(cls, sock: socket.socket, on_datagram: OnDatagram | None = None) -> DatagramSocket:
+        """Takes over a socket that is bound already."""
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_datagram_endpoint(lambda: cls(on_datagram), sock=sock)
+        return protocol
+
+    @property
+    def local(self) -> TransportAddress:
+        assert self._transport is not None
+        return from_socket(self._transport.get_extra_info("sockname"))
+
+    @property
+    def is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    def send(self, data: bytes, to: TransportAddress | None = None) -> None:
+        """`to` None for a socket with a remote. Nothing is sent once it is closed."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        try:
+            self._transport.sendto(data, None if to is None else to_socket(to))
+        except OSError as error:
+            # A name of an interface that is gone, for one.
+            self.error_received(error)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- what asyncio calls ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        if self.on_datagram is not None:
+            self.on_datagram(data, from_socket(addr))
+
+    def error_received(self, exc: Exception) -> None:
+        if self.on_error is not None and isinstance(exc, OSError):
+            self.on_error(exc)
