@@ -7,12 +7,14 @@ import ssl
 import sys
 import time
 from collections.abc import Coroutine
+from ipaddress import ip_address
 
 import structlog
 from stunwire import SecurityFeatures
 
 from turnrelay import __version__
 from turnrelay.core.addresses import family_of
+from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.server import Server
@@ -37,6 +39,7 @@ from turnrelay.web.health import HttpServer, Readiness, application
 from turnrelay.welcome import Welcome, turn_uris
 
 _RESCAN_SECONDS = 5.0
+_LAST_PORT = 65535
 _FIRST_CREDENTIAL_SECONDS = 24 * 3600
 _FIRST_CREDENTIAL_NAME = "first-steps"
 
@@ -95,6 +98,7 @@ class Relay:
         )
         external = [str(mapping) for mapping in settings.external_ip]
         self._hosts = relay_hosts(settings.relay_ip or detect_relay_addresses(), external)
+        self._discovery = self._behaviour_discovery()
         self._peers = PeerAccessPolicy(allow=settings.allow_peer, deny=settings.deny_peer)
         self._metrics = Metrics(__version__, "userspace")
         self._readiness = Readiness()
@@ -202,6 +206,7 @@ class Relay:
                 requests_burst=limits.requests_per_allocation_burst,
             ),
             families=frozenset(family_of(host.local) for host in self._hosts),
+            discovery=self._discovery,
         )
 
     def _userspace_plane(self) -> UserspacePlane:
@@ -226,15 +231,38 @@ class Relay:
 
     def _make_listeners(self) -> Listeners:
         settings, limits = self._settings, self._settings.limits
+        listen, discovery = list(settings.listen), self._discovery
+        if discovery is not None and listen:
+            listen += [host for host in (discovery.primary, discovery.alternate) if host not in listen]
         return Listeners(
             self._driver,
-            settings.listen,
+            listen,
             settings.port,
             settings.tls_port,
             self._tls,
             ConnectionLimits(limits.tcp_connections_total, limits.tcp_connections_per_prefix),
             limits.tcp_idle_seconds,
+            [] if discovery is None else discovery.alternate_port_addresses(),
         )
+
+    def _behaviour_discovery(self) -> ServerAddresses | None:
+        settings, alternate = self._settings, self._settings.alternate_ip
+        if alternate is None:
+            return None
+        family = family_of(alternate)
+        candidates = [*settings.listen, *(host.local for host in self._hosts)]
+        others = [
+            host
+            for host in candidates
+            if family_of(host) is family and host != alternate and not ip_address(host).is_unspecified
+        ]
+        if not others or not 0 < settings.port < _LAST_PORT:
+            raise OperatorError(
+                f"--alternate-ip {alternate}: NAT behaviour discovery needs a first address of the same "
+                "family beside it (--listen ADDR or --relay-ip ADDR) and a port below 65535"
+            )
+        advertised = {host.local: host.advertised for host in self._hosts}
+        return ServerAddresses(others[0], alternate, settings.port, settings.port + 1, advertised)
 
     async def _open_http(self, host: str, port: int) -> None:
         self._http = HttpServer(application(self._readiness, self._metrics.render, CONTENT_TYPE))

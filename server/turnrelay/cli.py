@@ -97,6 +97,7 @@ def serve(
     tls_key: Annotated[str | None, flag("tls_key", "FILE")] = None,
     relay_ip: Annotated[list[str] | None, flag("relay_ip", "ADDR")] = None,
     external_ip: Annotated[list[str] | None, flag("external_ip", "PUBLIC[/PRIVATE]")] = None,
+    alternate_ip: Annotated[str | None, flag("alternate_ip", "ADDR")] = None,
     realm: RealmOption = None,
     users: Annotated[list[str] | None, flag("users", "NAME:PASSWORD")] = None,
     shared_secrets: Annotated[list[str] | None, flag("shared_secrets", "SECRET")] = None,

@@ -27,6 +27,7 @@ from turnrelay.settings_values import (
 
 Host = Annotated[str, PlainValidator(read_host)]
 RelayHost = Annotated[str, PlainValidator(read_relay_host)]
+AlternateHost = Annotated[str | None, PlainValidator(read_relay_host)]
 External = Annotated[ExternalAddress, PlainValidator(read_external)]
 Cidr = Annotated[str, PlainValidator(read_cidr)]
 User = Annotated[StaticUser, PlainValidator(read_user)]
@@ -142,6 +143,12 @@ class Settings(BaseSettings):
         "address by which a relay address is reached from outside, when NAT is in between",
         "PUBLIC or PUBLIC/PRIVATE",
         "198.51.100.7/10.0.0.5",
+    )
+    alternate_ip: AlternateHost = _setting(
+        None,
+        "second local address, for NAT behaviour discovery (RFC 5780), which also takes UDP port + 1",
+        "an address of this machine other than the first one listened on",
+        "192.0.2.11",
     )
     realm: Realm = _setting("turnrelay", "realm of the credentials", "up to 127 characters", "example.org")
     users: list[User] = _setting(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from stunwire import (
     CHANGE_REQUEST,
+    MAPPED_ADDRESS,
     OTHER_ADDRESS,
     PADDING,
     RESPONSE_ORIGIN,
@@ -40,6 +41,10 @@ class ServerAddresses:
         hosts, ports = (self.primary, self.alternate), (self.port, self.alternate_port)
         return server.host in hosts and server.port in ports
 
+    def alternate_port_addresses(self) -> list[tuple[str, int]]:
+        """The two addresses that are listened on for this purpose alone."""
+        return [(self.primary, self.alternate_port), (self.alternate, self.alternate_port)]
+
     def changed(self, server: ServerAddress, change_ip: bool, change_port: bool) -> ServerAddress:
         """The address that CHANGE-REQUEST names, seen from the one the request came to."""
         host, port = server
@@ -71,6 +76,8 @@ def discovery_binding(addresses: ServerAddresses, message: Message, path: FiveTu
         if port is not None and padding is None:
             destination = ClientAddress(TransportAddress(destination.host, port))
     response = Message.success_to(message).add(XOR_MAPPED_ADDRESS, path.client)
+    # Not obscured, so that clients see whether something on the way rewrites addresses in payloads.
+    response.add(MAPPED_ADDRESS, path.client)
     response.add(RESPONSE_ORIGIN, addresses.known_as(origin))
     response.add(OTHER_ADDRESS, addresses.known_as(other))
     if padding is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections import Counter
+from collections.abc import Sequence
 
 import structlog
 
@@ -35,7 +36,9 @@ class Listeners:
         tls: ssl.SSLContext | None,
         limits: ConnectionLimits,
         idle_seconds: float,
+        more_udp: Sequence[tuple[str, int]] = (),
     ) -> None:
+        """`more_udp` are addresses beyond `listen` on which UDP alone is served."""
         self._driver = driver
         self._listen = listen
         self.port = port
@@ -43,6 +46,8 @@ class Listeners:
         self._tls = tls
         self._limits = limits
         self._idle_seconds = idle_seconds
+        self._more_udp_addresses = more_udp
+        self._more_udp: list[UdpListener] = []
         self._udp: dict[str, UdpListener] = {}
         self._streams: dict[str, list[StreamListener]] = {}
         self._closed: Counter[str] = Counter()
@@ -62,6 +67,12 @@ class Listeners:
         """Listens; ListenError names the address that cannot be had."""
         for host in expand(self._listen):
             await self._add(host)
+        for host, port in self._more_udp_addresses:
+            try:
+                listener = UdpListener(asyncio.get_running_loop(), self._driver, host, port)
+            except OSError as error:
+                raise ListenError(f"cannot listen on {host} UDP port {port}: {error.strerror}") from error
+            self._more_udp.append(listener)
         if not self._udp:
             raise ListenError("there is no address to listen on; name one with --listen ADDR")
         self._idle_sweep = asyncio.create_task(self._close_idle())
@@ -71,6 +82,8 @@ class Listeners:
             self._idle_sweep.cancel()
         for host in list(self._udp):
             self._remove(host)
+        while self._more_udp:
+            self._more_udp.pop().close()
 
     async def follow_interfaces(self) -> None:
         """Looks through the addresses of the machine again: some may have come, some gone."""
