@@ -1,6 +1,7 @@
 """The relay put together from its parts. Nothing else imports everything."""
 
 import asyncio
+import contextlib
 import secrets
 import signal
 import ssl
@@ -47,12 +48,24 @@ _FIRST_CREDENTIAL_NAME = "first-steps"
 def run(settings: Settings) -> int:
     """Runs the relay until SIGINT or SIGTERM. The exit status: 0, or 1 with the reason on stderr."""
     configure(settings.log_level, settings.log_format)
+    _allow_many_sockets()
     try:
         _run_on_best_loop(_serve(settings))
     except (OperatorError, RelayHostError, ListenError) as error:
         print(f"turnrelay: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _allow_many_sockets() -> None:
+    """Every relayed address is a socket, so the soft limit of open files goes up to the hard one."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
@@ -280,21 +293,20 @@ class Relay:
     async def _follow_interfaces(self) -> None:
         while True:
             await asyncio.sleep(_RESCAN_SECONDS)
-            if self._notice_addresses():
-                await self._listeners.follow_interfaces()
+            self._notice_addresses()
+            await self._listeners.follow_interfaces()
 
-    def _notice_addresses(self) -> bool:
-        """Tells the peer policy what this machine's own addresses and ports are; whether they changed."""
+    def _notice_addresses(self) -> None:
+        """Tells the peer policy what this machine's own addresses and ports are."""
         addresses = local_addresses(link_local=True)
         if addresses == self._known_addresses:
-            return False
+            return
         self._known_addresses = addresses
         ports = set(self._listeners.ports)
         if self._http is not None:
             ports.add(self._http.port)
         external = [host.advertised for host in self._hosts]
         self._peers.update_local([*addresses, *external], ports)
-        return True
 
     def _client_hosts(self) -> list[str]:
         """The addresses to print in URIs: where the relay is reached from outside, if it listens there."""

@@ -15,6 +15,7 @@ from turnrelay.settings_values import (
     expand_home,
     lower,
     no_bool,
+    read_alternate_host,
     read_cidr,
     read_external,
     read_host,
@@ -27,7 +28,7 @@ from turnrelay.settings_values import (
 
 Host = Annotated[str, PlainValidator(read_host)]
 RelayHost = Annotated[str, PlainValidator(read_relay_host)]
-AlternateHost = Annotated[str | None, PlainValidator(read_relay_host)]
+AlternateHost = Annotated[str | None, PlainValidator(read_alternate_host)]
 External = Annotated[ExternalAddress, PlainValidator(read_external)]
 Cidr = Annotated[str, PlainValidator(read_cidr)]
 User = Annotated[StaticUser, PlainValidator(read_user)]

@@ -70,6 +70,14 @@ def read_relay_host(value: object) -> str:
     return host
 
 
+def read_alternate_host(value: object) -> str | None:
+    return None if value is None else read_relay_host(value)
+
+
+def read_alternate_host(value: object) -> str | None:
+    return None if value is None else read_relay_host(value)
+
+
 def read_external(value: object) -> ExternalAddress:
     if isinstance(value, ExternalAddress):
         return value

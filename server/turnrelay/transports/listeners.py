@@ -1,6 +1,7 @@
 """Listeners: every listening address of the relay, and their comings and goings."""
 
 import asyncio
+import errno
 import ssl
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,10 @@ _IDLE_SWEEP_SECONDS = 10.0
 
 class ListenError(Exception):
     """An address cannot be listened on; says which and why."""
+
+    def __init__(self, message: str, not_there: bool = False) -> None:
+        super().__init__(message)
+        self.not_there = not_there
 
 
 class Listeners:
@@ -51,6 +56,7 @@ class Listeners:
         self._udp: dict[str, UdpListener] = {}
         self._streams: dict[str, list[StreamListener]] = {}
         self._closed: Counter[str] = Counter()
+        self._refused: set[str] = set()
         self._idle_sweep: asyncio.Task[None] | None = None
 
     @property
@@ -66,7 +72,12 @@ class Listeners:
     async def open(self) -> None:
         """Listens; ListenError names the address that cannot be had."""
         for host in expand(self._listen):
-            await self._add(host)
+            try:
+                await self._add(host)
+            except ListenError as error:
+                # An IPv6 address is not there yet while the system looks for duplicates of it.
+                if host in self._listen or not error.not_there:
+                    raise
         for host, port in self._more_udp_addresses:
             try:
                 listener = UdpListener(asyncio.get_running_loop(), self._driver, host, port)
@@ -86,18 +97,21 @@ class Listeners:
             self._more_udp.pop().close()
 
     async def follow_interfaces(self) -> None:
-        """Looks through the addresses of the machine again: some may have come, some gone."""
+        """Listens on addresses that the machine got since.
+
+        One that goes keeps its sockets: they cost nothing, and its clients go on when it comes back.
+        """
         log = structlog.get_logger()
-        wanted = expand(self._listen)
-        for host in [host for host in self._udp if host not in wanted]:
-            self._remove(host)
-            log.info("listener removed, its address is gone")
-        for host in [host for host in wanted if host not in self._udp]:
+        for host in [host for host in expand(self._listen) if host not in self._udp]:
             try:
                 await self._add(host)
-                log.info("listener added for a new address")
             except ListenError as error:
-                log.warning("new address cannot be listened on", error=str(error))
+                if host not in self._refused:
+                    log.warning("new address cannot be listened on", error=str(error))
+                self._refused.add(host)
+            else:
+                self._refused.discard(host)
+                log.info("listener added for a new address")
 
     def discarded(self) -> dict[str, int]:
         """What clients sent that is nothing to answer, by reason."""
@@ -122,7 +136,8 @@ class Listeners:
                 self._remove(host)
             raise ListenError(
                 f"cannot listen on {host} port {self.port}: {error.strerror or error}; "
-                "is another relay running there? choose other --listen or --port"
+                "is another relay running there? choose other --listen or --port",
+                not_there=error.errno == errno.EADDRNOTAVAIL,
             ) from error
 
     async def _open_stream(self, host: str, port: int, tls: ssl.SSLContext | None) -> StreamListener:
