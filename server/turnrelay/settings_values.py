@@ -74,10 +74,6 @@ def read_alternate_host(value: object) -> str | None:
     return None if value is None else read_relay_host(value)
 
 
-def read_alternate_host(value: object) -> str | None:
-    return None if value is None else read_relay_host(value)
-
-
 def read_external(value: object) -> ExternalAddress:
     if isinstance(value, ExternalAddress):
         return value
