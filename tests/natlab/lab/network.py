@@ -12,12 +12,13 @@ How a site hangs together, from left to right:
 
 The router is a namespace whose default route is a TUN device. What it sends there, a process of its own
 reads, translates, delays and writes to another TUN device, in the internet. With a "linux" kind nftables
-translates in the router and the process is only the path. A carrier's NAT is a site without hosts; other sites
-are behind it.
+translates in the router and the process is only the path. A carrier's NAT is a site without hosts; other
+sites are behind it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
@@ -35,8 +36,7 @@ from . import devices
 from .capture import Capture
 from .host import Host
 from .impairment import Impairment
-from .kinds import KINDS, NatKind, Passage, PortAssignment, Realm
-from .kinds import Layer as Layer
+from .kinds import KINDS, Layer, NatKind, Passage, PortAssignment, Realm
 from .wire import WireConfig
 
 _TESTS = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ class Server(Host):
 class Site:
     """One or more hosts on a LAN, and the NAT or firewall between them and the outside.
 
-    `host` is the first of `hosts`, `router` the namespace of the home router, `proxy` the one host that an
+    `host` is the first of `hosts`, `router` the home router as its LAN sees it, `proxy` the one host that an
     "http-proxy" kind lets out. `public_address` is what the internet sees.
     """
 
@@ -88,17 +88,19 @@ class Site:
         self.behind = behind
         self.hosts: list[Host] = []
         self.proxy: Host | None = None
-        self.router: Namespace = lab.namespace(f"router{number}")
-        self.outside: Namespace = behind.router if behind else lab.internet
+        self.outside: Namespace = behind.router.namespace if behind else lab.internet
         self.outside_device = f"site{number}"
         self._lab = lab
         self._number = number
+        self._customers = 0
         self._prefix6: ipaddress.IPv6Network | None = None
         site_block = _block(SITES, 24, number)
         if not layer.translates:
             self.lan = site_block
         else:
             self.lan = ipaddress.ip_network(lan) if lan else _block(HOMES, 24, number)
+        # Programs of the router, such as a port mapping service, run on its LAN address.
+        self.router = Host(lab.namespace(f"router{number}"), [str(self.lan[1])], device="lan")
         self._wan_block = behind.lan if behind else site_block
         self._wan_address: ipaddress.IPv4Address | None = None
         self._control: socket.socket | None = None
@@ -122,14 +124,13 @@ class Site:
         address = self.lan[index + 1]
         port = f"port{index}"
         devices.configure(
-            self.router,
+            self.router.namespace,
             [
                 f"link add {port} type veth peer name eth0 netns {namespace.name}",
                 f"link set {port} master lan up",
             ],
         )
         commands = [
-            "link set lo up",
             f"address add {address}/{self.lan.prefixlen} dev eth0",
             "link set eth0 up",
             f"route add default via {self.lan[1]}",
@@ -142,7 +143,7 @@ class Site:
                 f"route add default via {self._prefix6[1]}",
             ]
         devices.configure(namespace, commands)
-        devices.disable_checksum_offload(self.router, port)
+        devices.disable_checksum_offload(self.router.namespace, port)
         devices.disable_checksum_offload(namespace, "eth0")
         host = Host(namespace, [str(address)], addresses6)
         self.hosts.append(host)
@@ -156,7 +157,7 @@ class Site:
             self._take_wan_address(self._next_wan_address())
         self._ask("reboot", public_address=str(self._wan_address or "0.0.0.0"))
         if self.layer.realm is Realm.KERNEL:
-            devices.flush_conntrack(self.router)
+            devices.flush_conntrack(self.router.namespace)
 
     def cut(self, seconds: float) -> None:
         """Nothing passes in either direction for so long, from now on. The NAT keeps its state."""
@@ -187,38 +188,36 @@ class Site:
 
     def build(self, config: Callable[[str], WireConfig], hosts: int, ipv6: str, mtu: int) -> None:
         """Make the router, the wire and the hosts. Called once, by the lab."""
-        inside_tun = devices.tun(self.router, "wan")
-        outside_tun = devices.tun(self.outside, self.outside_device)
         if ipv6 != "none":
             self._prefix6 = _block(SITES6, 64, self._number)
-        devices.sysctl(
-            self.router, _ROUTER_SYSCTL | (_IPV6_ROUTER_SYSCTL if self._prefix6 else _NO_IPV6_SYSCTL)
-        )
-        self._configure_router(mtu)
-        devices.configure(
-            self.outside,
-            [f"link set {self.outside_device} mtu {mtu} txqueuelen {_TUN_QUEUE} up"]
-            + ([] if self.layer.translates else [f"route add {self.lan} dev {self.outside_device}"])
-            + ([f"route add {self._prefix6} dev {self.outside_device}"] if self._prefix6 else []),
-        )
-        if self.layer.translates:
-            self._take_wan_address(self._next_wan_address())
-        if self.layer.realm is Realm.KERNEL:
-            devices.load_nft(self.router, _nft_ruleset(self.layer))
-        for _ in range(hosts):
-            self.add_host()
-        if self.layer.passage == "proxy":
-            self.proxy = self.add_host("proxy")
+        # Before there are devices: they take the defaults when they are made.
+        devices.sysctl(self.router.namespace, _ROUTER_SYSCTL)
+        devices.sysctl(self.router.namespace, _IPV6_ROUTER_SYSCTL if self._prefix6 else _NO_IPV6_SYSCTL)
+        with contextlib.ExitStack() as undo:
+            tuns = []
+            for namespace, name in ((self.router.namespace, "wan"), (self.outside, self.outside_device)):
+                tuns.append(devices.tun(namespace, name))
+                undo.callback(os.close, tuns[-1])
+            self._configure_router(mtu)
+            self._configure_outside(mtu)
+            if self.layer.translates:
+                self._take_wan_address(self._next_wan_address())
+            if self.layer.realm is Realm.KERNEL:
+                devices.load_nft(self.router.namespace, _nft_ruleset(self.layer))
+            for _ in range(hosts):
+                self.add_host()
+            if self.layer.passage == "proxy":
+                self.proxy = self.add_host("proxy")
+            undo.pop_all()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(10)
         wire = config(str(self._wan_address or "0.0.0.0"))
         if self.proxy:
             wire = dataclasses.replace(wire, proxy_address=self.proxy.address)
-        self._lab.start_wire(wire, [inside_tun, outside_tun, theirs.detach()])
+        self._lab.start_wire(wire, [*tuns, theirs.detach()])
 
     def _configure_router(self, mtu: int) -> None:
         commands = [
-            "link set lo up",
             "link add lan type bridge",
             f"address add {self.lan[1]}/{self.lan.prefixlen} dev lan",
             "link set lan up",
@@ -227,7 +226,17 @@ class Site:
         ]
         if self._prefix6:
             commands += [f"address add {self._prefix6[1]}/64 dev lan nodad", "route add ::/0 dev wan"]
-        devices.configure(self.router, commands)
+        devices.configure(self.router.namespace, commands)
+
+    def _configure_outside(self, mtu: int) -> None:
+        commands = [f"link set {self.outside_device} mtu {mtu} txqueuelen {_TUN_QUEUE} up"]
+        if not self.layer.translates:
+            commands.append(f"route add {self.lan} dev {self.outside_device}")
+        if self._prefix6:
+            commands.append(f"route add {self._prefix6} dev {self.outside_device}")
+        else:
+            devices.sysctl(self.outside, {f"ipv6/conf/{self.outside_device}/disable_ipv6": 1})
+        devices.configure(self.outside, commands)
 
     def _next_wan_address(self) -> ipaddress.IPv4Address:
         if self.behind:
@@ -236,18 +245,19 @@ class Site:
 
     def next_customer_address(self) -> ipaddress.IPv4Address:
         """For a NAT behind this one. Above what `add_host` gives out: a carrier may have hosts too."""
-        self._customers = getattr(self, "_customers", 0) + 1
+        self._customers += 1
         return self.lan[100 + self._customers]
 
     def _take_wan_address(self, address: ipaddress.IPv4Address) -> None:
         old, self._wan_address = self._wan_address, address
         routes = [f"route add {address}/32 dev {self.outside_device}"]
-        devices.configure(self.outside, routes + ([f"route del {old}/32"] if old else []))
+        addresses = [f"address add {address}/32 dev wan"]
+        if old:
+            routes.append(f"route del {old}/32")
+            addresses.append(f"address del {old}/32 dev wan")
+        devices.configure(self.outside, routes)
         if self.layer.realm is Realm.KERNEL:
-            commands = [f"address add {address}/32 dev wan"] + (
-                [f"address del {old}/32 dev wan"] if old else []
-            )
-            devices.configure(self.router, commands)
+            devices.configure(self.router.namespace, addresses)
 
     def _ask(self, what: str, **values: Any) -> Any:
         assert self._control is not None
@@ -262,7 +272,7 @@ class Site:
 
     def hang_up(self) -> None:
         """End the wire, and wait until it has let go of its devices."""
-        for host in self.hosts:
+        for host in (*self.hosts, self.router):
             host.close()
         if self._control is not None:
             self._control.shutdown(socket.SHUT_WR)
@@ -312,7 +322,6 @@ class Lab:
         devices.configure(
             namespace,
             [
-                "link set lo up",
                 *(f"address add {address}/24 dev eth0" for address in addresses),
                 *(f"address add {address}/64 dev eth0 nodad" for address in addresses6),
                 "link set eth0 up",
@@ -372,7 +381,9 @@ class Lab:
         site = self._build_site(kind, layer, behind, hosts, lan, ipv6, mtu, upward, downward)
         if layer.realm is Realm.KERNEL and mapping_timeout is not None:
             timeouts = ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream")
-            devices.sysctl(site.router, {f"netfilter/{name}": round(mapping_timeout) for name in timeouts})
+            devices.sysctl(
+                site.router.namespace, {f"netfilter/{name}": round(mapping_timeout) for name in timeouts}
+            )
         return site
 
     def _build_site(
@@ -399,6 +410,11 @@ class Lab:
         site.build(config, hosts, ipv6, mtu)
         return site
 
+    @property
+    def nursery_pid(self) -> int:
+        """The process whose children the wires are, and the session that they all belong to."""
+        return self._nursery_process.pid
+
     def namespace(self, name: str) -> Namespace:
         return self._network.host(name)
 
@@ -411,13 +427,22 @@ class Lab:
                 os.close(descriptor)
 
     def close(self) -> None:
-        for server in self.servers:
-            server.close()
-        for site in reversed(self.sites):
-            site.hang_up()
+        # Whatever goes wrong with one of them, the others end as well.
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(self._network.close)
+            last_first.callback(self._end_nursery)
+            for site in self.sites:
+                last_first.callback(site.hang_up)
+            for server in self.servers:
+                last_first.callback(server.close)
+
+    def _end_nursery(self) -> None:
         self._nursery.close()
-        self._nursery_process.wait(10)
-        self._network.close()
+        try:
+            self._nursery_process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._nursery_process.kill()
+            self._nursery_process.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -456,6 +481,7 @@ def _nft_ruleset(layer: Layer) -> str:
         chain forward {{
             type filter hook forward priority filter;
             iifname "wan" ct state established,related accept
+            iifname "wan" ct status dnat accept
             iifname "wan" drop
         }}
     }}

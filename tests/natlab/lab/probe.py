@@ -31,18 +31,22 @@ class Probe:
     def __init__(self, server: Server) -> None:
         self._sockets: dict[Address, socket.socket] = {}
         for address, port in itertools.product(server.addresses, (PORT, ALTERNATE_PORT)):
-            opened = server.socket(address, port)
-            opened.settimeout(ARRIVAL_TIMEOUT)
-            self._sockets[address, port] = opened
+            self._sockets[address, port] = server.socket(address, port)
         self.first: Address = (server.address, PORT)
         self.other_port: Address = (server.address, ALTERNATE_PORT)
         self.other_address: Address = (server.alternate_address, PORT)
         self.other_both: Address = (server.alternate_address, ALTERNATE_PORT)
         self._serial = itertools.count()
 
-    def observe(self, source: socket.socket, destination: Address | None = None) -> Address:
+    def observe(
+        self,
+        source: socket.socket,
+        destination: Address | None = None,
+        timeout: float = ARRIVAL_TIMEOUT,
+    ) -> Address:
         """The source address of `source` as this destination, else the first one, sees it."""
         destination = destination or self.first
+        self._sockets[destination].settimeout(timeout)
         word = f"probe {next(self._serial)}".encode()
         source.sendto(word, destination)
         while True:

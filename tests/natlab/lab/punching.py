@@ -60,7 +60,7 @@ def punch(pairs: Iterable[tuple[Host, Host]], probe: Probe, seconds: float = 1.5
                 selector.register(end.source, selectors.EVENT_READ, end)
                 if host not in unreflected:
                     try:
-                        end.reflexive = probe.observe(end.source)
+                        end.reflexive = probe.observe(end.source, timeout=1.0)
                     except Blocked:
                         unreflected.add(host)
                 end.source.setblocking(False)
