@@ -1,0 +1,83 @@
+"""Candidate: a transport address that may lead to a peer (RFC 8445 sections 5.1 and 5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stunwire import TransportAddress
+
+COMPONENT = 1
+"""The only component: whoever needs two flows multiplexes them, as everybody does since RFC 5761."""
+
+
+class CandidateType(StrEnum):
+    """How an address was learned; the values are those of the SDP (RFC 8839 section 5.1)."""
+
+    HOST = "host"
+    SERVER_REFLEXIVE = "srflx"
+    PEER_REFLEXIVE = "prflx"
+    RELAYED = "relay"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a peer gets to know of a candidate, and all that is known of a peer's.
+
+    `address.host` is numeric, or a name that ends in `.local` (RFC 8828, resolved by multicast DNS).
+    `related` is the base of a reflexive candidate and the mapped address of a relayed one; None or an
+    unspecified address where the peer keeps it to itself. `ufrag` says to which ICE session it belongs.
+    """
+
+    type: CandidateType
+    address: TransportAddress
+    priority: int
+    foundation: str
+    component: int = COMPONENT
+    transport: str = "udp"
+    related: TransportAddress | None = None
+    ufrag: str | None = None
+    extensions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the address has to be resolved first (RFC 8828 section 3.2)."""
+        return self.address.host.lower().endswith(".local")
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.address.host
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCandidate:
+    """A candidate of this side, with what only this side needs to know."""
+
+    candidate: Candidate
+    base: TransportAddress
+    """Where checks leave from: a socket's address, or the relayed address itself (RFC 8445 section 4)."""
+    local_preference: int = 65535
+    """Of its base, 0 to 65535; peer-reflexive candidates of the base inherit it."""
+    server: str = ""
+    """The server that it was learned from, in the words of the configuration."""
+
+    @property
+    def type(self) -> CandidateType:
+        return self.candidate.type
+
+    @property
+    def address(self) -> TransportAddress:
+        return self.candidate.address
+
+    @property
+    def priority(self) -> int:
+        return self.candidate.priority
+
+    @property
+    def foundation(self) -> str:
+        return self.candidate.foundation
+
+    @property
+    def is_reflexive(self) -> bool:
+        """Nothing can be sent from it directly, only from its base (RFC 8445 section 6.1.2.4)."""
+        return self.type in (CandidateType.SERVER_REFLEXIVE, CandidateType.PEER_REFLEXIVE)

@@ -1,0 +1,78 @@
+"""Priorities of candidates and pairs (RFC 8445 sections 5.1.2 and 6.1.2.3), for both families (RFC 8421)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from peerpath.ice.candidate import COMPONENT, CandidateType, LocalCandidate
+
+# RFC 8445 section 5.1.2.2
+TYPE_PREFERENCES: dict[CandidateType, int] = {
+    CandidateType.HOST: 126,
+    CandidateType.PEER_REFLEXIVE: 110,
+    CandidateType.SERVER_REFLEXIVE: 100,
+    CandidateType.RELAYED: 0,
+}
+
+MAX_LOCAL_PREFERENCE = 65535
+
+# How far apart the local preferences of two interfaces are: room for the transports and servers of relays.
+_INTERFACE_STEP = 256
+_RELAY_TRANSPORT_STEP = 64
+_RELAY_TRANSPORTS = ("udp", "tcp", "tls", "tunnel")
+
+
+def candidate_priority(
+    candidate_type: CandidateType, local_preference: int, component: int = COMPONENT
+) -> int:
+    """RFC 8445 section 5.1.2.1; `local_preference` is 0 to 65535, `component` 1 to 256."""
+    return TYPE_PREFERENCES[candidate_type] << 24 | local_preference << 8 | (256 - component)
+
+
+def pair_priority(controlling: int, controlled: int) -> int:
+    """RFC 8445 section 6.1.2.3, from the priorities of the two agents' candidates."""
+    smaller, larger = sorted((controlling, controlled))
+    return (smaller << 32) + 2 * larger + (1 if controlling > controlled else 0)
+
+
+def peer_reflexive_priority(local: LocalCandidate) -> int:
+    """What a check from `local` says in PRIORITY (RFC 8445 section 7.1.1).
+
+    That of a peer-reflexive candidate, except from a relayed base, where it is the relayed candidate's own:
+    whatever the peer learns from such a check is relayed all the same, and 110 would pass it for direct until
+    the candidate itself arrives.
+    """
+    if local.type is CandidateType.RELAYED:
+        return local.priority
+    return candidate_priority(CandidateType.PEER_REFLEXIVE, local.local_preference, local.candidate.component)
+
+
+def local_preferences(hosts: Sequence[str]) -> dict[str, int]:
+    """The local preference of each host address of this machine, best first; order is the system's liking.
+
+    RFC 8421 section 4: IPv6 and IPv4 addresses are interleaved in the ratio of their numbers, IPv6 first, so
+    that no family has to wait until the other's checks are over.
+    """
+    ipv6 = [host for host in hosts if ":" in host]
+    ipv4 = [host for host in hosts if ":" not in host]
+    preferences = {}
+    preference = MAX_LOCAL_PREFERENCE
+    while ipv6 or ipv4:
+        # The family with more addresses left goes next, IPv6 where there is a tie.
+        host = (ipv6 if len(ipv6) >= len(ipv4) else ipv4).pop(0)
+        preferences[host] = preference
+        preference = max(0, preference - _INTERFACE_STEP)
+    return preferences
+
+
+def relay_preference(local_preference: int, transport: str, server_index: int) -> int:
+    """The local preference of a relayed candidate: datagrams before streams, then the order of the servers.
+
+    RFC 8445 section 5.1.2.2 wants candidates of one type told apart; relays to the same server differ by what
+    carries them, and one carried by TCP suffers from each lost packet.
+    """
+    rank = (
+        _RELAY_TRANSPORTS.index(transport) if transport in _RELAY_TRANSPORTS else len(_RELAY_TRANSPORTS) - 1
+    )
+    penalty = rank * _RELAY_TRANSPORT_STEP + min(server_index, _RELAY_TRANSPORT_STEP - 1)
+    return max(0, local_preference - penalty)
