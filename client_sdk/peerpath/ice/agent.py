@@ -156,7 +156,7 @@ class IceAgent:
         return self._settle([], now)
 
     def restart(self, now: float) -> list[Output]:
-        """New credentials (section 9): send the new `description`. Data keeps the old path until it has one."""
+        """New credentials (section 9): send the new `description`. Until then data keeps the old path."""
         if self.state is AgentState.CLOSED:
             return []
         if self._current.remote is not None:

@@ -1,0 +1,364 @@
+"""Gatherer: where candidates come from (RFC 8445 section 5.1.1). Sans-IO, as the agent is."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from stunwire import DecodeError, Message, Method, TransportAddress, is_stun
+
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate
+from peerpath.ice.connectivity_check import form_keepalive
+from peerpath.ice.foundation import Foundations
+from peerpath.ice.outputs import CandidateFound, GatheringComplete, Transmit
+from peerpath.ice.pacer import Pacer, Turn, gathering_rto
+from peerpath.ice.priority import MAX_LOCAL_PREFERENCE, candidate_priority, relay_preference
+from peerpath.ice.relays import (
+    PeerRefused,
+    RelayClosed,
+    RelayData,
+    RelayOpened,
+    RelayOutput,
+    RelayRedirected,
+    Relays,
+)
+from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
+from peerpath.ice.upkeep import KEEPALIVE_INTERVAL
+from peerpath.stun.binding import BindingAnswer, BindingOptions, BindingRequests, Send, Settled
+
+GathererOutput = Transmit | CandidateFound | GatheringComplete | RelayData | PeerRefused | RelayClosed
+
+_MAX_REDIRECTS = 3
+
+
+@dataclass(slots=True)
+class _Base:
+    """A socket of the agent."""
+
+    address: TransportAddress
+    local_preference: int
+    bindings: BindingRequests = field(default_factory=BindingRequests)
+    tickets: dict[bytes, tuple[GatheringServer, ServerReport]] = field(default_factory=dict)
+    mapped_by: TransportAddress | None = None
+    """The server that keeps the NAT binding of this base alive."""
+    keepalive_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    base: TransportAddress
+    server: GatheringServer
+    inquiry: Inquiry
+
+
+class Gatherer:
+    """Asks every server from every base of its family; candidates come out as they are found.
+
+    New transactions leave in the slots of `pacer` (section 14.2). Nothing waits for the slowest server:
+    `patience` seconds after the beginning gathering is called complete without those that did not answer.
+    With `relay_only` no server-reflexive address is asked for, nor does a relayed candidate name one.
+    """
+
+    def __init__(
+        self,
+        *,
+        pacer: Pacer,
+        foundations: Foundations,
+        relay_only: bool = False,
+        patience: float = 10.0,
+    ) -> None:
+        self.reports: list[ServerReport] = []
+        self.relays = Relays()
+        self._pacer = pacer
+        self._turn = Turn(pacer)
+        self._foundations = foundations
+        self._relay_only = relay_only
+        self._patience = patience
+        self._bases: dict[TransportAddress, _Base] = {}
+        self._servers: list[GatheringServer] = []
+        self._tasks: deque[_Task] = deque()
+        self._all_servers_known = False
+        self._complete = False
+        self._begun_at: float | None = None
+        self._keeps_alive = True
+        self._redirects = 0
+
+    # -- what there is to gather from -------------------------------------------------------------------
+
+    def add_base(
+        self, base: TransportAddress, now: float, local_preference: int = MAX_LOCAL_PREFERENCE
+    ) -> list[GathererOutput]:
+        """A socket bound to `base`: a host candidate (5.1.1.1), and a place to ask the servers from."""
+        self._begin(now)
+        self._bases[base] = _Base(base, local_preference)
+        outputs: list[GathererOutput] = []
+        if not self._relay_only:
+            outputs.append(CandidateFound(self._candidate(CandidateType.HOST, base, self._bases[base])))
+        self._plan([_Task(base, server, inquiry) for server in self._servers for inquiry in Inquiry])
+        return outputs + self._work(now)
+
+    def remove_base(self, base: TransportAddress, now: float) -> list[GathererOutput]:
+        """The socket is gone, and the relays that were reached through it."""
+        gone = self._bases.pop(base, None)
+        if gone is None:
+            return []
+        for _, report in gone.tickets.values():
+            report.failed("the interface is gone", now)
+        self._tasks = deque(task for task in self._tasks if task.base != base)
+        return self.relayed(self.relays.remove_base(base, now), now) + self._work(now)
+
+    def add_server(self, server: GatheringServer, now: float) -> list[GathererOutput]:
+        self._begin(now)
+        self._servers.append(server)
+        self._plan([_Task(base, server, inquiry) for base in self._bases for inquiry in Inquiry])
+        return self._work(now)
+
+    def no_more_servers(self, now: float) -> list[GathererOutput]:
+        """All servers that could be resolved have been added."""
+        self._all_servers_known = True
+        return self._work(now)
+
+    def _begin(self, now: float) -> None:
+        if self._begun_at is None:
+            self._begun_at = now
+
+    def _plan(self, tasks: list[_Task]) -> None:
+        """Queues what makes sense, so that each kind of candidate has a chance early on."""
+        for task in tasks:
+            if (":" in task.server.address.host) != (":" in task.base.host):
+                continue
+            if task.inquiry is Inquiry.ALLOCATION and not task.server.is_turn:
+                continue
+            if task.inquiry is Inquiry.BINDING and (self._relay_only or not self._asks_binding(task.server)):
+                continue
+            self._tasks.append(task)
+        self._tasks = deque(sorted(self._tasks, key=self._urgency))
+
+    def _asks_binding(self, server: GatheringServer) -> bool:
+        """Whether a Binding request to it is of use.
+
+        An allocation tells the mapped address as well, only a round trip later, so one TURN server is asked
+        for it where no STUN server is known.
+        """
+        if not server.is_turn:
+            return True
+        ipv6 = ":" in server.address.host
+        same_family = [other for other in self._servers if (":" in other.address.host) == ipv6]
+        return all(other.is_turn for other in same_family) and same_family[0] is server
+
+    def _urgency(self, task: _Task) -> tuple[int, int, int]:
+        same_kind = [server for server in self._servers if server.is_turn is task.server.is_turn]
+        rank = same_kind.index(task.server) if task.server in same_kind else len(same_kind)
+        kind = 0 if task.inquiry is Inquiry.BINDING else 1
+        return rank, kind, -self._bases[task.base].local_preference
+
+    # -- the network ------------------------------------------------------------------------------------
+
+    def receive(
+        self, data: bytes, local: TransportAddress, remote: TransportAddress, now: float
+    ) -> list[GathererOutput] | None:
+        """One datagram at the base `local`; None if it has nothing to do with gathering or relaying."""
+        base = self._bases.get(local)
+        if base is None:
+            return None
+        if is_stun(data):
+            try:
+                message = Message.decode(data)
+            except DecodeError:
+                return None
+            if message.method == Method.BINDING:
+                if message.transaction_id not in base.tickets:
+                    return None
+                return self._settle(base, base.bindings.receive(data, remote, now), now)
+        outputs = self.relays.receive(data, local, remote, now)
+        return None if outputs is None else self.relayed(outputs, now)
+
+    def next_deadline(self) -> float | None:
+        moments = [self.relays.next_deadline(), self._turn.next_at if self._tasks else None]
+        for base in self._bases.values():
+            moments.append(base.bindings.next_deadline())
+            if self._keeps_alive and base.mapped_by is not None:
+                moments.append(base.keepalive_at)
+        if not self._complete and self._begun_at is not None:
+            moments.append(self._begun_at + self._patience)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def handle_timeout(self, now: float) -> list[GathererOutput]:
+        outputs: list[GathererOutput] = []
+        for base in list(self._bases.values()):
+            outputs += self._settle(base, base.bindings.handle_timeout(now), now)
+            if self._keeps_alive and base.mapped_by is not None and now >= base.keepalive_at:
+                # Section 5.1.1.4: the binding must live until a check has used it.
+                base.keepalive_at = now + KEEPALIVE_INTERVAL
+                outputs.append(Transmit(form_keepalive(), base.address, base.mapped_by))
+        outputs += self.relayed(self.relays.handle_timeout(now), now)
+        return outputs + self._work(now)
+
+    def stop_keepalives(self) -> None:
+        """The server-reflexive addresses are no longer needed (section 8.3)."""
+        self._keeps_alive = False
+
+    def close(self, now: float) -> list[GathererOutput]:
+        """Gives all allocations back."""
+        self._tasks.clear()
+        self._keeps_alive = False
+        return self.relayed(self.relays.close(now), now)
+
+    # -- relays that others reach -----------------------------------------------------------------------
+
+    def expect_relay(self, server: str, transport: str, now: float) -> ServerReport:
+        """The driver goes for a relayed address over a connection, and gathering waits for it."""
+        self._begin(now)
+        report = ServerReport(server, Inquiry.ALLOCATION, transport, None, now)
+        self.reports.append(report)
+        return report
+
+    def add_relay(
+        self,
+        report: ServerReport,
+        relayed: TransportAddress,
+        mapped: TransportAddress,
+        server_host: str,
+        index: int,
+        now: float,
+    ) -> list[GathererOutput]:
+        """It was had: a candidate whose packets the driver carries."""
+        report.succeeded(relayed, now)
+        best = max((base.local_preference for base in self._bases.values()), default=MAX_LOCAL_PREFERENCE)
+        preference = relay_preference(best, report.transport, index)
+        candidate = self._relayed_candidate(relayed, mapped, server_host, preference, report.server)
+        return [CandidateFound(candidate), *self._work(now)]
+
+    def settle_relay(self, report: ServerReport, reason: str, now: float) -> list[GathererOutput]:
+        """It could not be had."""
+        report.failed(reason, now)
+        return self._work(now)
+
+    # -- steps ------------------------------------------------------------------------------------------
+
+    def _work(self, now: float) -> list[GathererOutput]:
+        outputs: list[GathererOutput] = []
+        while self._tasks and self._turn.take(now):
+            outputs += self._start(self._tasks.popleft(), now)
+        return outputs + self._conclude(now)
+
+    def _start(self, task: _Task, now: float) -> list[GathererOutput]:
+        base, server = self._bases[task.base], task.server
+        report = ServerReport(server.name, task.inquiry, "udp", task.base, now)
+        self.reports.append(report)
+        expected = len(self._tasks) + sum(not report.is_settled for report in self.reports)
+        rto = gathering_rto(self._pacer.interval, expected)
+        if task.inquiry is Inquiry.BINDING:
+            ticket, outputs = base.bindings.ask(server.address, now, BindingOptions(rto=rto))
+            base.tickets[ticket] = (server, report)
+            return self._settle(base, outputs, now)
+        return self.relayed(self.relays.allocate(base.address, server, report, rto, now), now)
+
+    def _settle(self, base: _Base, results: list[Send | Settled], now: float) -> list[GathererOutput]:
+        outputs: list[GathererOutput] = []
+        for result in results:
+            if isinstance(result, Send):
+                outputs.append(Transmit(result.data, base.address, result.to))
+                continue
+            server, report = base.tickets.pop(result.ticket)
+            if isinstance(result.result, BindingAnswer):
+                report.succeeded(result.result.mapped, now)
+                outputs += self._mapped(base, server, result.result.mapped, now)
+            else:
+                report.failed(result.result.reason, now)
+        return outputs + self._conclude(now)
+
+    def _mapped(
+        self, base: _Base, server: GatheringServer, mapped: TransportAddress, now: float
+    ) -> list[GathererOutput]:
+        if base.mapped_by is None:
+            base.mapped_by, base.keepalive_at = server.address, now + KEEPALIVE_INTERVAL
+        if mapped == base.address or self._relay_only:
+            return []  # no NAT: redundant with the host candidate (section 5.1.3)
+        return [
+            CandidateFound(
+                self._candidate(
+                    CandidateType.SERVER_REFLEXIVE, mapped, base, server.address.host, server.name
+                )
+            )
+        ]
+
+    def relayed(self, events: list[RelayOutput], now: float) -> list[GathererOutput]:
+        """What the relays said: new ones become candidates, redirections tasks, the rest is passed on."""
+        outputs: list[GathererOutput] = []
+        for event in events:
+            if isinstance(event, RelayOpened):
+                outputs += self._opened(event, now)
+            elif isinstance(event, RelayRedirected):
+                self._redirected(event)
+            else:
+                outputs.append(event)
+        return outputs + self._work(now) if events else outputs
+
+    def _opened(self, opened: RelayOpened, now: float) -> list[GathererOutput]:
+        base, server = self._bases[opened.base], opened.server
+        # Section 5.1.1.2: the answer to Allocate holds a server-reflexive address as well.
+        outputs = self._mapped(base, server, opened.mapped, now)
+        preference = relay_preference(base.local_preference, "udp", server.index)
+        for relayed in opened.relayed:
+            outputs.append(
+                CandidateFound(
+                    self._relayed_candidate(
+                        relayed, opened.mapped, server.address.host, preference, server.name
+                    )
+                )
+            )
+        return outputs
+
+    def _redirected(self, redirected: RelayRedirected) -> None:
+        if self._redirects < _MAX_REDIRECTS:
+            self._redirects += 1
+            self._tasks.append(_Task(redirected.base, redirected.server, Inquiry.ALLOCATION))
+
+    def _conclude(self, now: float) -> list[GathererOutput]:
+        """Says once that gathering is complete: all has been answered, or there was time enough."""
+        if self._complete or self._begun_at is None or not self._bases:
+            return []
+        settled = not self._tasks and all(report.is_settled for report in self.reports)
+        out_of_time = now >= self._begun_at + self._patience
+        if not (self._all_servers_known and settled) and not out_of_time:
+            return []
+        self._complete = True
+        return [GatheringComplete()]
+
+    # -- candidates -------------------------------------------------------------------------------------
+
+    def _candidate(
+        self,
+        candidate_type: CandidateType,
+        address: TransportAddress,
+        base: _Base,
+        server_host: str = "",
+        server: str = "",
+    ) -> LocalCandidate:
+        preference = base.local_preference
+        candidate = Candidate(
+            candidate_type,
+            address,
+            candidate_priority(candidate_type, preference),
+            self._foundations.of(candidate_type, base.address.host, server_host),
+            related=None if candidate_type is CandidateType.HOST else base.address,
+        )
+        return LocalCandidate(candidate, base.address, preference, server)
+
+    def _relayed_candidate(
+        self,
+        relayed: TransportAddress,
+        mapped: TransportAddress,
+        server_host: str,
+        preference: int,
+        server: str,
+    ) -> LocalCandidate:
+        candidate = Candidate(
+            CandidateType.RELAYED,
+            relayed,
+            candidate_priority(CandidateType.RELAYED, preference),
+            self._foundations.of(CandidateType.RELAYED, relayed.host, server_host),
+            related=None if self._relay_only else mapped,
+        )
+        return LocalCandidate(candidate, relayed, preference, server)
