@@ -45,7 +45,14 @@ class CoturnBehaviourServer:
 
 
 class NatDiscovery:
-    """coturn's `turnutils_natdiscovery` (RFC 5780). Where nothing answers, it waits three seconds a time."""
+    """coturn's `turnutils_natdiscovery` (RFC 5780). Where nothing answers, it waits three seconds a time.
+
+    It tells address-dependent mapping only beside coturn 4.6's own server, where two mistakes cancel: that
+    server's OTHER-ADDRESS always names its second address, also in an answer from there, and the tool sends
+    its third test to the OTHER-ADDRESS of the second answer. A server that does as RFC 5780 section 7.6 says
+    names its first address there, and the tool, comparing two addresses' mappings, calls the NAT address and
+    port dependent.
+    """
 
     _MAPPING: ClassVar = {
         "NAT with Endpoint Independent Mapping!": EI,
