@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from turnrelay.settings import LimitSettings, Settings
-from turnrelay.settings_keys import KEYS, Key
+from turnrelay.settings.keys import KEYS, Key
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"

@@ -21,6 +21,7 @@ from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.server import Server
 from turnrelay.observe.log import EventLog, configure
 from turnrelay.observe.metrics import CONTENT_TYPE, Metrics
+from turnrelay.policy import user_database
 from turnrelay.policy.bandwidth import BandwidthLimits
 from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.policy.credentials import SharedSecrets, StaticUsers, UserDatabase, UserDirectory
@@ -32,6 +33,7 @@ from turnrelay.policy.secret_file import load_or_create_secret
 from turnrelay.relay.hosts import RelayHostError, relay_hosts
 from turnrelay.relay.userspace import UserspacePlane
 from turnrelay.settings import Settings
+from turnrelay.settings.tls import read_certificate
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import detect_relay_addresses, local_addresses
 from turnrelay.transports.listeners import ListenError, Listeners
@@ -104,11 +106,9 @@ class Relay:
             shared_secrets = [load_or_create_secret(settings.data_dir)]
         self._shared = SharedSecrets(shared_secrets, settings.realm)
         users = [(user.name, user.password.get_secret_value()) for user in settings.users]
-        directory = UserDirectory(
-            StaticUsers(users, settings.realm),
-            self._shared,
-            UserDatabase(settings.data_dir / "users.sqlite3", settings.realm),
-        )
+        database = UserDatabase(settings.data_dir / user_database.FILE_NAME, settings.realm)
+        database.check()
+        directory = UserDirectory(StaticUsers(users, settings.realm), self._shared, database)
         external = [str(mapping) for mapping in settings.external_ip]
         self._hosts = relay_hosts(settings.relay_ip or detect_relay_addresses(), external)
         self._discovery = self._behaviour_discovery()
@@ -168,6 +168,7 @@ class Relay:
                 self._client_hosts(),
                 self._listeners.port,
                 self._listeners.tls_port if self._tls is not None else None,
+                read_certificate(settings.tls_cert).names if settings.tls_cert is not None else (),
             ),
             username=username,
             password=password,

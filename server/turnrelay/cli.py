@@ -28,8 +28,8 @@ from turnrelay.policy.errors import OperatorError
 from turnrelay.policy.secret_file import load_or_create_secret
 from turnrelay.policy.user_database import FILE_NAME as USERS_FILE
 from turnrelay.settings import Settings
-from turnrelay.settings_display import effective_settings
-from turnrelay.settings_sources import LoadedSettings, load_settings
+from turnrelay.settings.display import effective_settings
+from turnrelay.settings.sources import LoadedSettings, load_settings
 from turnrelay.welcome import turn_uris
 
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)

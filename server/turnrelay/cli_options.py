@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from turnrelay.settings import Settings
-from turnrelay.settings_keys import KEYS
+from turnrelay.settings.keys import KEYS
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

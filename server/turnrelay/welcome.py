@@ -54,12 +54,17 @@ def _rows(label: str, values: Sequence[str]) -> list[str]:
     return [f"    {name:<10} {value}" for name, value in zip(labels, values, strict=True)]
 
 
-def turn_uris(hosts: Sequence[str], port: int, tls_port: int | None) -> list[str]:
-    """The URIs (RFC 7065) that clients may use, UDP first."""
+def turn_uris(
+    hosts: Sequence[str], port: int, tls_port: int | None, tls_names: Sequence[str] = ()
+) -> list[str]:
+    """The URIs (RFC 7065) that clients may use, UDP first.
+
+    Over TLS clients compare the host with the certificate, so its names stand in those URIs if it has any.
+    """
     uris: list[str] = []
     for host in hosts:
         name = f"[{host}]" if ":" in host else host
         uris += [f"turn:{name}:{port}?transport=udp", f"turn:{name}:{port}?transport=tcp"]
-        if tls_port is not None:
+        if tls_port is not None and not tls_names:
             uris.append(f"turns:{name}:{tls_port}?transport=tcp")
-    return uris
+    return uris + [f"turns:{name}:{tls_port}?transport=tcp" for name in tls_names]

@@ -17,7 +17,7 @@ from turnrelay.core.protocols import KeyQuery
 from turnrelay.policy.time_limited import SharedSecrets, rest_password
 from turnrelay.policy.user_database import UserDatabase
 from turnrelay.settings import Settings
-from turnrelay.settings_keys import KEYS
+from turnrelay.settings.keys import KEYS
 from typer.testing import CliRunner
 
 

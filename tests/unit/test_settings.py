@@ -8,10 +8,10 @@ import pytest
 import trustme
 from pydantic import ValidationError
 from turnrelay.settings import Settings, default_data_dir
-from turnrelay.settings_display import effective_settings
-from turnrelay.settings_errors import Problem, SettingsError
-from turnrelay.settings_keys import KEYS
-from turnrelay.settings_sources import LoadedSettings, load_settings
+from turnrelay.settings.display import effective_settings
+from turnrelay.settings.errors import Problem, SettingsError
+from turnrelay.settings.keys import KEYS
+from turnrelay.settings.sources import LoadedSettings, load_settings
 
 
 @pytest.fixture(scope="module")

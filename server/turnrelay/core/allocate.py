@@ -27,7 +27,7 @@ from turnrelay.core.allocation import Allocation, Relay
 from turnrelay.core.events import AllocationCreated, AllocationRefused
 from turnrelay.core.limits import RESERVATION_LIFETIME, Limits
 from turnrelay.core.outputs import CloseRelay, OpenRelay, Output, Reply
-from turnrelay.core.protocols import Limit
+from turnrelay.core.protocols import Lease, Limit
 from turnrelay.core.refused import Refused
 from turnrelay.core.replies import refuse, succeed
 from turnrelay.core.state import PendingAllocation, Request, Reservation, State
@@ -60,20 +60,25 @@ def allocate(state: State, request: Request, now: float) -> list[Output]:
         raise Refused(ErrorCode.ALLOCATION_MISMATCH)
     wish = _read_wish(state, request)
     account = request.credential.account
-    lease = state.quotas.lease_allocation(account, request.path.client.host)
-    if isinstance(lease, Limit):
-        if lease is Limit.ALLOCATIONS_TOTAL:
-            raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, limit=lease)
-        raise Refused(ErrorCode.ALLOCATION_QUOTA_REACHED, limit=lease)
+    if not state.peers.admits_client(request.path.client.host):
+        raise Refused(ErrorCode.FORBIDDEN, "Tunnelled client addresses are refused")
     lifetime = lifetime_for(request.message.get(LIFETIME), state.limits)
-    pending = PendingAllocation(request, lease, lifetime, wish.families, len(wish.families))
-    pending.failed.extend(wish.unavailable)
     if wish.reservation is not None:
         reservation = wish.reservation
         del state.reservations[reservation.token]
         state.deadlines.cancel(reservation)
+        pending = PendingAllocation(request, reservation.lease, lifetime, wish.families, 0)
         pending.opened[wish.families[0]] = reservation.relay
         return _complete(state, pending, now)
+    lease = _lease(state, request)
+    pending = PendingAllocation(request, lease, lifetime, wish.families, len(wish.families))
+    pending.failed.extend(wish.unavailable)
+    if wish.reserve_next:
+        try:
+            pending.reserved_lease = _lease(state, request)
+        except Refused:
+            lease.release()
+            raise
     state.allocating[request.path] = pending
     outputs: list[Output] = []
     for family in wish.families:
@@ -99,6 +104,15 @@ def relay_failed(state: State, ticket: int, now: float) -> list[Output]:
     pending, family = state.pending_allocations.pop(ticket)
     pending.failed.append(family)
     return _advance(state, pending, now)
+
+
+def _lease(state: State, request: Request) -> Lease:
+    lease = state.quotas.lease_allocation(request.credential.account, request.path.client.host)
+    if lease is Limit.ALLOCATIONS_TOTAL:
+        raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, limit=lease)
+    if isinstance(lease, Limit):
+        raise Refused(ErrorCode.ALLOCATION_QUOTA_REACHED, limit=lease)
+    return lease
 
 
 def _read_wish(state: State, request: Request) -> Wish:
@@ -147,10 +161,10 @@ def _advance(state: State, pending: PendingAllocation, now: float) -> list[Outpu
         return []
     state.allocating.pop(pending.request.path, None)
     if pending.cancelled:
-        pending.lease.release()
+        _release(pending)
         return _close(pending)
     if not pending.opened:
-        pending.lease.release()
+        _release(pending)
         refused = Refused(ErrorCode.INSUFFICIENT_CAPACITY)
         path, account = pending.request.path, pending.request.credential.account
         outputs = refuse(pending.request, refused)
@@ -183,8 +197,9 @@ def _complete(state: State, pending: PendingAllocation, now: float) -> list[Outp
         response.add(ADDRESS_ERROR_CODE, AddressErrorValue(family, code, code.reason))
     response.add(LIFETIME, lifetime)
     response.add(XOR_MAPPED_ADDRESS, request.path.client)
-    if pending.reserved is not None:
-        response.add(RESERVATION_TOKEN, _reserve(state, pending.reserved, request, now))
+    if pending.reserved is not None and pending.reserved_lease is not None:
+        token = _reserve(state, pending.reserved, pending.reserved_lease, request, now)
+        response.add(RESERVATION_TOKEN, token)
     outputs = _remember(state, request, succeed(request, response), now)
     addresses = tuple(relay.address for relay in relays.values())
     account = request.credential.account
@@ -192,12 +207,18 @@ def _complete(state: State, pending: PendingAllocation, now: float) -> list[Outp
     return outputs
 
 
-def _reserve(state: State, relay: RelayedAddress, request: Request, now: float) -> bytes:
+def _reserve(state: State, relay: RelayedAddress, lease: Lease, request: Request, now: float) -> bytes:
     token = state.new_token()
-    reservation = Reservation(token, relay, request.credential.account)
+    reservation = Reservation(token, relay, request.credential.account, lease)
     state.reservations[token] = reservation
     state.deadlines.schedule(reservation, now + RESERVATION_LIFETIME)
     return token
+
+
+def _release(pending: PendingAllocation) -> None:
+    pending.lease.release()
+    if pending.reserved_lease is not None:
+        pending.reserved_lease.release()
 
 
 def _close(pending: PendingAllocation) -> list[Output]:

@@ -107,16 +107,23 @@ class Allocation:
         if len(self.permissions.keys() | hosts.keys()) > limits.permissions_per_allocation:
             raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, "Too many permissions")
         if binding is not None:
+            if binding.channel not in self.channels and len(self.channels) >= limits.channels_per_allocation:
+                raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, "Too many channels")
             self._record(binding, now)
         outputs: list[Output] = []
         for host in hosts:
             self.permissions[host] = now + PERMISSION_LIFETIME
-            relay = self.relay_for(host)
-            outputs.append(Grant(PermissionFlow(self.path, relay, host), now + PERMISSION_LIFETIME))
-            # A channel moves data only while its peer is permitted, so it lives on with the permission.
-            for bound in self._bound_to(host):
-                expires_at = min(bound.expires_at, now + PERMISSION_LIFETIME)
-                outputs.append(Grant(self._flow(bound), expires_at))
+            outputs += self._grants(host)
+        return outputs
+
+    def prolong(self, family: AddressFamily, expires_at: float) -> list[Output]:
+        """Sets the time-to-expiry of a relayed address, and grants again what would have ended with it."""
+        relay = self.relays[family]
+        before, relay.expires_at = relay.expires_at, expires_at
+        outputs: list[Output] = []
+        for host, permitted_until in self.permissions.items():
+            if family_of(host) is family and permitted_until > min(before, expires_at):
+                outputs += self._grants(host)
         return outputs
 
     def permits(self, peer: PeerAddress, now: float) -> bool:
@@ -133,8 +140,6 @@ class Allocation:
             raise Refused(ErrorCode.BAD_REQUEST, "Channel is bound to another peer")
         if bound_elsewhere is not None and bound_elsewhere.channel != channel:
             raise Refused(ErrorCode.BAD_REQUEST, "Peer is bound to another channel")
-        if binding is None and len(self.channels) >= limits.channels_per_allocation:
-            raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, "Too many channels")
         return self.permit([peer], check, limits, now, binding or ChannelBinding(channel, peer, NEVER))
 
     def sweep(self, now: float) -> list[Output]:
@@ -171,6 +176,18 @@ class Allocation:
     def bound_channels(self) -> int:
         """How many channels are bound now; those kept apart for reuse are not counted."""
         return sum(binding.bound for binding in self.channels.values())
+
+    def _grants(self, host: str) -> list[Output]:
+        """The flows of a permitted host. None outlives what it hangs on, so a stalled process fails closed.
+
+        A channel moves data only while its peer is permitted, so it is granted with the permission.
+        """
+        relay = self.relays[family_of(host)]
+        expires_at = min(self.permissions[host], relay.expires_at)
+        return [
+            Grant(PermissionFlow(self.path, relay.address, host), expires_at),
+            *(Grant(self._flow(b), min(expires_at, b.expires_at)) for b in self._bound_to(host)),
+        ]
 
     def _flow(self, binding: ChannelBinding) -> ChannelFlow:
         relay = self.relay_for(binding.peer.host)

@@ -12,6 +12,7 @@ from stunwire import (
     USERHASH,
     USERNAME,
     ErrorCode,
+    Integrity,
     Message,
     PasswordAlgorithm,
     SecurityFeatures,
@@ -102,7 +103,9 @@ def authenticate(pending: PendingRequest, candidates: Sequence[Credential]) -> R
     for credential in candidates:
         key = credential.keys.get(pending.algorithm)
         if key is not None and message.verify(key, integrity):
-            return Request(message, pending.path, credential, key, integrity, pending.digest)
+            # Who named an algorithm is answered with SHA-256, everyone else is a client of RFC 5389.
+            answer = Integrity.SHA256 if PASSWORD_ALGORITHM in message else Integrity.SHA1
+            return Request(message, pending.path, credential, key, answer, pending.digest)
     if candidates:
         raise Unauthenticated(ErrorCode.UNAUTHENTICATED, AuthenticationFailure.WRONG_PASSWORD)
     message.verify(_NOBODYS_KEY, integrity)

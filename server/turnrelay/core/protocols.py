@@ -44,7 +44,10 @@ class DenyRule(Enum):
 
 
 class PeerAccess(Protocol):
-    """Which peers a client may reach."""
+    """Which peers a client may reach, and from where a client may come."""
+
+    def admits_client(self, host: str) -> bool:
+        """Whether an allocation may be made from this address (RFC 8656 section 21.4)."""
 
     def check(self, peer: PeerAddress) -> DenyRule | None:
         """The rule that refuses `peer`, or None. Live relayed addresses never get here."""

@@ -22,10 +22,11 @@ def refresh(state: State, request: Request, allocation: Allocation, now: float) 
     if requested == 0:
         return _delete(state, request, allocation, families, now)
     lifetime = lifetime_for(requested, state.limits)
+    outputs = succeed(request, Message.success_to(request.message).add(LIFETIME, lifetime))
     for refreshed in families:
-        allocation.relays[refreshed].expires_at = now + lifetime
+        outputs += allocation.prolong(refreshed, now + lifetime)
     state.deadlines.schedule(allocation, allocation.next_expiry())
-    return succeed(request, Message.success_to(request.message).add(LIFETIME, lifetime))
+    return outputs
 
 
 def _delete(

@@ -1,4 +1,4 @@
-"""How responses are formed. An authenticated request gets an answer that proves itself the same way."""
+"""How responses are formed, and what they prove of themselves."""
 
 from stunwire import (
     NONCE,
@@ -10,6 +10,7 @@ from stunwire import (
     Message,
     PasswordAlgorithm,
     PasswordAlgorithmValue,
+    SecurityFeatures,
 )
 
 from turnrelay.core.addresses import FiveTuple
@@ -29,7 +30,7 @@ UNAUTHENTICATED_BYTES = 100
 
 
 def succeed(request: Request, message: Message) -> list[Output]:
-    """The success response `message`, signed as the request was."""
+    """The success response `message`, signed."""
     return [seal(request, message), RequestAnswered(request.message.method, 0, request.path.transport)]
 
 
@@ -43,7 +44,7 @@ def refuse(request: Request, refused: Refused) -> list[Output]:
 
 
 def seal(request: Request, message: Message) -> Reply:
-    """Signs with the integrity of the request (RFC 8489 section 9.2.4), FINGERPRINT if it had one."""
+    """Signs as RFC 8489 section 9.2.4 says, not as the request was; FINGERPRINT if it had one."""
     data = message.encode(request.key, request.integrity, fingerprint=request.message.has_fingerprint)
     return Reply(request.path, data)
 
@@ -55,7 +56,8 @@ def challenge(state: State, request: Message, path: FiveTuple, code: ErrorCode, 
         message = Message.error_to(request, code, reason)
         message.add(REALM, state.realm)
         message.add(NONCE, state.nonces.issue(path.client, now))
-        message.add(PASSWORD_ALGORITHMS, OFFERED_ALGORITHMS)
+        if state.nonces.features & SecurityFeatures.PASSWORD_ALGORITHMS:
+            message.add(PASSWORD_ALGORITHMS, OFFERED_ALGORITHMS)
         return message.encode()
 
     data = form(None)

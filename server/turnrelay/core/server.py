@@ -99,6 +99,14 @@ class Server:
         self.state.waiting.discard((pending.path, pending.message.transaction_id))
         return self._authenticate(pending, candidates, now)
 
+    def key_unavailable(self, ticket: int, now: float) -> list[Output]:
+        """The other answer to LookUpKey: nobody can tell now. The client gets 500 and may try again."""
+        pending = self.state.pending_requests.pop(ticket)
+        self.state.waiting.discard((pending.path, pending.message.transaction_id))
+        if pending.cancelled or not self.state.rate_limit.allow(pending.path.client.host, now):
+            return []
+        return replies.unauthenticated_error(pending.message, pending.path, ErrorCode.SERVER_ERROR)
+
     def relay_opened(
         self, ticket: int, relay: RelayedAddress, reserved: RelayedAddress | None, now: float
     ) -> list[Output]:
@@ -123,8 +131,12 @@ class Server:
         return end_allocation(self.state, allocation, EndReason.DISCONNECTED, now)
 
     def shut_down(self, now: float) -> list[Output]:
-        """Ends every allocation and reservation."""
+        """Ends every allocation and reservation; what still waits for an answer will come to nothing."""
         outputs: list[Output] = []
+        for request in self.state.pending_requests.values():
+            request.cancelled = True
+        for pending in self.state.allocating.values():
+            pending.cancelled = True
         for allocation in list(self.state.allocations.values()):
             outputs += end_allocation(self.state, allocation, EndReason.SHUTDOWN, now)
         for reservation in list(self.state.reservations.values()):
@@ -160,8 +172,6 @@ class Server:
         if (path, message.transaction_id) in state.waiting or self._is_allocating(message, path):
             return []  # a retransmission of what is being worked on
         allocation = state.allocations.get(path)
-        if allocation is not None and not allocation.requests.take(1, now):
-            return [Throttled(path, Throttle.REQUESTS)]
         try:
             query, algorithm = examine(state, message, path, now)
         except Unauthenticated as failure:
@@ -185,6 +195,10 @@ class Server:
             request = authenticate(pending, candidates)
         except Unauthenticated as failure:
             return self._challenge(pending.message, pending.path, failure, now)
+        # Only now: a stranger who forges the source must not use up the client's requests.
+        allocation = self.state.allocations.get(request.path)
+        if allocation is not None and not allocation.requests.take(1, now):
+            return [Throttled(request.path, Throttle.REQUESTS)]
         try:
             return self._carry_out(request, now)
         except Refused as refused:
@@ -273,5 +287,6 @@ class Server:
 
     def _end_reservation(self, reservation: Reservation) -> list[Output]:
         del self.state.reservations[reservation.token]
+        reservation.lease.release()
         self.state.deadlines.cancel(reservation)
         return [CloseRelay(reservation.relay)]

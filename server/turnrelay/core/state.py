@@ -23,6 +23,7 @@ class Request:
     credential: Credential
     key: bytes
     integrity: Integrity
+    """What the response is signed with."""
     digest: int
     """Of the received bytes; a retransmission is the same bytes again (RFC 8489 section 6.3.1)."""
 
@@ -51,6 +52,7 @@ class PendingAllocation:
     opened: dict[AddressFamily, RelayedAddress] = field(default_factory=dict)
     failed: list[AddressFamily] = field(default_factory=list)
     reserved: RelayedAddress | None = None
+    reserved_lease: Lease | None = None
     cancelled: bool = False
     """The client's connection closed in the meantime."""
 
@@ -62,6 +64,8 @@ class Reservation:
     token: bytes
     relay: RelayedAddress
     account: str
+    lease: Lease
+    """A reserved port counts as the allocation that it is kept for."""
     wake_at: float = NEVER
 
 

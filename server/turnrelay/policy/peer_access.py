@@ -60,6 +60,12 @@ def read_cidr(text: str) -> IPNetwork:
     return network
 
 
+def tunnel_ranges() -> tuple[IPNetwork, ...]:
+    """The client sources of deny_ranges.json: Teredo and 6to4, whose packets can be sent round in circles."""
+    ranges = json.loads(files("turnrelay.policy").joinpath("deny_ranges.json").read_text())
+    return tuple(ip_network(entry.partition(" ")[0]) for entry in ranges["client_source_deny"])
+
+
 class PeerAccessPolicy:
     """Implements `core.protocols.PeerAccess`.
 
@@ -87,6 +93,7 @@ class PeerAccessPolicy:
         self._allow = tuple(read_cidr(cidr) for cidr in allow)
         self._deny = tuple(read_cidr(cidr) for cidr in deny)
         self._special = special_purpose_ranges()
+        self._tunnels = tunnel_ranges()
         self._classify = lru_cache(_CACHED_HOSTS)(self._classify_host)
         self.update_local(local_addresses, own_ports)
 
@@ -106,6 +113,13 @@ class PeerAccessPolicy:
         if verdict.local and peer.port in self._own_ports:
             return DenyRule.OWN_PORT
         return verdict.rule
+
+    def admits_client(self, host: str) -> bool:
+        """False for a client behind Teredo or 6to4, unless the operator allowed that range."""
+        if ":" not in host:
+            return True
+        address = _read_host(host)
+        return not _within(address, self._tunnels) or _within(address, self._allow)
 
     def _classify_host(self, host: str) -> _Verdict:
         address = _read_host(host)

@@ -186,10 +186,10 @@ class UserDatabase:
             self._follow_file()
             # AUTOCOMMIT leaves BEGIN to us: IMMEDIATE, so that two writers wait rather than collide.
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                ours = self._has_our_schema(connection)
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 try:
-                    if not ours:
+                    # Within the transaction: another writer may be making the schema just now.
+                    if not self._has_our_schema(connection):
                         _make_schema(connection)
                     yield connection
                 except BaseException:

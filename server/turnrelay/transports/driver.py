@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import structlog
 from stunwire import TransportAddress
 
 from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
@@ -147,11 +148,13 @@ class Driver:
         task.add_done_callback(self._lookups.discard)
 
     async def _look_up_later(self, ticket: int, query: KeyQuery) -> None:
-        candidates: tuple[Credential, ...] = ()
         try:
             candidates = await self._directory.find(query, self._unix_time())
-        finally:
-            # Whatever happens to the directory, the core gets its answer: an unknown user.
+        except Exception as error:
+            # Whatever it is, it concerns this request alone, and the core must get its answer.
+            structlog.get_logger().error("user directory cannot be asked", error=str(error))
+            self.carry_out(self.server.key_unavailable(ticket, self.clock()))
+        else:
             self.carry_out(self.server.key_found(ticket, candidates, self.clock()))
 
     def _open(self, request: OpenRelay) -> None:

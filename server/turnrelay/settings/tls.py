@@ -21,6 +21,8 @@ class Certificate:
     not_after: datetime
     public_key: bytes
     """SubjectPublicKeyInfo, DER."""
+    names: tuple[str, ...]
+    """The DNS names it is for, wildcards left out."""
 
 
 def read_certificate(path: Path) -> Certificate:
@@ -30,7 +32,18 @@ def read_certificate(path: Path) -> Certificate:
         public_key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("holds no certificate that can be read (PEM: -----BEGIN CERTIFICATE-----)") from None
-    return Certificate(certificate.not_valid_before_utc, certificate.not_valid_after_utc, public_key)
+    return Certificate(
+        certificate.not_valid_before_utc, certificate.not_valid_after_utc, public_key, _dns_names(certificate)
+    )
+
+
+def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    names = alternatives.get_values_for_type(x509.DNSName)
+    return tuple(name for name in names if not name.startswith("*"))
 
 
 def read_public_key(path: Path) -> bytes:

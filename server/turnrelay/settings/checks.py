@@ -8,8 +8,8 @@ from pathlib import Path
 
 from turnrelay.core.addresses import family_of
 from turnrelay.settings import Settings
-from turnrelay.settings_errors import Problem
-from turnrelay.settings_tls import Certificate, read_certificate, read_public_key
+from turnrelay.settings.errors import Problem
+from turnrelay.settings.tls import Certificate, read_certificate, read_public_key
 
 _EXPIRY_WARNING = timedelta(days=14)
 _GUESSABLE_SECRET = 16  # characters

@@ -1,4 +1,4 @@
-"""Settings: everything an operator can choose. Where the values come from is in settings_sources.py."""
+"""Settings: everything an operator can choose. Where the values come from is in sources.py."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from turnrelay.settings_values import (
+from turnrelay.settings.values import (
     ExternalAddress,
     HttpAddress,
     StaticUser,
@@ -116,7 +116,7 @@ class LimitSettings(BaseModel):
 class Settings(BaseSettings):
     """What `turnrelay serve` runs with.
 
-    `Settings(...)` takes values and looks nowhere else; `settings_sources.load_settings` reads the file, the
+    `Settings(...)` takes values and looks nowhere else; `sources.load_settings` reads the file, the
     environment and the flags, and checks what belongs together.
     """
 

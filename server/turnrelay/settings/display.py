@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from turnrelay.settings import Settings
-from turnrelay.settings_keys import KEYS, MASK, Key
+from turnrelay.settings.keys import KEYS, MASK, Key
 
 
 def effective_settings(settings: Settings, origins: Mapping[str, str]) -> Iterator[tuple[str, str]]:

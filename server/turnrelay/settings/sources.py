@@ -18,9 +18,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from turnrelay.settings import Settings, default_data_dir
-from turnrelay.settings_checks import check_together, warn_about
-from turnrelay.settings_errors import Problem, SettingsError
-from turnrelay.settings_keys import (
+from turnrelay.settings.checks import check_together, warn_about
+from turnrelay.settings.errors import Problem, SettingsError
+from turnrelay.settings.keys import (
     BY_VARIABLE,
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
