@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,8 +35,9 @@ class StunServer:
         if isinstance(given, StunUri):
             return cls(given.host, given.port, "tls" if given.secure else given.transport)
         if not isinstance(given, str):
-            host, port = given
-            return cls(*split_host_port(join_host_port((host, int(port))), 0))
+            if not (isinstance(given, Sequence) and len(given) == 2):
+                raise ValueError(f"{given!r}: write a server as 'host:port' or (host, port)")
+            return cls(*split_host_port(join_host_port((str(given[0]), int(given[1]))), 0))
         text, transport = given.strip(), "udp"
         scheme, colon, rest = text.partition(":")
         if colon and scheme.lower() in ("stun", "stuns"):

@@ -1,0 +1,119 @@
+"""Carries HolePunch over a UDP socket, attempt by attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from stunwire import TransportAddress
+
+from peerpath.errors import ServerFailure, TraversalError
+from peerpath.net.addresses import is_numeric, join_host_port
+from peerpath.net.datagrams import DatagramSocket
+from peerpath.net.resolving import Resolver
+from peerpath.punch.hole_punch import HolePunch, Output, Punched, SendTo
+
+_PAUSE_SECONDS = 0.5
+"""Before the second attempt; doubles with every further one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A way to the peer that works both ways. The socket is the caller's to use and to close."""
+
+    socket: DatagramSocket
+    remote: TransportAddress
+    mapped: TransportAddress | None
+    """How the peer sees this side."""
+    round_trip: float
+    """Seconds."""
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+async def punch(
+    peer: tuple[str, int],
+    local: tuple[str, int] | None = None,
+    *,
+    seconds: float = 10.0,
+    attempts: int = 3,
+    password: str | None = None,
+    resolver: Resolver | None = None,
+) -> Hole:
+    """Punches towards `peer` from `local` while the peer does the same towards us.
+
+    Each attempt lasts `seconds`; the pauses between them double. TraversalError, with each attempt in its
+    report, when nothing came through; OSError when `local` cannot be bound.
+    """
+    host, port = peer
+    if not is_numeric(host):
+        [first, *_] = await (resolver or Resolver()).addresses(host, port)
+        host = first.host
+    remote = TransportAddress(host, port)
+    if local is None:
+        local = ("::" if ":" in host else "0.0.0.0", 0)
+    socket = await DatagramSocket.open(local)
+    report: list[ServerFailure] = []
+    try:
+        for attempt in range(attempts):
+            if attempt:
+                await asyncio.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))
+            driver = _Driver(socket, HolePunch(remote, password=password))
+            try:
+                async with asyncio.timeout(seconds):
+                    found = await driver.run()
+                return Hole(socket, found.remote, found.mapped, found.round_trip)
+            except TimeoutError:
+                report.append(ServerFailure(f"attempt {attempt + 1}", driver.findings(), seconds))
+    except BaseException:
+        socket.close()
+        raise
+    socket.close()
+    raise TraversalError(f"No hole to {join_host_port(remote)} could be punched:", report)
+
+
+class _Driver:
+    def __init__(self, socket: DatagramSocket, core: HolePunch) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket
+        self._core = core
+        self._end: asyncio.Future[Punched] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = False
+
+    async def run(self) -> Punched:
+        self._socket.on_datagram = self._received
+        try:
+            self._carry_out(self._core.start(self._loop.time()))
+            return await self._end
+        finally:
+            self._socket.on_datagram = None
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def findings(self) -> str:
+        if self._heard:
+            return "the peer's packets come in, but it answers none of ours"
+        return "nothing came in from the peer"
+
+    def _received(self, data: bytes, source: TransportAddress) -> None:
+        outputs = self._core.receive(data, source, self._loop.time())
+        self._heard = self._heard or bool(outputs)
+        self._carry_out(outputs)
+
+    def _on_timer(self) -> None:
+        self._carry_out(self._core.handle_timeout(self._loop.time()))
+
+    def _carry_out(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, SendTo):
+                self._socket.send(output.data, output.to)
+            elif not self._end.done():
+                self._end.set_result(output)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._core.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
