@@ -1,0 +1,41 @@
+"""The command line, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from peerpath.commands.candidates import candidates
+from peerpath.commands.check_server import check
+from peerpath.commands.discover import discover
+from peerpath.commands.punch import punch
+
+app = typer.Typer(
+    name="peerpath",
+    help="NAT traversal for chat clients.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("discover")(discover)
+app.command("candidates")(candidates)
+app.command("check-server")(check)
+app.command("punch")(punch)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from peerpath import __version__
+
+        typer.echo(f"peerpath {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """NAT traversal for chat clients."""
