@@ -125,7 +125,9 @@ class SimHost:
                 self.stream.permit(output.peer)
             elif isinstance(output, CandidateFound):
                 candidate = output.candidate.candidate
-                self._signal(lambda peer, c=candidate: peer.do(peer.stack.add_remote_candidate(c, peer.world.now)))
+                self._signal(
+                    lambda peer, c=candidate: peer.do(peer.stack.add_remote_candidate(c, peer.world.now))
+                )
             elif isinstance(output, GatheringComplete):
                 self._signal(lambda peer: peer.do(peer.stack.end_of_remote_candidates(peer.world.now)))
             elif isinstance(output, PairSelected):
@@ -184,7 +186,9 @@ class StreamRelay:
             elif isinstance(output, turn.Allocated):
                 self.relayed = output.relayed[0]
                 self._host.do(
-                    stack.add_relay(self._report, self.relayed, output.mapped, self._relay.address.host, 0, now)
+                    stack.add_relay(
+                        self._report, self.relayed, output.mapped, self._relay.address.host, 0, now
+                    )
                 )
             elif isinstance(output, turn.PeerData):
                 self._host.do(stack.receive(output.data, self.relayed, output.peer, now))

@@ -47,7 +47,7 @@ from sim.network import Packet, Realm
 from sim.world import Alarm
 
 REALM = "sim"
-USERNAME, PASSWORD = "alice", "open sesame"  # noqa: S105 - of a simulated network
+USERNAME, PASSWORD = "alice", "open sesame"
 
 _KEYS = {algorithm: long_term_key(USERNAME, REALM, PASSWORD, algorithm) for algorithm in PasswordAlgorithm}
 _CREDENTIAL = Credential(USERNAME, USERNAME, _KEYS)
@@ -59,6 +59,9 @@ class _Policy:
 
     def check(self, peer: PeerAddress) -> None:
         return None
+
+    def admits_client(self, client_host: str) -> bool:
+        return True
 
     def allow(self, client_host: str, now: float) -> bool:
         return True

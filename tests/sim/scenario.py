@@ -39,7 +39,9 @@ class Scenario:
         world = World(self.seed)
         internet = Realm(world, self.internet)
         addresses = Addresses()
-        servers = [SimRelay(internet, f"203.0.113.{number + 1}") for number in range(self.dead_servers + self.relays)]
+        servers = [
+            SimRelay(internet, f"203.0.113.{number + 1}") for number in range(self.dead_servers + self.relays)
+        ]
         for server in servers[: self.dead_servers]:
             server.is_down = True
         options = self.options if isinstance(self.options, tuple) else (self.options, self.options)
@@ -70,9 +72,9 @@ class Stage:
             host.signal = lambda message, peer=peer: self.world.after(delay, lambda: message(peer))
 
     def start(self) -> None:
+        self.world.after(self.scenario.signaling_delay, lambda: self._gather(self.b))
         self._gather(self.a)
         self.a.tell_description()
-        self.world.after(self.scenario.signaling_delay, lambda: self._gather(self.b))
         self.world.after(self.scenario.signaling_delay, self.b.tell_description)
 
     def _gather(self, host: SimHost) -> None:

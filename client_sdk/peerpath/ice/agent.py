@@ -307,7 +307,7 @@ class IceAgent:
 
     def _objection(self, candidate: Candidate) -> Refusal | None:
         session = self._current
-        known = len(session.remote_candidates) + len(self._waiting_candidates)
+        known = len(session.remote_candidates) - session.learned.total() + len(self._waiting_candidates)
         if known >= self.options.max_remote_candidates:
             return Refusal.TOO_MANY
         if candidate.transport.lower() != "udp" or candidate.component != COMPONENT:

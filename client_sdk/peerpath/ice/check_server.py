@@ -92,11 +92,11 @@ def _pair_of(
     pair = session.check_list.get((sender.base, remote))
     if pair is not None:
         return pair
-    if session.check_list.is_spent:
+    if session.check_list.is_spent and request.nomination is None:
         return None
     candidate = session.remote_candidates.get(remote)
     if candidate is None:
-        candidate = _peer_reflexive(session, request, remote)
+        candidate = _peer_reflexive(session, request, sender, remote)
         if candidate is None:
             return None
         session.remote_candidates[remote] = candidate
@@ -104,15 +104,20 @@ def _pair_of(
     return session.pair(sender, candidate, now, outputs, checked_by_peer=True)
 
 
-def _peer_reflexive(session: IceSession, request: CheckRequest, remote: TransportAddress) -> Candidate | None:
-    """Section 7.3.1.3. The number of them is limited: a peer can come from as many ports as it likes."""
-    known = session.remote_candidates.values()
-    options = session.context.options
-    learned = sum(candidate.type is CandidateType.PEER_REFLEXIVE for candidate in known)
-    if learned >= options.max_peer_reflexive or len(known) >= options.max_remote_candidates:
+def _peer_reflexive(
+    session: IceSession, request: CheckRequest, sender: LocalCandidate, remote: TransportAddress
+) -> Candidate | None:
+    """Section 7.3.1.3. The number of them is limited: a peer can come from as many ports as it likes.
+
+    Two NATs that map by destination and filter nothing make each check look as if it came from somewhere new,
+    without end. What is learned at one base must not use up what is needed at another.
+    """
+    if session.learned[sender.base] >= session.context.options.max_peer_reflexive:
         return None
+    session.learned[sender.base] += 1
     # The foundation has to differ from all others; signaled ones hold ice-chars only.
-    return Candidate(CandidateType.PEER_REFLEXIVE, remote, request.priority, f"prflx-{learned}")
+    foundation = f"prflx-{session.learned.total()}"
+    return Candidate(CandidateType.PEER_REFLEXIVE, remote, request.priority, foundation)
 
 
 def _trigger(session: IceSession, pair: CandidatePair) -> None:

@@ -18,8 +18,8 @@ class AgentOptions:
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
     """Where checks may go."""
     max_remote_candidates: int = 100
-    max_peer_reflexive: int = 20
-    """Of the remote ones, how many may come from checks instead of signaling."""
+    max_peer_reflexive: int = 10
+    """How many remote candidates may be learned from checks at one base, instead of from signaling."""
     max_pairs: int = 100
     """RFC 8445 section 6.1.2.5: the pairs of a check list, and the pairs ever checked in one session."""
     direct_grace: float = 0.1

@@ -5,6 +5,7 @@ A restart begins a new one. The peer's checks are in `check_server`, the upkeep 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -65,6 +66,8 @@ class IceSession:
         self.remote: RemoteAgent | None = None
         self.check_list = CheckList(context.options.max_pairs)
         self.remote_candidates: dict[TransportAddress, Candidate] = {}
+        self.learned: Counter[TransportAddress] = Counter()
+        """How many of them were learned from checks, by the base that the checks came to."""
         self.remote_ended = False
         self.early_checks: list[EarlyCheck] = []
         self.proven: set[PathKey] = set()
@@ -221,32 +224,30 @@ class IceSession:
         pair = check.pair
         if self.check_list.get(pair.key) is not pair:
             return  # it was dropped meanwhile
-        if (local, remote) != pair.key:
+        mapped, error = message.get(XOR_MAPPED_ADDRESS), message.get(ERROR_CODE)
+        if error is not None and error.code == ErrorCode.ROLE_CONFLICT:
+            # Whichever way it came: the peer has learned nothing from this check, so it is worth another one.
+            self._conflicting(check, outputs)
+        elif (local, remote) != pair.key:
             # Section 7.2.5.2.1: the answer must come from where the check went, to where it left.
             self.give_up(pair, "the answer came by another way than the check (non-symmetric addresses)")
-            return
-        self.proven.add(pair.key)
-        mapped = message.get(XOR_MAPPED_ADDRESS)
-        if message.message_class is MessageClass.ERROR_RESPONSE:
-            self._refused(check, message, outputs)
+        elif message.message_class is MessageClass.ERROR_RESPONSE:
+            reason = "an error without a code" if error is None else f"{error.code} {error.reason}".rstrip()
+            self.give_up(pair, f"the peer answered {reason}")
         elif message.unknown_required or mapped is None:
             self.give_up(pair, "the answer could not be understood")
         else:
+            self.proven.add(pair.key)
             self._succeeded(check, mapped, now)
 
-    def _refused(self, check: Check, message: Message, outputs: list[Output]) -> None:
-        error = message.get(ERROR_CODE)
+    def _conflicting(self, check: Check, outputs: list[Output]) -> None:
+        """Section 7.2.5.1: we switch, unless another answer had us do so already, and check anew."""
         pair = check.pair
-        if error is not None and error.code == ErrorCode.ROLE_CONFLICT:
-            # Section 7.2.5.1: we switch, unless another answer had us do so already, and check anew.
-            if self.context.standing.yield_role(check.role):
-                self.role_changed(outputs)
-            if pair.state is PairState.IN_PROGRESS:
-                pair.enter(PairState.WAITING)
-            self.check_list.trigger(pair)
-            return
-        reason = "an error without a code" if error is None else f"{error.code} {error.reason}".rstrip()
-        self.give_up(pair, f"the peer answered {reason}")
+        if self.context.standing.yield_role(check.role):
+            self.role_changed(outputs)
+        if pair.state is not PairState.SUCCEEDED:
+            pair.enter(PairState.WAITING)
+        self.check_list.trigger(pair)
 
     def _succeeded(self, check: Check, mapped: TransportAddress, now: float) -> None:
         """Section 7.2.5.3."""
