@@ -77,13 +77,22 @@ def family_of(address: PeerAddress | RelayedAddress) -> AddressFamily:
 
 
 @dataclass
+class Channel:
+    """A binding (section 12), and until when its data may pass: while its peer is permitted and fair."""
+
+    peer: PeerAddress
+    expires_at: float
+    passes_until: float = 0.0
+
+
+@dataclass
 class Life:
     """An allocation: what RFC 8656 section 6 lists, each with its time-to-expiry."""
 
     user: str
     relays: dict[AddressFamily, tuple[RelayedAddress, float]]
     permissions: dict[str, float] = field(default_factory=dict)
-    channels: dict[int, tuple[PeerAddress, float]] = field(default_factory=dict)
+    channels: dict[int, Channel] = field(default_factory=dict)
 
     def pass_time(self, now: float) -> None:
         for family in [family for family, (_, expires_at) in self.relays.items() if expires_at <= now]:
@@ -91,7 +100,7 @@ class Life:
         for host in [host for host, expires_at in self.permissions.items() if expires_at <= now]:
             del self.permissions[host]
         # Section 12: five minutes more before number and peer may be bound otherwise.
-        for number in [number for number, (_, at) in self.channels.items() if at + 300 <= now]:
+        for number in [number for number, bound in self.channels.items() if bound.expires_at + 300 <= now]:
             del self.channels[number]
 
     def lose(self, family: AddressFamily) -> None:
@@ -99,9 +108,7 @@ class Life:
         of_family = ":" if family is IPV6 else "."
         self.permissions = {host: at for host, at in self.permissions.items() if of_family not in host}
         self.channels = {
-            number: (bound, at)
-            for number, (bound, at) in self.channels.items()
-            if family_of(bound) is not family
+            number: bound for number, bound in self.channels.items() if family_of(bound.peer) is not family
         }
 
     def flows(self, path: FiveTuple, now: float) -> set[Flow]:
@@ -110,9 +117,9 @@ class Life:
         for host in self.permissions:
             relay, _ = self.relays[IPV6 if ":" in host else IPV4]
             flows.add(PermissionFlow(path, relay, host))
-        for number, (bound, expires_at) in self.channels.items():
-            if expires_at > now and bound.host in self.permissions:
-                flows.add(ChannelFlow(path, self.relays[family_of(bound)][0], number, bound))
+        for number, bound in self.channels.items():
+            if bound.passes_until > now and bound.peer.host in self.permissions:
+                flows.add(ChannelFlow(path, self.relays[family_of(bound.peer)][0], number, bound.peer))
         return flows
 
 
@@ -546,9 +553,14 @@ class Histories(RuleBasedStateMachine):
         lifetime = 0 if wish == 0 else granted_lifetime(wish)
         assert accepted(outputs).get(LIFETIME) == lifetime
         for each in families:
-            relay, _ = life.relays[each]
+            relay, expired_at = life.relays[each]
             if lifetime:
                 life.relays[each] = relay, self.now + lifetime
+                for host, permitted_until in life.permissions.items():
+                    # What would have ended with the allocation goes on.
+                    cut_short = permitted_until > min(expired_at, self.now + lifetime)
+                    if (":" in host) is (each is IPV6) and cut_short:
+                        self.let_channels_pass(life, host)
             else:
                 assert CloseRelay(relay) in outputs
                 life.lose(each)
@@ -576,8 +588,18 @@ class Histories(RuleBasedStateMachine):
 
     def permitted(self, ask: Ask, outputs: list[Output]) -> None:
         accepted(outputs)
+        life = self.lives[ask.path]
         for address in ask.peers:
-            self.lives[ask.path].permissions[address.host] = self.now + 300
+            life.permissions[address.host] = self.now + 300
+        for address in ask.peers:
+            self.let_channels_pass(life, address.host)
+
+    def let_channels_pass(self, life: Life, host: str) -> None:
+        """A permission lets the channels of its host go on, but for peers that are denied by now."""
+        for bound in life.channels.values():
+            if bound.peer.host == host and bound.expires_at > self.now and not self.is_denied(bound.peer):
+                _, relay_expires_at = life.relays[family_of(bound.peer)]
+                bound.passes_until = min(bound.expires_at, life.permissions[host], relay_expires_at)
 
     def judge_channel_bind(self, ask: Ask) -> int | None:
         """Section 12.2."""
@@ -588,17 +610,18 @@ class Histories(RuleBasedStateMachine):
         if not ask.peers or not 0x4000 <= number <= 0x7FFF:
             return 400
         life, [address] = self.lives[ask.path], ask.peers
-        if number in life.channels and life.channels[number][0] != address:
+        if number in life.channels and life.channels[number].peer != address:
             return 400
-        if any(bound == address and other != number for other, (bound, _) in life.channels.items()):
+        if any(bound.peer == address and other != number for other, bound in life.channels.items()):
             return 400
         return self.judge_peers(life, ask.peers)
 
     def bound(self, ask: Ask, outputs: list[Output]) -> None:
         accepted(outputs)
         life, [address] = self.lives[ask.path], ask.peers
-        life.channels[ask.pairs[CHANNEL_NUMBER]] = address, self.now + 600
+        life.channels[ask.pairs[CHANNEL_NUMBER]] = Channel(address, self.now + 600)
         life.permissions[address.host] = self.now + 300
+        self.let_channels_pass(life, address.host)
 
     def remember(self, ask: Ask, outputs: list[Output]) -> None:
         if ask.path is not STREAM:
