@@ -34,7 +34,7 @@ _DATA_HEADER = struct.Struct("!HH")
 _DATA_TYPE = 0x0013
 _LENGTH_OFFSET = 2
 _LARGEST_DATA = 0xFFFF - 24 - 4 - 3
-"""Bytes that a Data indication holds: 16 bits of length, less XOR-PEER-ADDRESS (IPv6), DATA's header, padding."""
+"""Bytes that a Data indication holds beside XOR-PEER-ADDRESS (IPv6), DATA's header and padding."""
 
 
 class RelaySocket:
