@@ -351,7 +351,7 @@ class IceSession:
             self.cancel_checks(superfluous)
 
     def _is_worth_checking(self, pair: CandidatePair) -> bool:
-        if self.selected is None or not self.selected.is_valid:
+        if self.selected is None or not self.selected.is_valid or self.selected.is_doubtful:
             return True
         may_change = self.may_renominate or not self.context.standing.is_controlling
         return may_change and pair.priority > self.selected.priority
@@ -380,8 +380,9 @@ class IceSession:
         return ended and self.check_list.is_exhausted and self.path is None
 
     def reopen(self, now: float, outputs: list[Output]) -> None:
-        """The last path was lost: every pair is tried again, at the usual pace and within the usual limit."""
-        self.selected = None
+        """The path is lost or silent: every pair is tried again, at the usual pace, within the usual limit."""
+        if self.selected is not None and not self.selected.is_valid:
+            self.selected = None
         self.check_list.reopen(list(self.check_list))
         for remote in list(self.remote_candidates.values()):
             for local in self._senders():
