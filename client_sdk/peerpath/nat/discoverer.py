@@ -130,11 +130,18 @@ async def _resolve(
     servers: Sequence[StunServer], resolver: Resolver
 ) -> tuple[list[TransportAddress], list[ServerFailure]]:
     """The addresses that there is a route to, of one family."""
+    failures = [
+        ServerFailure(
+            str(server), f"NAT behaviour is a matter of UDP, this one is named for {server.transport}"
+        )
+        for server in servers
+        if server.transport != "udp"
+    ]
+    servers = [server for server in servers if server.transport == "udp"]
     results = await asyncio.gather(
         *(server.addresses(resolver) for server in servers), return_exceptions=True
     )
     reachable: list[TransportAddress] = []
-    failures: list[ServerFailure] = []
     for server, result in zip(servers, results, strict=True):
         if isinstance(result, PeerpathError | OSError):
             failures.append(ServerFailure(str(server), str(result)))
