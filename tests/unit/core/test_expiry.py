@@ -1,5 +1,7 @@
 """The passing of time: what ends when, in which order, and that nothing stays behind."""
 
+import random
+
 import pytest
 from stunwire import (
     ADDITIONAL_ADDRESS_FAMILY,
@@ -337,6 +339,27 @@ def test_churn_keeps_no_memory():
     assert drain(deadlines, 1) == [sleeper]
     assert deadlines.next() is None
     assert not deadlines._heap
+
+
+def test_what_is_left_after_churn_is_still_due_in_order():
+    """Thousands come, most go, some are moved: the rest wake in the order of their time."""
+    rng = random.Random(1)
+    deadlines, items = Deadlines(), [Item() for _ in range(6000)]
+    for item in items:
+        deadlines.schedule(item, rng.randrange(1000, 100_000))
+    gone = set(rng.sample(range(6000), 5000))
+    for number in gone:
+        deadlines.cancel(items[number])
+    left = [item for number, item in enumerate(items) if number not in gone]
+    for item in left[::2]:
+        deadlines.schedule(item, item.wake_at - rng.randrange(1000))
+    expected = sorted(item.wake_at for item in left)
+    woken = []
+    while (at := deadlines.next()) is not None:
+        woken.append(at)
+        assert deadlines.due(at - 0.5) is None
+        assert deadlines.due(at) is not None
+    assert woken == expected
 
 
 def test_churn_of_allocations_keeps_no_memory(world, alice):
