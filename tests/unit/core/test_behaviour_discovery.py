@@ -99,7 +99,6 @@ def test_padding_is_no_more_than_was_sent(world, asked, given):
     assert len(reply(outputs).data) <= len(request) + 48
 
 
-@pytest.mark.xfail(strict=True, reason="RESPONSE-PORT is ignored beside PADDING, and the request answered")
 def test_padding_with_response_port_is_not_processed(world):
     """Section 7.5: a request with RESPONSE-PORT and PADDING MUST NOT be processed."""
     request = bare(Method.BINDING, (PADDING, bytes(100)), (RESPONSE_PORT, 53))
