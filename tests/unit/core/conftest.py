@@ -132,6 +132,7 @@ class World:
         self.plane = FakePlane()
         self.users = {"alice": "wonderland", "bob": "builder", "грета": "тайна"}
         self.accounts: dict[str, str] = {}
+        self.removable: set[str] = set()
         self.asked: list[KeyQuery] = []
         self.hold_keys = False
         self.hold_relays = False
@@ -207,7 +208,8 @@ class World:
             PasswordAlgorithm.MD5: hashlib.md5(secret).digest(),
             PasswordAlgorithm.SHA256: hashlib.sha256(secret).digest(),
         }
-        return Credential(username, self.accounts.get(username, username), keys)
+        account = self.accounts.get(username, username)
+        return Credential(username, account, keys, removable=username in self.removable)
 
     def find(self, query: KeyQuery) -> tuple[Credential, ...]:
         assert (query.username is None) != (query.userhash is None)

@@ -128,6 +128,51 @@ def test_the_own_user_of_an_allocation_is_not_looked_up_again(world, alice, mode
         assert world.asked == []
 
 
+def test_a_user_who_may_be_removed_is_looked_up_for_each_refresh(world):
+    """The allocation of somebody who is no user any more lives out its time and no longer."""
+    world.removable.add("alice")
+    for client in (world.client(), world.client(ELSEWHERE, algorithm=SHA256, anonymous=True)):
+        client.allocate()
+        for now in (1, 2):
+            world.asked.clear()
+            accepted(client.refresh(600, now=now))
+            assert len(world.asked) == 1
+        world.asked.clear()
+        accepted(client.permit(PEER, now=3))
+        assert world.asked == []
+
+
+def test_a_removed_user_prolongs_nothing(world, alice):
+    world.removable.add("alice")
+    alice.allocate()
+    del world.users["alice"]
+    outputs = alice.refresh(3600, now=300)
+    assert refused(outputs) == 401
+    assert AuthenticationFailed(HERE, AuthenticationFailure.UNKNOWN_USER) in outputs
+    assert len(world.plane.opened) == 1
+    world.sleep(600)
+    assert world.quotas.live() == 0
+
+
+def test_a_changed_password_counts_at_the_next_refresh(world, alice):
+    world.removable.add("alice")
+    alice.allocate()
+    world.users["alice"] = "through the looking-glass"
+    assert refused(alice.refresh(600, now=1)) == 401
+    alice.password = world.users["alice"]
+    accepted(alice.refresh(600, now=2))
+
+
+@pytest.mark.xfail(strict=True, reason="the allocation keeps the key it was made with")
+def test_after_a_refresh_with_the_new_password_everything_goes_by_it(world, alice):
+    world.removable.add("alice")
+    alice.allocate()
+    alice.password = world.users["alice"] = "through the looking-glass"
+    accepted(alice.refresh(600, now=1))
+    accepted(alice.permit(PEER, now=2))
+    accepted(alice.refresh(600, now=3))
+
+
 def test_another_user_on_the_path_of_an_allocation_is_looked_up(world, alice):
     alice.allocate()
     world.asked.clear()

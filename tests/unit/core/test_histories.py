@@ -74,6 +74,7 @@ PEERS = [PEER, SAME_HOST, OTHER_PEER, PEER6, peer("2001:db8::6", 1), peer("203.0
 NUMBERS = [0x4000, 0x4001, 0x4FFF]
 MOMENTS = [0.25, 1, 16, 29.75, 30, 40, 100, 150]
 AGES = [240, 299.75, 300, 599.75, 600, 900]
+TIMERS = ["punctual", "late", "too late"]
 
 paths = st.sampled_from(PATHS)
 lifetimes = st.sampled_from([None, 1, 700, 3600, 5000])
@@ -363,11 +364,16 @@ class Histories(RuleBasedStateMachine):
         else:
             self.opened(opening, outputs)
 
-    @rule(seconds=st.sampled_from([*MOMENTS, *MOMENTS, *AGES]), late=st.booleans())
-    def wait(self, seconds, late):
-        """The timer goes off when it should, or once for all that was due meanwhile."""
+    @rule(seconds=st.sampled_from([*MOMENTS, *MOMENTS, *AGES]), timer=st.sampled_from(TIMERS))
+    def wait(self, seconds, timer):
+        """The timer goes off when it should, or once for all that was due, or a packet is faster."""
         self.now += seconds
-        self.note(self.world.tick(self.now) if late else self.world.sleep(self.now))
+        if timer == "punctual":
+            self.note(self.world.sleep(self.now))
+        elif timer == "late":
+            self.note(self.world.tick(self.now))
+        else:
+            self.note(self.world.deliver(b"garbage", HERE, self.now))
         for life in self.lives.values():
             life.pass_time(self.now)
         self.lives = {path: life for path, life in self.lives.items() if life.relays}
@@ -423,7 +429,7 @@ class Histories(RuleBasedStateMachine):
             self.note(self.world.shut_down(self.now))
             self.lives.clear()
             self.reservations.clear()
-        self.wait(10_000, False)
+        self.wait(10_000, "punctual")
         self.world.tick(self.now)
         self.what_passes_is_what_is_permitted()
         assert not self.plane

@@ -193,3 +193,12 @@ def test_old_answers_are_forgotten(world, alice):
     assert len(world.state.replies) == 2
     world.tick(40)
     assert len(world.state.replies) == 0
+
+
+def test_old_answers_make_room_though_no_timer_runs(world, alice):
+    """A server that refuses everything has nothing to wait for; what it remembers does not grow."""
+    world.quotas.limit = Limit.ALLOCATIONS_TOTAL
+    for now in range(200):
+        assert refused(alice.allocate(now=now)) == 508
+        assert len(world.state.replies) <= 41
+    assert world.server.next_deadline() is None

@@ -798,6 +798,20 @@ async def test_a_peer_that_is_not_there_is_reported(relays, plane):
     assert link.frames[1] == data_indication(link.frames[1], peer.address, b"yes")
 
 
+async def test_a_relay_hears_on_however_many_errors_there_are(relays, plane):
+    path, link = relays.client()
+    relay, peer, gone = opened(plane), relays.peer(), relays.peer()
+    bind(plane, path, relay, CHANNEL, peer.address)
+    address = gone.address
+    gone.sock.close()
+    for number in range(30):
+        plane.send(relay, address, b"anybody there?", False)
+        if number % 3:
+            await until(lambda: link.frames and link.frames[-1][:2] == b"\x00\x17")
+        peer.send(bytes([number]), relay)
+        await until(lambda number=number: channel_data(CHANNEL, bytes([number]), False) in link.frames)
+
+
 async def test_an_error_for_a_host_without_permission_is_not_reported(relays, plane):
     path, link = relays.client()
     relay, peer, gone = opened(plane), relays.peer(), relays.peer()
