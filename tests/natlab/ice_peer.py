@@ -133,8 +133,7 @@ class Session:
                 await asyncio.wait_for(answered.wait(), _REPEAT)
 
     async def _exchange(self) -> None:
-        for number in range(1, EXCHANGED + 1):
-            await self._ask(number)
+        await asyncio.gather(*(self._ask(number) for number in range(1, EXCHANGED + 1)))
         self._tell("exchanged", {})
 
     def _send(self, data: bytes) -> None:

@@ -18,11 +18,12 @@ relay before there is a direct path; the time until the direct path is used on b
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,12 @@ from natlab.lab import MATRIX, Lab, can_punch
 
 ONE_WAY = 0.02
 SIGNALING = 0.04  # seconds for a message from one peer to the other, each 20 ms from the signaling server
-AT_ONCE = 4  # pairs; more of them keep each other's packets waiting on two cores
+AT_ONCE = 3  # pairs; more of them keep each other's packets waiting on two cores
+NICENESS = -10  # of the lab, the relay and the peers
 PATIENCE = 10.0  # seconds for a pair to connect, and again to reach its best path
 MEDIAN_LIMIT = 0.4
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 # One pair after the other has other hosts than those before it.
 PAIRS = [
@@ -136,6 +140,9 @@ class Computer:
     def tell(self, session: int, message: Message) -> None:
         self._writer.write(json.dumps({**message, "session": session}).encode() + b"\n")
 
+    def hang_up(self) -> None:
+        self._writer.close()
+
 
 class Switchboard:
     """Where the processes call: forwards what they signal, and learns what has become of each pair."""
@@ -145,14 +152,23 @@ class Switchboard:
         self._meetings: list[Meeting] = []
         self._places: list[tuple[Computer, Computer]] = []
         self._arrived = asyncio.Event()
+        self._answering: set[asyncio.Task[None]] = set()
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._answering.add(asyncio.create_task(self._listen(reader, writer)))
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name = json.loads(await reader.readline())["name"]
         computer = self._computers[name] = Computer(reader, writer)
         self._arrived.set()
         while line := await reader.readline():
             self._heard(computer, json.loads(line))
-        writer.close()
+
+    async def hang_up(self) -> None:
+        """The processes end when nobody listens to them any more."""
+        for computer in self._computers.values():
+            computer.hang_up()
+        await asyncio.gather(*self._answering)
 
     def _heard(self, computer: Computer, message: Message) -> None:
         session = message["session"]
@@ -224,12 +240,29 @@ async def connect_all(lab: Lab, uris: list[str], socket_path: str) -> list[Meeti
             async with room:
                 return await switchboard.connect(kinds)
 
-        return await asyncio.gather(*map(take_turn, PAIRS))
+        try:
+            return await asyncio.gather(*map(take_turn, PAIRS))
+        finally:
+            await switchboard.hang_up()
+
+
+@contextmanager
+def _precedence() -> Iterator[None]:
+    """Programs that start now go before what else the machine does: its load is not what is measured."""
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    # A container may not be allowed to.
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, usual)
 
 
 @pytest.fixture(scope="module")
 def meetings(lab_is_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Meeting]]:
     with ExitStack() as stack:
+        stack.enter_context(_precedence())
         lab = stack.enter_context(Lab())
         server = lab.server()
         folder = tmp_path_factory.mktemp("turnrelay")
@@ -243,8 +276,6 @@ def meetings(lab_is_possible: None, tmp_path_factory: pytest.TempPathFactory) ->
         yield asyncio.run(connect_all(lab, uris, str(sockets / "board")))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_every_pair_connects_and_carries_data_both_ways(meetings: list[Meeting]) -> None:
     _print_table(meetings)
 
@@ -254,7 +285,6 @@ def test_every_pair_connects_and_carries_data_both_ways(meetings: list[Meeting])
     assert all(meeting.has_exchanged for meeting in meetings)
 
 
-@pytest.mark.slow
 def test_what_hole_punching_can_connect_is_connected_directly(meetings: list[Meeting]) -> None:
     punchable = [meeting for meeting in meetings if can_punch(*meeting.kinds)]
     relayed = [meeting for meeting in punchable if not meeting.is_direct]
@@ -263,7 +293,6 @@ def test_what_hole_punching_can_connect_is_connected_directly(meetings: list[Mee
     assert not relayed, "\n\n".join(map(str, relayed))
 
 
-@pytest.mark.slow
 def test_half_of_the_pairs_have_a_usable_path_within_400_ms(meetings: list[Meeting]) -> None:
     times = [meeting.usable_after for meeting in meetings if meeting.usable_after is not None]
 
