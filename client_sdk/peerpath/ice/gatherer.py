@@ -41,6 +41,8 @@ class _Base:
     tickets: dict[bytes, tuple[GatheringServer, ServerReport]] = field(default_factory=dict)
     mapped_by: TransportAddress | None = None
     """The server that keeps the NAT binding of this base alive."""
+    mapped: set[TransportAddress] = field(default_factory=set)
+    """The server-reflexive addresses found so far."""
     keepalive_at: float = 0.0
 
 
@@ -273,8 +275,11 @@ class Gatherer:
     ) -> list[GathererOutput]:
         if base.mapped_by is None:
             base.mapped_by, base.keepalive_at = server.address, now + KEEPALIVE_INTERVAL
-        if mapped == base.address or self._relay_only:
-            return []  # no NAT: redundant with the host candidate (section 5.1.3)
+        # Redundant (section 5.1.3): the host candidate itself where there is no NAT, or told by another
+        # server or by the same one's answer to Allocate.
+        if mapped == base.address or mapped in base.mapped or self._relay_only:
+            return []
+        base.mapped.add(mapped)
         return [
             CandidateFound(
                 self._candidate(
