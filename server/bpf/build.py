@@ -32,7 +32,8 @@ def build(target: Path = OBJECT) -> bool:
     command = [clang, "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror"]
     if _MULTIARCH.is_dir():
         command += ["-I", str(_MULTIARCH)]
-    done = subprocess.run([*command, "-c", str(SOURCES[0]), "-o", str(new)], capture_output=True, text=True)
+    command += ["-c", str(SOURCES[0]), "-o", str(new)]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own words
     if done.returncode:
         new.unlink(missing_ok=True)
         raise CannotBuild(f"clang cannot compile it; libbpf-dev and linux-libc-dev are needed\n{done.stderr}")

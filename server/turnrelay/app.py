@@ -157,10 +157,10 @@ class Relay:
             self._following.cancel()
         await self._listeners.close()
         await self._driver.close()
-        if self._kernel is not None:
-            self._kernel.close()
         if self._http is not None:
             await self._http.close()
+        if self._kernel is not None:
+            self._kernel.close()
         self._log.info("relay stopped")
 
     def welcome(self) -> Welcome:

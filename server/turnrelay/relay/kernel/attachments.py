@@ -161,7 +161,9 @@ class Attachments:
             raise _ModeUnfit(f"{program} {error.strerror}") from error
 
     def _detach(self, index: int) -> None:
-        attached = self._attached.pop(index)
+        attached = self._attached.pop(index, None)
+        if attached is None:
+            return  # a VLAN that went with its parent
         # VLANs that live on its program go with it; they are attached anew by the caller.
         for other in [other for other, vlan in self._attached.items() if vlan.below == index]:
             self._detach(other)

@@ -4,7 +4,9 @@ import ctypes
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from turnrelay.relay.kernel import syscall
@@ -38,24 +40,21 @@ class KernelObject:
         require_capabilities()
         self.object = ObjectFile.read(path)
         self._fds: list[int] = []
-        definitions = self.object.maps
+        expect = partial(_expect, self.object.maps)
         slots = 2 * channels
         try:
-            self.legs = Map("legs", _expect(definitions, "legs", Leg), Leg, slots)
-            self.hops = Map("hops", _expect(definitions, "hops", Hop), Hop, slots)
-            self.counters = PerCpuMap("counters", _expect(definitions, "counters", Counter), Counter, slots)
-            self.totals = PerCpuMap("totals", _expect(definitions, "totals", Totals), Totals, 1)
+            self.legs = Map("legs", expect("legs", Leg), Leg, slots)
+            self.hops = Map("hops", expect("hops", Hop), Hop, slots)
+            self.counters = PerCpuMap("counters", expect("counters", Counter), Counter, slots)
+            self.totals = PerCpuMap("totals", expect("totals", Totals), Totals, 1)
             # Number 0 stands for no limit.
-            self.buckets = SharedArray(
-                "buckets", _expect(definitions, "buckets", Bucket), Bucket, buckets + 1
-            )
-            self.links = Map("links", _expect(definitions, "links", Link), Link, 0)
+            self.buckets = SharedArray("buckets", expect("buckets", Bucket), Bucket, buckets + 1)
+            self.links = Map("links", expect("links", Link), Link, 0)
             self.programs = {name: self._load(name, self.object.programs[name]) for name in _KINDS}
         except syscall.ProgramRejected as error:
             self.close()
-            raise KernelPlaneUnavailable(
-                f"the kernel rejects its program: {str(error)[-_LOG_TAIL:]}"
-            ) from error
+            log = str(error)[-_LOG_TAIL:]
+            raise KernelPlaneUnavailable(f"the kernel rejects its program: {log}") from error
         except OSError as error:
             self.close()
             raise KernelPlaneUnavailable(f"bpf(2) for {error.filename}: {error.strerror}") from error
@@ -75,7 +74,7 @@ class KernelObject:
             # struct bpf_insn: a byte of opcode, then destination (low) and source register in one byte.
             code[offset + 1] = code[offset + 1] & 0x0F | _BPF_PSEUDO_MAP_FD << 4
             opened: Map[ctypes.Structure] = getattr(self, map_name)
-            code[offset + 4 : offset + 8] = ctypes.c_int32(opened.fd)
+            code[offset + 4 : offset + 8] = opened.fd.to_bytes(4, sys.byteorder)
         kind, attach_type = _KINDS[name]
         short_name = "turn_" + name.replace("/", "_")
         fd = syscall.load_program(short_name, kind, attach_type, bytes(code), self.object.license)

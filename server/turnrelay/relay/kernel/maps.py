@@ -11,7 +11,7 @@ from turnrelay.relay.kernel import syscall
 from turnrelay.relay.kernel.layouts import MapDefinition
 
 Value = TypeVar("Value", bound=ctypes.Structure)
-Key = ctypes.Structure | ctypes.c_uint32
+Key = syscall.Key
 
 _POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 

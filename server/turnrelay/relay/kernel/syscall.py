@@ -15,13 +15,15 @@ _NUMBERS = {
     "s390x": 351,
 }
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
-_PROG_LOAD, _PROG_TEST_RUN, _LINK_CREATE = 5, 10, 28
+_PROG_LOAD, _LINK_CREATE = 5, 28
 
 SCHED_CLS: Final = 3
 XDP: Final = 6
 ATTACH_XDP: Final = 37
 ATTACH_TCX_INGRESS: Final = 46
 ATTACH_TCX_EGRESS: Final = 47
+
+Key = ctypes.Structure | ctypes.c_uint32
 
 _NAME_LENGTH = 15
 _LOG_BYTES = 1 << 20
@@ -83,59 +85,37 @@ class _LinkCreate(ctypes.Structure):
     )
 
 
-class _TestRun(ctypes.Structure):
-    _fields_ = (
-        ("prog_fd", ctypes.c_uint32),
-        ("result", ctypes.c_uint32),
-        ("size_in", ctypes.c_uint32),
-        ("size_out", ctypes.c_uint32),
-        ("data_in", ctypes.c_uint64),
-        ("data_out", ctypes.c_uint64),
-        ("repeat", ctypes.c_uint32),
-        ("duration", ctypes.c_uint32),
-        ("context_size_in", ctypes.c_uint32),
-        ("context_size_out", ctypes.c_uint32),
-        ("context_in", ctypes.c_uint64),
-        ("context_out", ctypes.c_uint64),
-        ("flags", ctypes.c_uint32),
-        ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32),
-    )
-
-
 def create_map(
     name: str, map_type: int, key_size: int, value_size: int, max_entries: int, map_flags: int
 ) -> int:
     """A descriptor of a new map; raises OSError."""
     short = name.encode()[:_NAME_LENGTH]
-    return _bpf(
+    return call(
         _MAP_CREATE, _MapCreate(map_type, key_size, value_size, max_entries, map_flags, name=short), name
     )
 
 
-def look_up(map_fd: int, key: ctypes.Structure | ctypes.c_uint32, value: ctypes.Structure) -> bool:
+def look_up(map_fd: int, key: Key, value: ctypes.Structure) -> bool:
     """Fills `value`; whether there is an entry."""
     return _element(_MAP_LOOKUP, map_fd, key, ctypes.addressof(value))
 
 
-def look_up_into(
-    map_fd: int, key: ctypes.Structure | ctypes.c_uint32, buffer: ctypes.Array[ctypes.c_char]
-) -> bool:
+def look_up_into(map_fd: int, key: Key, buffer: ctypes.Array[ctypes.c_char]) -> bool:
     """The same for a value of one part for each CPU."""
     return _element(_MAP_LOOKUP, map_fd, key, ctypes.addressof(buffer))
 
 
 def update(
     map_fd: int,
-    key: ctypes.Structure | ctypes.c_uint32,
+    key: Key,
     value: "ctypes.Structure | ctypes.Array[ctypes.c_char]",
 ) -> None:
     """Sets an entry; raises OSError, with E2BIG when the map is full."""
     element = _MapElement(map_fd, ctypes.addressof(key), ctypes.addressof(value), 0)
-    _bpf(_MAP_UPDATE, element, "map entry")
+    call(_MAP_UPDATE, element, "map entry")
 
 
-def delete(map_fd: int, key: ctypes.Structure | ctypes.c_uint32) -> bool:
+def delete(map_fd: int, key: Key) -> bool:
     """Whether there was such an entry."""
     return _element(_MAP_DELETE, map_fd, key, 0)
 
@@ -155,7 +135,7 @@ def load_program(
         expected_attach_type=attach_type,
     )
     try:
-        return _bpf(_PROG_LOAD, attributes, name)
+        return call(_PROG_LOAD, attributes, name)
     except OSError as error:
         if error.errno == errno.EPERM:
             raise  # not about the program: EACCES would be
@@ -164,48 +144,29 @@ def load_program(
 
 def create_link(program_fd: int, ifindex: int, attach_type: int, flags: int = 0) -> int:
     """A descriptor that holds the program on the device: it is gone when the descriptor is closed."""
-    return _bpf(_LINK_CREATE, _LinkCreate(program_fd, ifindex, attach_type, flags), f"device {ifindex}")
-
-
-def test_run(program_fd: int, packet: bytes, context: bytes = b"", repeat: int = 1) -> tuple[int, bytes, int]:
-    """What the program returns for the packet, what it makes of it, and the nanoseconds of one run."""
-    data_in = ctypes.create_string_buffer(packet, len(packet))
-    data_out = ctypes.create_string_buffer(len(packet) + 512)
-    attributes = _TestRun(
-        program_fd,
-        size_in=len(packet),
-        size_out=len(data_out),
-        data_in=ctypes.addressof(data_in),
-        data_out=ctypes.addressof(data_out),
-        repeat=repeat,
-    )
-    if context:
-        context_in = ctypes.create_string_buffer(context, len(context))
-        attributes.context_in, attributes.context_size_in = ctypes.addressof(context_in), len(context)
-    _bpf(_PROG_TEST_RUN, attributes, "test run")
-    result = ctypes.c_int32(attributes.result).value
-    return result, data_out.raw[: attributes.size_out], attributes.duration
+    return call(_LINK_CREATE, _LinkCreate(program_fd, ifindex, attach_type, flags), f"device {ifindex}")
 
 
 def _verifier_log(attributes: _ProgLoad) -> str:
     log = ctypes.create_string_buffer(_LOG_BYTES)
     attributes.log, attributes.log_size, attributes.log_level = ctypes.addressof(log), len(log), 1
     try:
-        os.close(_bpf(_PROG_LOAD, attributes, "again, for the log"))
+        os.close(call(_PROG_LOAD, attributes, "again, for the log"))
     except OSError:
         return log.value.decode(errors="replace")
     return "(it was accepted at the second attempt)"
 
 
-def _element(command: int, map_fd: int, key: ctypes.Structure | ctypes.c_uint32, value: int) -> bool:
+def _element(command: int, map_fd: int, key: Key, value: int) -> bool:
     try:
-        _bpf(command, _MapElement(map_fd, ctypes.addressof(key), value, 0), "map entry")
+        call(command, _MapElement(map_fd, ctypes.addressof(key), value, 0), "map entry")
     except FileNotFoundError:
         return False
     return True
 
 
-def _bpf(command: int, attributes: ctypes.Structure, subject: str) -> int:
+def call(command: int, attributes: ctypes.Structure, subject: str) -> int:
+    """bpf(2) itself; the OSError that it raises names `subject`."""
     number = _NUMBERS.get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, f"no number known for bpf(2) on {platform.machine()}", subject)
