@@ -416,7 +416,7 @@ inline_always enum verdict decide(const __u8 *data, const __u8 *end, struct pack
 	if (!decision->hop || ip_len_of(out, decision->data_len) > decision->hop->mtu)
 		return PASS;
 	/* Some devices lose frames that are redirected to them. */
-	if (is_frame && decision->hop->ifindex != ifindex && !(decision->hop->flags & HOP_TAKES_FRAMES))
+	if (is_frame && !(decision->hop->flags & HOP_TAKES_FRAMES))
 		return PASS;
 	if (sum_data(data, end, packet, decision, is_frame) != RELAY)
 		return PASS;
@@ -540,7 +540,7 @@ inline_always int relay_frame(struct xdp_md *ctx, int is_frame)
 	struct packet packet;
 	struct decision decision;
 	__u32 ip_offset, vlan;
-	int to_same_device, grow;
+	int grow;
 
 	if (read_frame(data, end, &packet) != RELAY)
 		return XDP_PASS;
@@ -552,7 +552,6 @@ inline_always int relay_frame(struct xdp_md *ctx, int is_frame)
 	case RELAY:
 		break;
 	}
-	to_same_device = decision.hop->ifindex == ctx->ingress_ifindex;
 	vlan = decision.hop->vlan;
 	ip_offset = sizeof(struct ethhdr) + (vlan ? VLAN_LEN : 0);
 	grow = (int)new_header_len(&decision, ip_offset) - (int)(packet.header_len + decision.strip);
@@ -571,7 +570,8 @@ inline_always int relay_frame(struct xdp_md *ctx, int is_frame)
 		else
 			WRITE_FRAME(sizeof(struct ethhdr), 6, ipv6hdr)
 	}
-	return to_same_device ? XDP_TX : (int)bpf_redirect(decision.hop->ifindex, 0);
+	/* Not XDP_TX, even to the device it came from: veth then wakes nobody but another XDP program. */
+	return (int)bpf_redirect(decision.hop->ifindex, 0);
 }
 
 SEC("xdp/native")
