@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 from planes.lab import PEER, PLANES, RELAY, SERVER, Lab, drain, lab
+from support.netns import inside
 
 FAMILIES = list(itertools.product((4, 6), (4, 6)))
 SIZES = [0, 1, 2, 3, 4, 5, 100, 172, 555, 1200, 1232, 1233, 1400, 1444, 1468, 1472, 1473, 3000, 9000]
@@ -83,8 +84,6 @@ def test_strangers_are_heard_by_nobody(it: Lab):
         assert int.from_bytes(turn.sock.recv(2000)[:2], "big") == 0x0017
         turn.send(channel + 1, b"unbound")
         turn.send(0x7FFE, b"unbound")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            assert other.fileno() >= 0
         time.sleep(QUIET)
         assert drain(far) == []
         assert drain(stranger) == []
@@ -114,8 +113,9 @@ def test_nothing_passes_after_the_allocation_ended(it: Lab):
             still_open.send(channel.to_bytes(2, "big") + b"\x00\x01x")
             far.sendto(b"x", relayed)
             time.sleep(QUIET)
-            with pytest.raises((BlockingIOError, TimeoutError, ConnectionRefusedError)):
-                far.recv(100, socket.MSG_DONTWAIT)
+            far.setblocking(False)
+            with pytest.raises((BlockingIOError, ConnectionRefusedError)):
+                far.recv(100)
             assert [data for data in drain(still_open) if data[0] >= 0x40] == []
 
 
@@ -267,8 +267,6 @@ def test_other_traffic_passes(it: Lab):
     """Programs are on the interfaces; a ping, and another UDP service, know nothing of it."""
     it.hosts.client.command("ping", "-c", "2", "-i", "0.2", "-W", "2", SERVER[4])
     it.hosts.peer.command("ping", "-c", "2", "-i", "0.2", "-W", "2", RELAY[6])
-    from support.netns import inside
-
     with inside(it.hosts.server):
         service = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with service, it.peer() as far:
