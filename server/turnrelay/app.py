@@ -141,7 +141,7 @@ class Relay:
     async def start(self) -> None:
         """Listens and gets ready; OperatorError or ListenError names what is in the way."""
         settings = self._settings
-        await self._listeners.open()
+        self._listeners.open()
         self._metrics.watch(self._driver.server, self._plane, self._listeners.discarded)
         if settings.http is not None:
             await self._open_http(settings.http.host, settings.http.port)
@@ -155,7 +155,7 @@ class Relay:
         self._readiness.ready = False
         if self._following is not None:
             self._following.cancel()
-        await self._listeners.close()
+        self._listeners.close()
         await self._driver.close()
         if self._http is not None:
             await self._http.close()
@@ -322,7 +322,7 @@ class Relay:
         while True:
             await asyncio.sleep(_RESCAN_SECONDS)
             self._notice_addresses()
-            await self._listeners.follow_interfaces()
+            self._listeners.follow_interfaces()
 
     def _notice_addresses(self) -> None:
         """Tells the peer policy what this machine's own addresses and ports are."""

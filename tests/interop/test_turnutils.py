@@ -139,7 +139,7 @@ def test_uclient_in_both_address_families(by_family: dict[str, Comparison], fami
 
 
 def test_uclient_with_a_credential_of_the_shared_secret(scratch: Path) -> None:
-    access = replace(LOOPBACK_ACCESS, shared_secret="north")
+    access = replace(LOOPBACK_ACCESS, shared_secret="the-north-remembers-32-characters")
     with ExitStack() as stack:
         addresses = [stack.enter_context(loopback_address()) for _ in range(2)]
         control_site = Site.prepare(scratch / "secret-control", addresses[0])

@@ -1,4 +1,4 @@
-"""The kinds of access that scenarios are made of. A kind is a stack of NATs, the one nearest to the host first."""
+"""The kinds of access that scenarios are made of: stacks of NATs, the one nearest to the host first."""
 
 from __future__ import annotations
 

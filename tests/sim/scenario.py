@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from peerpath.ice import AgentOptions, Role
 
-from sim.access import Addresses, build_access
+from sim.access import Addresses, Subscribers, build_access
 from sim.host import SimHost
 from sim.kinds import KINDS
 from sim.nat import NatKind
@@ -34,6 +34,8 @@ class Scenario:
     stun_only: bool = False
     options: AgentOptions | tuple[AgentOptions, AgentOptions] | None = None
     roles: tuple[Role, Role] = (Role.CONTROLLING, Role.CONTROLLED)
+    together: str = ""
+    """"home": both behind all boxes of `a`; "carrier": behind the outermost one of `a`."""
 
     def build(self) -> Stage:
         world = World(self.seed)
@@ -45,12 +47,26 @@ class Scenario:
         for server in servers[: self.dead_servers]:
             server.is_down = True
         options = self.options if isinstance(self.options, tuple) else (self.options, self.options)
-        hosts = []
-        for kind, role, chosen in zip((self.a, self.b), self.roles, options, strict=True):
-            kinds = KINDS[kind] if isinstance(kind, str) else kind
-            realm, address = build_access(kinds, internet, addresses)
-            hosts.append(SimHost(world, realm, address, role, options=chosen))
+        places = self._places(internet, addresses)
+        hosts = [
+            SimHost(world, realm, address, role, options=chosen)
+            for (realm, address), role, chosen in zip(places, self.roles, options, strict=True)
+        ]
         return Stage(self, world, internet, addresses, servers, *hosts)
+
+    def _places(self, internet: Realm, addresses: Addresses) -> list[tuple[Realm, str]]:
+        """The realm and address of each host."""
+        a, b = (KINDS[kind] if isinstance(kind, str) else tuple(kind) for kind in (self.a, self.b))
+        if self.together == "home":
+            realm, address = build_access(a, internet, addresses)
+            return [(realm, address), (realm, "192.168.1.11" if a else addresses.public())]
+        if self.together == "carrier":
+            carrier, _ = build_access(a[-1:], internet, addresses, "100.64.0.1")
+            return [
+                build_access(a[:-1], carrier, Subscribers("100.64.1."), "192.168.1.10"),
+                build_access(b[:-1], carrier, Subscribers("100.64.2."), "192.168.1.10"),
+            ]
+        return [build_access(kinds, internet, addresses) for kinds in (a, b)]
 
 
 @dataclass

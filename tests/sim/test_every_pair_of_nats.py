@@ -1,4 +1,4 @@
-"""The property of the whole: a direct path if there is one by theory, else the relayed one, and never none."""
+"""The property of the whole: a direct path if there is one by theory, else the relayed one; never none."""
 
 import statistics
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from support.netns import inside
-from support.ports import is_listening
+from support.ports import answers_stun, is_listening
 from support.processes import Process
 from support.relay import Access, Site, Transport
 from support.requirements import require_program
@@ -39,10 +39,12 @@ class CoturnServer:
 
     def _is_ready(self) -> bool:
         with inside(self.site.namespace):
+            # Its listeners open one after the other, those for UDP not always first.
             return all(
-                is_listening(address, port)
+                answers_stun(address, self.port)
+                and is_listening(address, self.port)
+                and is_listening(address, self.tls_port)
                 for address in self.site.addresses
-                for port in (self.port, self.tls_port)
             )
 
     def _argv(self) -> list[str | Path]:

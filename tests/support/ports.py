@@ -1,5 +1,6 @@
 """Addresses and ports that nobody else on this machine has, for as long as they are held."""
 
+import os
 import random
 import socket
 from collections.abc import Iterator
@@ -36,3 +37,17 @@ def is_listening(address: str, port: int) -> bool:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((address, port)) == 0
+
+
+def answers_stun(address: str, port: int) -> bool:
+    """Whether a Binding request over UDP is answered within a moment."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    request = bytes.fromhex("0001 0000 2112a442") + os.urandom(12)
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.settimeout(0.2)
+        try:
+            probe.connect((address, port))
+            probe.send(request)
+            return probe.recv(1500)[4:20] == request[4:20]
+        except OSError:
+            return False

@@ -25,7 +25,7 @@ class Process:
 
     It is killed by the kernel when this process dies, however it dies, so a killed test run leaves nothing
     behind: `setpriv` sets PR_SET_PDEATHSIG and then becomes the program. No code of ours runs between fork
-    and exec, which would be unsafe beside other threads.
+    and exec, which would be unsafe beside other threads. `env` is its whole environment, None this process's.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
+            env=env,
             cwd=cwd,
         )
         started.append(self)

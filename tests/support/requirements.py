@@ -22,11 +22,10 @@ def unavailable(reason: str) -> NoReturn:
 
 def require_program(name: str) -> str:
     """The path of a program, or the end of the test with the Debian package to install."""
+    package = _debian_package_of(name)
     path = shutil.which(name)
     if path is None:
-        package = debian_package_of(name)
-        hint = f": apt-get install {package}" if package else ""
-        unavailable(f"{name} is not installed{hint}")
+        unavailable(f"{name} is not installed: apt-get install {package}")
     return path
 
 
@@ -40,12 +39,13 @@ def require_root_and_netns() -> None:
         unavailable(f"this machine makes no network namespaces: {problem}")
 
 
-def debian_package_of(program: str) -> str | None:
+def _debian_package_of(program: str) -> str:
     for line in DEBIAN_PACKAGES.read_text().splitlines():
-        name, _, package = line.split("#")[0].strip().partition(" ")
-        if name == program:
-            return package.strip()
-    return None
+        match line.split():
+            case [name, package] if name == program:
+                return package
+    # Else CI would lack on a fresh machine what this one happens to have.
+    raise AssertionError(f"{program} is used by a test and is not in {DEBIAN_PACKAGES}")
 
 
 @cache

@@ -1,5 +1,6 @@
 """The subject: `turnrelay serve`, as an operator starts it."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +28,9 @@ class TurnRelayServer:
         self._flags = flags
 
     def __enter__(self) -> Self:
-        self.process = Process(self._argv(), namespace=self.site.namespace)
+        # Its settings are the flags alone, not what a person's environment adds to them.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNRELAY_")}
+        self.process = Process(self._argv(), namespace=self.site.namespace, env=environment)
         try:
             self.process.wait_until(lambda: self.get("/readyz")[0] == 200)
         except BaseException:

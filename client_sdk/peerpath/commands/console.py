@@ -17,7 +17,11 @@ from peerpath.settings import Settings
 
 T = TypeVar("T")
 
+_WIDE = 160
+
 output = Console(highlight=False, soft_wrap=True)
+if not output.is_terminal:
+    output.width = _WIDE  # no terminal, no edge to break lines at
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 """Everything that is not the result: a pipe gets the result alone."""
 

@@ -100,9 +100,9 @@ def _explain(found: Discovery, seconds: float | None) -> None:
         facts.add_row(name, value)
     console.output.print(facts)
     console.output.print()
-    if behaviour.udp_blocked:
+    if behaviour.nat_type is NatType.BLOCKED:
         console.output.print("No UDP passes: connections need a relay over TCP or TLS.")
-    else:
+    elif behaviour.public_address is not None:
         peers = Table("A peer behind", "What happens", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for peer in _PEERS:
             peers.add_row(peer.spoken, _MEANING[predict(behaviour, typical(peer))])

@@ -15,8 +15,12 @@ from peerpath.punch import punch as punch_hole
 def punch(
     peer: Annotated[str, typer.Argument(metavar="HOST:PORT", help="The peer's public address and port.")],
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The local UDP port.")] = 0,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="How long one attempt lasts.")] = 0.0,
-    attempts: Annotated[int, typer.Option("--attempts", min=1, max=20, help="How many attempts.")] = 0,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.1, help="How long one attempt lasts.")
+    ] = None,
+    attempts: Annotated[
+        int | None, typer.Option("--attempts", min=1, max=20, help="How many attempts.")
+    ] = None,
     password: Annotated[
         str | None, typer.Option("--password", help="A secret that both sides know keeps strangers out.")
     ] = None,

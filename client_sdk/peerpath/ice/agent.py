@@ -84,6 +84,7 @@ class IceAgent:
         self._retired: set[str] = set()
         self._path: CandidatePair | None = None
         self._announced: tuple[CandidatePair, bool] | None = None
+        self._is_looking = False
         self._lost_at: float | None = None
         self._loss = ""
 
@@ -377,12 +378,21 @@ class IceAgent:
                 self._lose(before, now, outputs)
             return
         self._lost_at = None
+        self._look_for_another(now, outputs)
         announcement = (self._path, self._path.is_nominated)
         if announcement != self._announced:
             self._announced = announcement
             path = self.path
             assert path is not None
             outputs.append(PairSelected(path))
+
+    def _look_for_another(self, now: float, outputs: list[Output]) -> None:
+        """The peer has not answered on the path lately: time to find another, before consent runs out."""
+        assert self._path is not None
+        if self._path.is_doubtful and not self._is_looking:
+            self._current.reopen(now, outputs)
+            self._current.work(now, outputs)
+        self._is_looking = self._path.is_doubtful
 
     def _lose(self, pair: CandidatePair, now: float, outputs: list[Output]) -> None:
         """The last path is gone. Perhaps another one works now, so everything is tried again for a while."""
@@ -395,7 +405,7 @@ class IceAgent:
             nominated = self._path.is_nominated and self._current.path is self._path
             return self._enter(AgentState.COMPLETED if nominated else AgentState.CONNECTED)
         if self._lost_at is not None:
-            if now >= self._lost_at + self.options.recovery or self._current.has_failed:
+            if now >= self._lost_at + self.options.recovery:
                 return self._enter(AgentState.FAILED, self._loss or "the path was lost")
             return self._enter(AgentState.DISCONNECTED, self._loss)
         if self._current.remote is None:

@@ -75,7 +75,7 @@ class IceSession:
         self.selected: CandidatePair | None = None
         """The pair that was nominated last."""
         self._checks: dict[bytes, Check] = {}
-        self._permitted: set[tuple[TransportAddress, str]] = set()
+        self._permitted: set[PathKey] = set()
         self._nominations = 0
         self._look_again_at: float | None = None
 
@@ -131,11 +131,9 @@ class IceSession:
         if not checked_by_peer and not self._is_worth_checking(pair):
             return None
         added = self.check_list.add(pair)
-        if added is not None and local.type is CandidateType.RELAYED:
-            permission = (local.base, remote.address.host)
-            if permission not in self._permitted:
-                self._permitted.add(permission)
-                outputs.append(PermissionNeeded(local.base, remote.address))
+        if added is not None and local.type is CandidateType.RELAYED and added.key not in self._permitted:
+            self._permitted.add(added.key)
+            outputs.append(PermissionNeeded(local.base, remote.address))
         return added
 
     def _senders(self) -> list[LocalCandidate]:
@@ -351,7 +349,7 @@ class IceSession:
             self.cancel_checks(superfluous)
 
     def _is_worth_checking(self, pair: CandidatePair) -> bool:
-        if self.selected is None or not self.selected.is_valid:
+        if self.selected is None or not self.selected.is_valid or self.selected.is_doubtful:
             return True
         may_change = self.may_renominate or not self.context.standing.is_controlling
         return may_change and pair.priority > self.selected.priority
@@ -380,8 +378,9 @@ class IceSession:
         return ended and self.check_list.is_exhausted and self.path is None
 
     def reopen(self, now: float, outputs: list[Output]) -> None:
-        """The last path was lost: every pair is tried again, at the usual pace and within the usual limit."""
-        self.selected = None
+        """The path is lost or silent: every pair is tried again, at the usual pace and within the limits."""
+        if self.selected is not None and not self.selected.is_valid:
+            self.selected = None
         self.check_list.reopen(list(self.check_list))
         for remote in list(self.remote_candidates.values()):
             for local in self._senders():

@@ -44,14 +44,15 @@ class _Rules:
         )
 
 
-# An external transport address by name: whose it is, and which destination its port was made for.
-_Port = tuple[str, ...]
+_Scope = tuple[()] | tuple[str] | tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
+    """An external transport address: whose, and its how manieth mapping, counted from 0."""
+
     address: str
-    port: _Port
+    port: int
 
 
 @dataclass(slots=True)
@@ -61,13 +62,15 @@ class _Side:
     name: str
     rules: _Rules
     knows: set[_Endpoint] = field(default_factory=set)
+    ports: dict[_Scope, int] = field(default_factory=dict)
     sent: dict[_Endpoint, set[_Endpoint]] = field(default_factory=dict)
     """What was sent out of each external address: it is there, and its filter lets those destinations in."""
     reached: bool = False
 
     def send(self, to: _Endpoint) -> _Endpoint:
         """Sends, and tells the source address that the other end sees (RFC 4787 section 4.1)."""
-        source = _Endpoint(self.name, _scope(to, self.rules.mapping))
+        port = self.ports.setdefault(_scope(to, self.rules.mapping), len(self.ports))
+        source = _Endpoint(self.name, port)
         self.sent.setdefault(source, set()).add(to)
         return source
 
@@ -83,7 +86,11 @@ class _Side:
         return len(self.knows), sum(map(len, self.sent.values())), self.reached
 
 
-_SERVER = _Endpoint("server", ("server",))
+# Two NATs that map by destination and filter nothing answer each other from ever new ports; what matters has
+# happened by then.
+_ROUNDS = 6
+
+_SERVER = _Endpoint("server", 0)
 
 
 def predict(ours: NatBehaviour, theirs: NatBehaviour) -> Method:
@@ -139,38 +146,34 @@ def _plays(first: _Rules, second: _Rules, *, both_send: bool, guess: bool = Fals
     """Lets packets fly until nothing new happens: did something of each reach the other?
 
     Each side has asked a server, so that its public address for the server is known to the other. Without
-    `both_send` the second side waits, and answers where it was reached from. With `guess` a side also knows
-    the addresses that predictable ports of the other will have.
+    `both_send` the second side waits, and answers where it was reached from. With `guess` a side sends to the
+    next port of the other instead, where that can be told beforehand.
     """
     a, b = _Side("a", first), _Side("b", second)
-    a.knows.add(b.send(_SERVER))
-    if both_send:
-        b.knows.add(a.send(_SERVER))
-    while True:
+    for side, other in ((a, b), (b, a)):
+        seen = other.send(_SERVER)
+        if guess and other.rules.mapping is not _EI and other.rules.predictable:
+            seen = _Endpoint(other.name, seen.port + 1)
+        if side is a or both_send:
+            side.knows.add(seen)
+    for _ in range(_ROUNDS):
         before = a.progress(), b.progress()
         for sender, receiver in ((a, b), (b, a)):
             for destination in sorted(sender.knows, key=repr):
                 source = sender.send(destination)
-                if guess and sender.rules.predictable and receiver.knows:
-                    receiver.knows.add(source)
                 if receiver.lets_in(source, destination):
                     receiver.knows.add(source)
                     receiver.reached = True
-        if before == (a.progress(), b.progress()) or _is_enough(a, b):
-            return a.reached and b.reached
-
-
-def _is_enough(a: _Side, b: _Side) -> bool:
+        if before == (a.progress(), b.progress()):
+            break
     return a.reached and b.reached
 
 
-def _scope(endpoint: _Endpoint, dependence: Dependence) -> _Port:
+def _scope(endpoint: _Endpoint, dependence: Dependence) -> _Scope:
     """The part of a remote endpoint that a mapping or filter of this dependence looks at."""
     if dependence is _EI:
         return ()
-    if dependence is _AD:
-        return (endpoint.address,)
-    return (endpoint.address, *endpoint.port)
+    return (endpoint.address,) if dependence is _AD else (endpoint.address, endpoint.port)
 
 
 def _strict(dependence: Dependence) -> Dependence:

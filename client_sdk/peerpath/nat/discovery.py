@@ -205,7 +205,7 @@ class BehaviourDiscovery:
         other, server = first.other, first.server
         assert other is not None
         round_trip = first.round_trip if first.round_trip is not None else _SLOWEST
-        options = BindingOptions(rto=min(max(2 * round_trip, _FASTEST), _SLOWEST), rc=_RC, rm=_RM)
+        rto = min(max(2 * round_trip, _FASTEST), _SLOWEST)
         self._tests.clear()  # the other servers are not needed any more
         self._requests[Socket.MAPPING] = BindingRequests()
         outputs: list[Output] = [Progress("Testing how it maps and filters", 0.3)]
@@ -220,8 +220,9 @@ class BehaviourDiscovery:
         for test, socket, to, change in questions:
             if socket is Socket.HAIRPIN and not self._is_translated(first):
                 continue
-            asked = BindingOptions(change, rto=options.rto, rc=options.rc, rm=options.rm)
-            outputs += self._ask(test, socket, to, now, asked)
+            # What should be answered is asked for once more than what may well stay silent.
+            rc, rm = (_RC + 1, _FIRST_RM) if change is None else (_RC, _RM)
+            outputs += self._ask(test, socket, to, now, BindingOptions(change, rto=rto, rc=rc, rm=rm))
         return outputs
 
     def _ask(

@@ -12,7 +12,10 @@ from stunwire import TransportAddress
 def split_host_port(text: str, default_port: int) -> tuple[str, int]:
     """`host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; ValueError for anything else."""
     host, port = text.strip(), ""
-    if host.startswith("["):
+    bracketed = host.startswith("[")
+    if not host or any(character.isspace() or character in "/@?#" for character in host):
+        raise ValueError(f"{text!r}: write a host name or address, as in stun.example.org:3478")
+    if bracketed:
         host, bracket, port = host[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
             raise ValueError(f"{text!r}: write an IPv6 address and port as [2001:db8::1]:3478")
@@ -21,9 +24,9 @@ def split_host_port(text: str, default_port: int) -> tuple[str, int]:
         host, _, port = host.partition(":")
         if not port:
             raise ValueError(f"{text!r}: a port is missing after the colon")
-    if not host or any(character.isspace() or character in "/@?#" for character in host):
-        raise ValueError(f"{text!r}: write a host name or address, as in stun.example.org:3478")
-    if ":" in host:
+    if not host:
+        raise ValueError(f"{text!r}: a host is missing before the colon")
+    if bracketed or ":" in host:
         try:
             ip_address(host.partition("%")[0])
         except ValueError:

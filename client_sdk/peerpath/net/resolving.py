@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-import dns.asyncresolver
-import dns.exception
 from stunwire import TransportAddress
 
 from peerpath.errors import PeerpathError
@@ -51,6 +49,10 @@ class Resolver:
 
     async def services(self, service: str, protocol: str, domain: str) -> list[ServiceTarget]:
         """The SRV records of `_service._protocol.domain` in the order to try them; empty without any."""
+        # Half of what importing this package would take, and most servers are named with their port.
+        import dns.asyncresolver
+        import dns.exception
+
         try:
             answer = await dns.asyncresolver.resolve(
                 f"_{service}._{protocol}.{domain}", "SRV", lifetime=_SRV_SECONDS

@@ -113,17 +113,17 @@ class Allocation:
         outputs: list[Output] = []
         for host in hosts:
             self.permissions[host] = now + PERMISSION_LIFETIME
-            outputs += self._grants(host)
+            outputs += self._grants(host, check)
         return outputs
 
-    def prolong(self, family: AddressFamily, expires_at: float) -> list[Output]:
+    def prolong(self, family: AddressFamily, expires_at: float, check: PeerCheck) -> list[Output]:
         """Sets the time-to-expiry of a relayed address, and grants again what would have ended with it."""
         relay = self.relays[family]
         before, relay.expires_at = relay.expires_at, expires_at
         outputs: list[Output] = []
         for host, permitted_until in self.permissions.items():
             if family_of(host) is family and permitted_until > min(before, expires_at):
-                outputs += self._grants(host)
+                outputs += self._grants(host, check)
         return outputs
 
     def permits(self, peer: PeerAddress, now: float) -> bool:
@@ -177,16 +177,21 @@ class Allocation:
         """How many channels are bound now; those kept apart for reuse are not counted."""
         return sum(binding.bound for binding in self.channels.values())
 
-    def _grants(self, host: str) -> list[Output]:
+    def _grants(self, host: str, check: PeerCheck) -> list[Output]:
         """The flows of a permitted host. None outlives what it hangs on, so a stalled process fails closed.
 
-        A channel moves data only while its peer is permitted, so it is granted with the permission.
+        A channel moves data only while its peer is permitted, so it is granted with the permission; unless
+        policy denies it by now, as it does a relayed address of ours that has ended.
         """
         relay = self.relays[family_of(host)]
         expires_at = min(self.permissions[host], relay.expires_at)
         return [
             Grant(PermissionFlow(self.path, relay.address, host), expires_at),
-            *(Grant(self._flow(b), min(expires_at, b.expires_at)) for b in self._bound_to(host)),
+            *(
+                Grant(self._flow(binding), min(expires_at, binding.expires_at))
+                for binding in self._bound_to(host)
+                if check(binding.peer) is None
+            ),
         ]
 
     def _flow(self, binding: ChannelBinding) -> ChannelFlow:

@@ -24,7 +24,7 @@ def refresh(state: State, request: Request, allocation: Allocation, now: float) 
     lifetime = lifetime_for(requested, state.limits)
     outputs = succeed(request, Message.success_to(request.message).add(LIFETIME, lifetime))
     for refreshed in families:
-        outputs += allocation.prolong(refreshed, now + lifetime)
+        outputs += allocation.prolong(refreshed, now + lifetime, state.check_peer)
     state.deadlines.schedule(allocation, allocation.next_expiry())
     return outputs
 

@@ -26,3 +26,7 @@ class TokenBucket:
             return False
         self.level = level - amount
         return True
+
+    def give_back(self, amount: float) -> None:
+        """Undoes a `take` of the same moment."""
+        self.level += amount

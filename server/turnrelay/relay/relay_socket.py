@@ -33,6 +33,8 @@ _CHANNEL_HEADER = struct.Struct("!HH")
 _DATA_HEADER = struct.Struct("!HH")
 _DATA_TYPE = 0x0013
 _LENGTH_OFFSET = 2
+_LARGEST_DATA = 0xFFFF - 24 - 4 - 3
+"""Bytes that a Data indication holds beside XOR-PEER-ADDRESS (IPv6), DATA's header and padding."""
 
 
 class RelaySocket:
@@ -107,6 +109,9 @@ class RelaySocket:
                 return
             if self.link is None:
                 return
+            if size > _LARGEST_DATA:
+                plane.count_drop("too_large")
+                return
             start, end = self._write_data_indication(source, size)
             link = self.link
         if not self._spend(size, now):
@@ -174,8 +179,10 @@ class RelaySocket:
         self._bandwidth.release()
 
     def _spend(self, size: int, now: float) -> bool:
-        for bucket in self._buckets:
+        for position, bucket in enumerate(self._buckets):
             if not bucket.take(size, now):
+                for paid in self._buckets[:position]:
+                    paid.give_back(size)
                 self._plane.count_drop("bandwidth")
                 return False
         return True

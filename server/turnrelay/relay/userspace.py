@@ -1,9 +1,8 @@
 """UserspacePlane: packets moved by this process, on any system."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import cycle
 
 from stunwire import AddressFamily, TransportAddress
 
@@ -44,7 +43,7 @@ class UserspacePlane:
         self.clock = clock
         self._pools = {host: PortPool(*ports) for host in hosts}
         self._turns = {
-            family: cycle([host for host in hosts if family_of(host.local) is family])
+            family: deque(host for host in hosts if family_of(host.local) is family)
             for family in {family_of(host.local) for host in hosts}
         }
         self.relays: dict[RelayedAddress, RelaySocket] = {}
@@ -61,27 +60,14 @@ class UserspacePlane:
     # -- relayed addresses ------------------------------------------------------------------------------
 
     def open(self, account: str, family: AddressFamily, *, even_port: bool, reserve_next: bool) -> Opened:
-        turns = self._turns.get(family)
-        if turns is None:
-            raise NoRelayAddress(f"no relay address of family {family.name}")
-        host = next(turns)
-        pool = self._pools[host]
-        attempts = 0
-        for port in pool.candidates(even_port, reserve_next):
-            attempts += 1
-            if attempts > _BIND_ATTEMPTS:
-                break
-            try:
-                relay = self._open_port(host, port, account)
-            except OSError:
-                continue
-            if not reserve_next:
-                return Opened(relay, None)
-            try:
-                return Opened(relay, self._open_port(host, port + 1, account))
-            except OSError:
-                self.close(relay)
-        raise NoRelayAddress(f"no free port on {host.local}")
+        # Each host has its turn; one without a free port does not stand in the way of the others.
+        turns = self._turns.get(family, deque())
+        for _ in range(len(turns)):
+            turns.rotate()
+            opened = self._open_on(turns[0], account, even_port, reserve_next)
+            if opened is not None:
+                return opened
+        raise NoRelayAddress(f"no free port for a relayed address of family {family.name}")
 
     def close(self, relay: RelayedAddress) -> None:
         relay_socket = self.relays.pop(relay, None)
@@ -184,6 +170,25 @@ class UserspacePlane:
         self._loop.call_soon(self._watch, relay)
 
     # -- the inside -------------------------------------------------------------------------------------
+
+    def _open_on(self, host: RelayHost, account: str, even_port: bool, reserve_next: bool) -> Opened | None:
+        pool = self._pools[host]
+        attempts = 0
+        for port in pool.candidates(even_port, reserve_next):
+            attempts += 1
+            if attempts > _BIND_ATTEMPTS:
+                break
+            try:
+                relay = self._open_port(host, port, account)
+            except OSError:
+                continue
+            if not reserve_next:
+                return Opened(relay, None)
+            try:
+                return Opened(relay, self._open_port(host, port + 1, account))
+            except OSError:
+                self.close(relay)
+        return None
 
     def _open_port(self, host: RelayHost, port: int, account: str) -> RelayedAddress:
         sock = open_socket(host.local, port)

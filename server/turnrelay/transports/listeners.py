@@ -69,11 +69,11 @@ class Listeners:
         """The addresses that are listened on."""
         return list(self._udp)
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Listens; ListenError names the address that cannot be had."""
         for host in expand(self._listen):
             try:
-                await self._add(host)
+                self._add(host)
             except ListenError as error:
                 # An IPv6 address is not there yet while the system looks for duplicates of it.
                 if host in self._listen or not error.not_there:
@@ -88,7 +88,7 @@ class Listeners:
             raise ListenError("there is no address to listen on; name one with --listen ADDR")
         self._idle_sweep = asyncio.create_task(self._close_idle())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         if self._idle_sweep is not None:
             self._idle_sweep.cancel()
         for host in list(self._udp):
@@ -96,7 +96,7 @@ class Listeners:
         while self._more_udp:
             self._more_udp.pop().close()
 
-    async def follow_interfaces(self) -> None:
+    def follow_interfaces(self) -> None:
         """Listens on addresses that the machine got since.
 
         One that goes keeps its sockets: they cost nothing, and its clients go on when it comes back.
@@ -104,7 +104,7 @@ class Listeners:
         log = structlog.get_logger()
         for host in [host for host in expand(self._listen) if host not in self._udp]:
             try:
-                await self._add(host)
+                self._add(host)
             except ListenError as error:
                 if host not in self._refused:
                     log.warning("new address cannot be listened on", error=str(error))
@@ -120,16 +120,16 @@ class Listeners:
             counts += self._counts(host)
         return {reason: counts[reason] for reason in _DISCARD_REASONS}
 
-    async def _add(self, host: str) -> None:
+    def _add(self, host: str) -> None:
         loop = asyncio.get_running_loop()
         streams: list[StreamListener] = []
         try:
             udp = UdpListener(loop, self._driver, host, self.port)
             self._udp[host], self._streams[host] = udp, streams
             self.port = udp.address.port  # where any free one was asked for, it is the same for all
-            streams.append(await self._open_stream(host, self.port, None))
+            streams.append(self._open_stream(host, self.port, None))
             if self._tls is not None:
-                streams.append(await self._open_stream(host, self.tls_port, self._tls))
+                streams.append(self._open_stream(host, self.tls_port, self._tls))
                 self.tls_port = streams[-1].port
         except OSError as error:
             if host in self._udp:
@@ -140,9 +140,9 @@ class Listeners:
                 not_there=error.errno == errno.EADDRNOTAVAIL,
             ) from error
 
-    async def _open_stream(self, host: str, port: int, tls: ssl.SSLContext | None) -> StreamListener:
+    def _open_stream(self, host: str, port: int, tls: ssl.SSLContext | None) -> StreamListener:
         stream = StreamListener(self._driver, self._limits, self._idle_seconds, tls)
-        await stream.open(asyncio.get_running_loop(), host, port)
+        stream.open(asyncio.get_running_loop(), host, port)
         return stream
 
     def _remove(self, host: str) -> None:

@@ -1,6 +1,7 @@
 """StreamListener and StreamConnection: TURN over TCP and TLS (RFC 8656 sections 3.1 and 12.5)."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -15,6 +16,10 @@ from turnrelay.transports.driver import Driver, transport_address
 _WRITE_BUFFER = 1024 * 1024
 """Bytes a client may lag behind; then its data is dropped, as UDP would drop it, and nobody else waits."""
 _LAST_STUN_BYTE = 3
+_BACKLOG = 1024
+_ACCEPTED_AT_ONCE = 64
+_ACCEPT_PAUSE_SECONDS = 0.5
+_HANDSHAKE_SECONDS = 10.0
 
 
 class StreamConnection(asyncio.Protocol):
@@ -23,12 +28,13 @@ class StreamConnection(asyncio.Protocol):
     padded = True
     address = None
 
-    def __init__(self, listener: "StreamListener") -> None:
+    def __init__(self, listener: "StreamListener", prefix: bytes) -> None:
+        """`prefix` is the token that ConnectionLimits gave for it."""
         self._listener = listener
         self._driver = listener.driver
         self._framer = StreamFramer()
         self._transport: asyncio.Transport | None = None
-        self._prefix: bytes | None = None
+        self._prefix: bytes | None = prefix
         self._congested = False
         self.channels: dict[int, ChannelForwarder] = {}
         self.path: FiveTuple | None = None
@@ -43,11 +49,6 @@ class StreamConnection(asyncio.Protocol):
             self._transport.abort()  # gone already
             return
         client = ClientAddress(transport_address(peer))
-        self._prefix = self._listener.limits.admit(client.host)
-        if self._prefix is None:
-            self._listener.refused += 1
-            self._transport.abort()
-            return
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         server = ServerAddress(transport_address(local))
         self.path = FiveTuple(self._listener.kind, server, client)
@@ -86,12 +87,17 @@ class StreamConnection(asyncio.Protocol):
         return False  # a client that stopped writing is gone
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._prefix is not None:
-            self._listener.limits.leave(self._prefix)
+        self.leave()
         if self.path is not None:
             self._listener.connections.discard(self)
             path, self.path = self.path, None
             self._driver.disconnected(path)
+
+    def leave(self) -> None:
+        """Gives the place among the connections back, once."""
+        if self._prefix is not None:
+            self._listener.limits.leave(self._prefix)
+            self._prefix = None
 
     def pause_writing(self) -> None:
         self._congested = True
@@ -137,21 +143,18 @@ class StreamListener:
         self.unbound = 0
         self._tls = tls
         self._idle_seconds = idle_seconds
-        self._server: asyncio.Server | None = None
+        self._sock: socket.socket | None = None
+        self._welcoming: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
+    def open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         """Starts listening; raises OSError."""
-        self._server = await loop.create_server(
-            self._connection,
-            host,
-            port,
-            ssl=self._tls,
-            ssl_handshake_timeout=10.0 if self._tls else None,
-            reuse_address=True,
-            backlog=1024,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._sock.setblocking(False)
+        self.port = self._sock.getsockname()[1]
+        self._loop = loop
+        loop.add_reader(self._sock, self._accept)
 
     def close_idle(self, has_allocation: Callable[[FiveTuple], bool]) -> None:
         """Closes streams that hold no allocation and have been silent for too long."""
@@ -162,10 +165,61 @@ class StreamListener:
                 connection.abort()
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._sock is not None:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+            self._sock = None
+        for task in list(self._welcoming):
+            task.cancel()
         for connection in list(self.connections):
             connection.abort()
 
-    def _connection(self) -> StreamConnection:
-        return StreamConnection(self)
+    def _accept(self) -> None:
+        """Takes waiting connections, a bounded number.
+
+        Accepted here and not by asyncio, a connection counts before its TLS handshake: otherwise whoever
+        never finishes a handshake could hold any number of sockets.
+        """
+        assert self._sock is not None  # close() stops the calls
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                sock, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                self._pause_accepting()
+                return
+            prefix = self.limits.admit(peer[0])
+            if prefix is None:
+                self.refused += 1
+                sock.close()
+                continue
+            sock.setblocking(False)
+            task = self._loop.create_task(self._welcome(sock, prefix))
+            self._welcoming.add(task)
+            task.add_done_callback(self._welcoming.discard)
+
+    async def _welcome(self, sock: socket.socket, prefix: bytes) -> None:
+        connection = StreamConnection(self, prefix)
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                sock,
+                ssl=self._tls,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls else None,
+            )
+        except (OSError, asyncio.CancelledError):  # also a failed handshake, which is an OSError
+            sock.close()
+            connection.leave()
+
+    def _pause_accepting(self) -> None:
+        """Out of descriptors or memory: a listening socket that stays readable must not busy the loop."""
+        if self._sock is None:
+            return
+        self.refused += 1
+        self._loop.remove_reader(self._sock)
+        self._loop.call_later(_ACCEPT_PAUSE_SECONDS, self._resume_accepting)
+
+    def _resume_accepting(self) -> None:
+        if self._sock is not None:
+            self._loop.add_reader(self._sock, self._accept)

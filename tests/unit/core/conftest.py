@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from stunwire import AddressFamily, PasswordAlgorithm, SecurityFeatures, TransportAddress
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress
+from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.outputs import CloseRelay, LookUpKey, OpenRelay, Output
@@ -121,6 +122,7 @@ class World:
         limits: Limits | None = None,
         features: SecurityFeatures = FEATURES,
         nonce_keys: tuple[bytes, ...] = (b"the nonce key",),
+        discovery: ServerAddresses | None = None,
     ) -> None:
         limits = limits or Limits()
         self.realm = realm
@@ -141,6 +143,7 @@ class World:
             rate_limit=self.rate_limit,
             limits=limits,
             families=families,
+            discovery=discovery,
         )
 
     @property

@@ -314,7 +314,6 @@ def test_a_relayed_address_that_is_gone_is_denied_again(world, alice, bob, relay
     assert refused(alice.permit(theirs, now=1)) == 403
 
 
-@pytest.mark.xfail(strict=True, reason="a permission grants the channels of its host without asking policy")
 def test_a_channel_to_a_relayed_address_that_is_gone_is_not_granted_again(world, alice, bob, relay):
     """Every grant passes policy. The port may be anybody's on this machine by now."""
     carol = world.client(udp("198.51.100.99", 1))

@@ -130,6 +130,41 @@ def test_a_late_call_revokes_what_is_overdue(world, alice):
     accepted(alice.bind(0x4000, OTHER_PEER, now=1000))
 
 
+LATE = pytest.mark.xfail(strict=True, reason="what is overdue lives until handle_timeout() comes")
+
+
+@LATE
+def test_data_that_comes_before_a_late_timer_does_not_outlive_the_allocation(alice):
+    """Section 9: if an allocation expires, all its permissions expire with it.
+
+    After a stall a loop hands over the packets that waited first, and then sees to its timers.
+    """
+    alice.allocate(now=0)
+    alice.permit(PEER, now=500)
+    assert only(alice.send(PEER, b"x", now=599), SendToPeer)
+    assert not only(alice.send(PEER, b"x", now=601), SendToPeer)
+
+
+@LATE
+def test_a_refresh_that_comes_before_a_late_timer_revives_nothing(alice):
+    alice.allocate(now=0)
+    assert refused(alice.refresh(600, now=601)) == 437
+
+
+@LATE
+def test_a_5_tuple_is_free_when_its_time_has_come_though_the_timer_is_late(world, alice):
+    alice.allocate(now=0)
+    accepted(alice.allocate(now=601))
+    assert len(world.plane.opened) == world.quotas.live() == 1
+
+
+@LATE
+def test_a_channel_is_free_when_its_time_has_come_though_the_timer_is_late(alice):
+    alice.allocate((LIFETIME, 3600), now=0)
+    alice.bind(0x4000, PEER, now=0)
+    accepted(alice.bind(0x4000, OTHER_PEER, now=900))
+
+
 def test_a_refreshed_allocation_is_looked_at_and_left_alone(world, alice):
     alice.allocate(now=0)
     alice.refresh(600, now=500)

@@ -28,9 +28,12 @@ from unit.core.turn_client import (
     accepted,
     form_send,
     only,
+    tcp,
+    udp,
 )
 
 TO_PEER = XOR_PEER_ADDRESS, PEER
+DUAL = ADDITIONAL_ADDRESS_FAMILY, AddressFamily.IPV6
 
 
 @pytest.fixture
@@ -55,10 +58,40 @@ def test_dont_fragment_is_passed_on(alice, relay):
     assert alice.send(PEER, b"x", (DONT_FRAGMENT, True)) == [SendToPeer(relay, PEER, b"x", True)]
 
 
+V4_CLIENT, V6_CLIENT = ("198.51.100.15", 40000), ("2001:db8::15", 40000)
+
+
+@pytest.mark.parametrize("client", [V4_CLIENT, V6_CLIENT])
+@pytest.mark.parametrize("address", [PEER, PEER6])
+def test_over_a_stream_dont_fragment_always_counts(world, client, address):
+    """Section 15: the server relies on the attribute, over IPv4 and IPv6."""
+    client = world.client(tcp(*client))
+    client.allocate(DUAL)
+    client.permit(address)
+    [sent] = only(client.send(address, b"x", (DONT_FRAGMENT, True)), SendToPeer)
+    assert sent.dont_fragment is True
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [
+        pytest.param(V4_CLIENT, PEER6, id="IPv4 to IPv6"),
+        pytest.param(V6_CLIENT, PEER6, id="IPv6 to IPv6"),
+        pytest.param(V6_CLIENT, PEER, id="IPv6 to IPv4"),
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="DONT-FRAGMENT counts for every family")
+def test_in_translations_between_datagrams_dont_fragment_is_ignored(world, client, address):
+    """Sections 13.1 to 13.3: the DONT-FRAGMENT attribute MUST be ignored by the server."""
+    client = world.client(udp(*client))
+    client.allocate(DUAL)
+    client.permit(address)
+    [sent] = only(client.send(address, b"x", (DONT_FRAGMENT, True)), SendToPeer)
+    assert sent.dont_fragment is False
+
+
 def test_each_family_leaves_from_its_own_relay(alice):
-    relays = accepted(alice.allocate((ADDITIONAL_ADDRESS_FAMILY, AddressFamily.IPV6))).get_all(
-        XOR_RELAYED_ADDRESS
-    )
+    relays = accepted(alice.allocate(DUAL)).get_all(XOR_RELAYED_ADDRESS)
     alice.permit(PEER, PEER6)
     assert alice.send(PEER, b"4") == [SendToPeer(relays[0], PEER, b"4", False)]
     assert alice.send(PEER6, b"6") == [SendToPeer(relays[1], PEER6, b"6", False)]

@@ -25,6 +25,7 @@ from stunwire import (
     Method,
 )
 from turnrelay.core.events import Throttle, Throttled
+from turnrelay.core.outputs import Reply, SendToPeer
 from unit.core.turn_client import HERE, PEER, UDP, bare, only, refused, reply, seal, sealed_with, tlv, tlvs
 
 TRANSACTION = b"twelve bytes"
@@ -66,6 +67,14 @@ def test_indications_are_never_answered(world, alice, with_allocation, method):
         message.add(attribute, value)
     assert world.deliver(message.encode(alice.key), HERE, 1) == []
     assert len(world.plane.opened) == 1
+
+
+@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("message_class", MessageClass)
+def test_only_a_send_indication_sends(world, with_allocation, method, message_class):
+    message = Message(message_class, method).add(XOR_PEER_ADDRESS, PEER).add(DATA, b"x")
+    sent = only(world.deliver(message.encode(), HERE, 1), SendToPeer)
+    assert len(sent) == (method is Method.SEND and message_class is MessageClass.INDICATION)
 
 
 @pytest.mark.parametrize(
@@ -187,5 +196,5 @@ def test_a_malformed_value_behind_the_seal_does_not_count(world, alice):
     alice.greet(now=0)
     sealed = alice.form(Method.ALLOCATE, (REQUESTED_TRANSPORT, UDP)) + tlv(LIFETIME.type, b"?")
     sealed = sealed[:2] + (len(sealed) - 20).to_bytes(2, "big") + sealed[4:]
-    assert len(only(world.deliver(sealed, HERE, 0), type(reply(world.deliver(sealed, HERE, 0))))) == 1
+    assert len(only(world.deliver(sealed, HERE, 0), Reply)) == 1
     assert len(world.plane.opened) == 1

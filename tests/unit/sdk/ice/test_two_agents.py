@@ -1,9 +1,8 @@
 """Two agents talking in memory: the main test of the agent."""
 
 import pytest
-from peerpath.ice import AgentOptions, AgentState, CandidateType, NotConnected, Role, Transmit
-
-from unit.sdk.ice.duet import Duet, host_candidate, relayed_candidate
+from peerpath.ice import AgentState, NotConnected
+from unit.sdk.ice.duet import Duet, host_candidate
 
 
 @pytest.fixture

@@ -48,6 +48,9 @@ class _Policy:
 
     room: int = 100
 
+    def admits_client(self, host: str) -> bool:
+        return True
+
     def check(self, peer: PeerAddress) -> DenyRule | None:
         return DenyRule.SPECIAL_PURPOSE if peer.host.startswith("10.") else None
 

@@ -25,7 +25,6 @@ from stunwire import (
     SecurityFeatures,
     TransportAddress,
 )
-
 from unit.sdk.turn.relay_in_memory import BOTH, DENIED_HOST, OTHER_PEER, PEER, Relay, joined
 
 CLIENT = TransportAddress("192.0.2.7", 41000)

@@ -1,0 +1,391 @@
+"""IceEndpoint: carries the ICE core over real sockets on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Self
+
+from stunwire import TransportAddress
+
+from peerpath.errors import PeerpathError, TraversalError
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate
+from peerpath.ice.configuration import IceServer
+from peerpath.ice.description import Description
+from peerpath.ice.mdns import MulticastResolver
+from peerpath.ice.options import AgentOptions
+from peerpath.ice.outputs import (
+    AgentState,
+    CandidateFound,
+    CandidateRefused,
+    DataReceived,
+    GatheringComplete,
+    NameToResolve,
+    Output,
+    PairSelected,
+    Path,
+    PermissionNeeded,
+    Refusal,
+    StateChanged,
+    Transmit,
+)
+from peerpath.ice.pacer import Pacer
+from peerpath.ice.priority import local_preferences
+from peerpath.ice.report import CandidateLog, IceReport, pair_entries, server_entries
+from peerpath.ice.role import Role
+from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
+from peerpath.ice.stack import IceStack
+from peerpath.ice.stream_relays import StreamRelays
+from peerpath.net.datagrams import DatagramSocket
+from peerpath.net.interfaces import host_addresses
+from peerpath.net.resolving import Resolver
+
+PROCESS_PACER = Pacer()
+"""Shared by all endpoints of the process (RFC 8445 section 14.2)."""
+
+_MAX_SOCKETS = 8
+_MAX_WAITING = 1024
+_PORT_ATTEMPTS = 32
+
+OnOutput = Callable[[Output], None]
+
+
+class IceEndpoint:
+    """One ICE agent on the interfaces of this machine.
+
+        async with IceEndpoint(Role.CONTROLLING, [IceServer("stun:stun.example.org")]) as endpoint:
+            await endpoint.gather()
+            ...                                  # endpoint.description and candidates() to the peer,
+            endpoint.set_remote(description)     # the peer's to endpoint
+            path = await endpoint.connect(within=10)
+            endpoint.send(b"hello")
+            data = await endpoint.recv()
+
+    `hosts` tells the addresses to use, for those who do not want all of this machine's; it is asked again
+    every `rescan` seconds, and candidates come and go with it. `ports` is the range of local UDP ports.
+    Times are seconds.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        servers: Sequence[IceServer] = (),
+        *,
+        options: AgentOptions | None = None,
+        pacer: Pacer | None = None,
+        hosts: Callable[[], Sequence[str]] = host_addresses,
+        ports: tuple[int, int] = (0, 0),
+        patience: float = 10.0,
+        rescan: float = 3.0,
+        resolver: Resolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.options = options or AgentOptions()
+        self._loop = asyncio.get_running_loop()
+        self.stack = IceStack(role, options=self.options, pacer=pacer or PROCESS_PACER, patience=patience)
+        self.on_output: OnOutput | None = None
+        """Told of everything that happens, data included; `recv` gets no data while it is set."""
+        self._servers = tuple(servers)
+        self._hosts = hosts
+        self._ports = ports
+        self._rescan_seconds = rescan
+        self._resolver = resolver or Resolver()
+        self._sockets: dict[TransportAddress, DatagramSocket] = {}
+        self._relays = StreamRelays(self.stack, self._do, resolver=self._resolver, tls=tls)
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._found: asyncio.Queue[LocalCandidate | None] = asyncio.Queue()
+        self._received: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING)
+        self._changed = asyncio.Event()
+        self._candidates = CandidateLog()
+        self._began = self._loop.time()
+        self._reason = ""
+        self._names: MulticastResolver | None = None
+
+    # -- gathering --------------------------------------------------------------------------------------
+
+    async def gather(self) -> None:
+        """Opens the sockets and begins to ask the servers. Returns as soon as there are host candidates.
+
+        Candidates come out of `candidates()` as they are found. TraversalError when no socket can be opened.
+        """
+        self._began = self._loop.time()
+        await self._rescan()
+        if not self._sockets:
+            raise TraversalError("this machine has no address that a socket could be bound to")
+        self._spawn(self._resolve_servers())
+        if self._rescan_seconds > 0:
+            self._spawn(self._keep_rescanning())
+
+    async def candidates(self) -> AsyncIterator[LocalCandidate]:
+        """The candidates of this side, each as soon as it is known; ends when gathering is complete."""
+        while (candidate := await self._found.get()) is not None:
+            yield candidate
+
+    @property
+    def description(self) -> Description:
+        """Credentials, options and the candidates so far: for the peer."""
+        return self.stack.description
+
+    async def _resolve_servers(self) -> None:
+        datagram = [(index, server) for index, server in enumerate(self._servers) if server.over_udp]
+        for index, server in enumerate(self._servers):
+            if not server.over_udp:
+                self._relays.begin(server, index)
+        await asyncio.gather(*(self._resolve(index, server) for index, server in datagram))
+        self._do(self.stack.no_more_servers(self._now()))
+
+    async def _resolve(self, index: int, server: IceServer) -> None:
+        try:
+            addresses = await server.addresses(self._resolver)
+        except PeerpathError as error:
+            inquiry = Inquiry.ALLOCATION if server.is_turn else Inquiry.BINDING
+            report = ServerReport(server.uri, inquiry, "udp", None, self._began)
+            report.failed(str(error), self._now())
+            self.stack.gatherer.reports.append(report)
+            return
+        families = set()
+        for address in addresses:
+            # One address a family: a server is one server, however many addresses it has.
+            if (":" in address.host) not in families:
+                families.add(":" in address.host)
+                found = GatheringServer(server.uri, address, server.credentials, index)
+                self._do(self.stack.add_server(found, self._now()))
+
+    # -- interfaces -------------------------------------------------------------------------------------
+
+    async def _keep_rescanning(self) -> None:
+        while True:
+            await asyncio.sleep(self._rescan_seconds)
+            await self._rescan()
+
+    async def _rescan(self) -> None:
+        """Opens sockets on addresses that are new, and closes those whose address is gone."""
+        hosts = list(dict.fromkeys(self._hosts()))[:_MAX_SOCKETS]
+        for base, gone in list(self._sockets.items()):
+            if base.host not in hosts or gone.is_closing:
+                del self._sockets[base]
+                gone.close()
+                self._do(self.stack.remove_base(base, "the interface is gone", self._now()))
+        preferences = local_preferences(hosts)
+        used = {base.host for base in self._sockets}
+        for host in hosts:
+            if host not in used:
+                with suppress(OSError):
+                    await self._open(host, preferences[host])
+
+    async def _open(self, host: str, preference: int) -> None:
+        made = await self._bind(host)
+        base = made.local
+        made.on_datagram = lambda data, source: self._arrived(data, base, source)
+        self._sockets[base] = made
+        self._do(self.stack.add_base(base, self._now(), preference))
+
+    async def _bind(self, host: str) -> DatagramSocket:
+        low, high = self._ports
+        if high == 0:
+            return await DatagramSocket.open((host, 0))
+        ports = range(low, high + 1)
+        error = OSError(f"no port from {low} to {high} is free")
+        for port in random.sample(ports, min(len(ports), _PORT_ATTEMPTS)):
+            try:
+                return await DatagramSocket.open((host, port))
+            except OSError as failure:
+                error = failure
+        raise error
+
+    # -- signaling --------------------------------------------------------------------------------------
+
+    def set_remote(self, description: Description) -> bool:
+        """The peer's description. True if this side restarted with it: send the new `description` then."""
+        ufrag = self.stack.agent.credentials.ufrag
+        for candidate in description.candidates:
+            self._candidates.told(candidate, self._now())
+        self._do(self.stack.set_remote(description, self._now()))
+        return self.stack.agent.credentials.ufrag != ufrag
+
+    def add_remote_candidate(self, candidate: Candidate | None) -> None:
+        """A candidate that trickled in; None says that there will be no more."""
+        if candidate is None:
+            self._do(self.stack.end_of_remote_candidates(self._now()))
+            return
+        self._candidates.told(candidate, self._now())
+        self._do(self.stack.add_remote_candidate(candidate, self._now()))
+
+    def restart(self) -> Description:
+        """Begins an ICE restart; the description has to reach the peer. Data keeps flowing meanwhile."""
+        self._do(self.stack.restart(self._now()))
+        return self.description
+
+    # -- the path ---------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> AgentState:
+        return self.stack.agent.state
+
+    @property
+    def path(self) -> Path | None:
+        """Where data goes now."""
+        return self.stack.agent.path
+
+    async def connect(self, within: float | None = None) -> Path:
+        """Waits for a path that works. TraversalError with everything that was tried when there is none."""
+        return await self._wait_for(lambda path: path is not None, within)
+
+    async def nominated(self, within: float | None = None) -> Path:
+        """Waits until a path was nominated: the better ones were tried, or had time enough."""
+        return await self._wait_for(lambda path: path is not None and path.nominated, within)
+
+    async def direct(self, within: float | None = None) -> Path:
+        """Waits for a path without a relay."""
+        return await self._wait_for(lambda path: path is not None and not path.is_relayed, within)
+
+    def send(self, data: bytes) -> None:
+        """One datagram for the peer; NotConnected when there is no path."""
+        self._do(self.stack.send(data, self._now()))
+
+    async def recv(self) -> bytes:
+        """The next datagram of the peer. Past 1,024 that nobody fetches, new ones are dropped."""
+        return await self._received.get()
+
+    async def _wait_for(self, enough: Callable[[Path | None], bool], within: float | None) -> Path:
+        try:
+            async with asyncio.timeout(within):
+                while not enough(self.path):
+                    if self.state in (AgentState.FAILED, AgentState.CLOSED):
+                        raise self._failure(f"no path to the peer: {self._reason}")
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise self._failure(f"no such path to the peer within {within:g} s") from None
+        path = self.path
+        assert path is not None
+        return path
+
+    def _failure(self, message: str) -> TraversalError:
+        return TraversalError(message, self.report().failures())
+
+    def report(self) -> IceReport:
+        """Every server, candidate and pair, with reason and time."""
+        agent = self.stack.agent
+        selected = None
+        path = agent.path
+        if path is not None:
+            key = (path.local.base, path.remote.address)
+            selected = next((pair for pair in agent.pairs if pair.key == key), None)
+        return IceReport(
+            agent.state.value,
+            self._reason,
+            self._now() - self._began,
+            server_entries(self.stack.gatherer.reports),
+            self._candidates.entries(self._began),
+            pair_entries(agent.pairs, selected, self._began),
+        )
+
+    # -- carrying ---------------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self._loop.time()
+
+    def _arrived(self, data: bytes, base: TransportAddress, source: TransportAddress) -> None:
+        self._do(self.stack.receive(data, base, source, self._now()))
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._do(self.stack.handle_timeout(self._now()))
+
+    def _do(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Transmit):
+                self._transmit(output)
+                continue
+            self._note(output)
+            if self.on_output is not None:
+                self.on_output(output)
+        self._arm()
+
+    def _transmit(self, output: Transmit) -> None:
+        sending = self._sockets.get(output.local)
+        if sending is not None:
+            sending.send(output.data, output.remote)
+        elif output.local in self._relays:
+            self._relays.send(output.local, output.remote, output.data)
+
+    def _note(self, output: Output) -> None:
+        if isinstance(output, DataReceived):
+            if self.on_output is None and not self._received.full():
+                self._received.put_nowait(output.data)
+        elif isinstance(output, CandidateFound):
+            self._candidates.found(output.candidate, self._now())
+            self._found.put_nowait(output.candidate)
+        elif isinstance(output, GatheringComplete):
+            self._found.put_nowait(None)
+        elif isinstance(output, CandidateRefused):
+            self._candidates.refused(output.candidate, output.reason.value)
+        elif isinstance(output, NameToResolve):
+            self._spawn(self._resolve_name(output.candidate))
+        elif isinstance(output, PermissionNeeded):
+            if output.relay in self._relays:
+                self._relays.permit(output.relay, output.peer)
+        elif isinstance(output, PairSelected):
+            local = output.path.local
+            if local.type is CandidateType.RELAYED and local.base in self._relays:
+                self._relays.bind(local.base, output.path.remote.address)
+            self._changed.set()
+        elif isinstance(output, StateChanged):
+            self._reason = output.reason
+            self._changed.set()
+
+    async def _resolve_name(self, candidate: Candidate) -> None:
+        if self._names is None:
+            self._names = MulticastResolver([base.host for base in self._sockets])
+        host = await self._names.resolve(candidate.address.host)
+        if host is None:
+            self._candidates.refused(candidate, Refusal.UNRESOLVABLE.value)
+            return
+        address = TransportAddress(host, candidate.address.port)
+        self._do(self.stack.add_remote_candidate(replace(candidate, address=address), self._now()))
+
+    def _arm(self) -> None:
+        deadline = self.stack.next_deadline()
+        if self._timer is not None:
+            if deadline is not None and self._timer.when() <= deadline:
+                return  # fires early, finds nothing due, and arms itself anew
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Gives the relays back and closes the sockets."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._do(self.stack.close(self._now()))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._relays.close()
+        self._found.put_nowait(None)
+        sockets, self._sockets = list(self._sockets.values()), {}
+        for each in sockets:
+            each.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
