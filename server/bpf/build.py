@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SOURCES = [FOLDER / "relay.bpf.c", FOLDER / "relay.h"]
+SOURCES = [FOLDER / "relay.bpf.c", FOLDER / "relay.h", FOLDER / "helpers.h"]
 OBJECT = FOLDER.parent / "turnrelay" / "relay" / "kernel" / "relay.bpf.o"
 _MULTIARCH = Path(f"/usr/include/{platform.machine()}-linux-gnu")
 """Where Debian keeps asm/types.h; clang looks there only for its own machine, which BPF is not."""
@@ -26,7 +26,7 @@ def build(target: Path = OBJECT) -> bool:
         raise CannotBuild("the kernel plane is for Linux")
     clang = shutil.which(os.environ.get("CLANG", "clang"))
     if clang is None:
-        raise CannotBuild("clang is not installed (apt-get install clang libbpf-dev)")
+        raise CannotBuild("clang is not installed (apt-get install clang)")
     new = target.with_suffix(".new")
     # -mcpu=v3: 32-bit operations and atomic compare-and-exchange, Linux 5.12.
     command = [clang, "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror"]
@@ -36,7 +36,7 @@ def build(target: Path = OBJECT) -> bool:
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own words
     if done.returncode:
         new.unlink(missing_ok=True)
-        raise CannotBuild(f"clang cannot compile it; libbpf-dev and linux-libc-dev are needed\n{done.stderr}")
+        raise CannotBuild(f"clang cannot compile it; linux-libc-dev is needed\n{done.stderr}")
     new.replace(target)
     return True
 

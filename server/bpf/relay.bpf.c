@@ -5,16 +5,14 @@
  * expired, fragmented, with options, too large, with a wrong checksum) is passed on untouched: the sockets of
  * the process stay bound and take it. Nothing is written to a packet before all is decided.
  */
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/udp.h>
 #include <stddef.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
+#include "helpers.h"
 #include "relay.h"
 
 #define MAP(name, map_type, key, value, entries, map_flags)                                                  \
@@ -26,8 +24,6 @@ MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct counter, 0, 0);
 MAP(totals, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct totals, 1, 0);
 MAP(buckets, BPF_MAP_TYPE_ARRAY, __u32, struct bucket, 0, BPF_F_MMAPABLE);
 MAP(links, BPF_MAP_TYPE_HASH, struct link_key, struct link, 1024, 0);
-
-#define inline_always static __always_inline
 
 #define VLAN_LEN 4
 #define CHANNEL_LEN 4

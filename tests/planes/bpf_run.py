@@ -28,7 +28,7 @@ class _TestRun(ctypes.Structure):
 
 
 def run_program(program_fd: int, packet: bytes, context: bytes = b"") -> tuple[int, bytes]:
-    """What the program returns, and the packet as it leaves it. The packet comes in on the loopback device."""
+    """What the program returns, and the packet as it leaves it. It comes in on the loopback device."""
     data_in = ctypes.create_string_buffer(packet, len(packet))
     data_out = ctypes.create_string_buffer(len(packet) + 512)
     attributes = _TestRun(

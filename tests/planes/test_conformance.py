@@ -196,7 +196,7 @@ def reference(kernel_program, tmp_path_factory):
         yield made
 
 
-# -- the kernel plane alone -----------------------------------------------------------------------------------
+# -- the kernel plane alone --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("client", "peer"), FAMILIES)
@@ -234,21 +234,21 @@ def test_limits_of_bandwidth_hold_on_every_plane(it: Lab, tmp_path):
     limit = 40_000  # bytes a second; the smallest burst is 65,536
     config = tmp_path / "turnrelay.toml"
     config.write_text(f"[limits]\nbandwidth_per_allocation = {limit}\n")
-    with lab(it.plane, tmp_path, ("--config", str(config))) as limited:
-        with limited.turn() as turn, limited.peer() as far:
-            channel = turn.bind(far.getsockname())
-            turn.send(channel, b"x")
-            far.recv(100)
-            start = time.monotonic()
-            for _ in range(400):
-                turn.send(channel, bytes(1000))
-                time.sleep(0.002)
-            took = time.monotonic() - start
-            time.sleep(QUIET)
-            arrived = sum(map(len, drain(far)))
-            assert 65_000 <= arrived <= 65_536 + limit * (took + QUIET) + 2000
-            dropped = limited.server.scrape().total("turnrelay_dropped_packets_total", reason="bandwidth")
-            assert dropped == 400 - arrived // 1000
+    limits = ("--config", str(config))
+    with lab(it.plane, tmp_path, limits) as limited, limited.turn() as turn, limited.peer() as far:
+        channel = turn.bind(far.getsockname())
+        turn.send(channel, b"x")
+        far.recv(100)
+        start = time.monotonic()
+        for _ in range(400):
+            turn.send(channel, bytes(1000))
+            time.sleep(0.002)
+        took = time.monotonic() - start
+        time.sleep(QUIET)
+        arrived = sum(map(len, drain(far)))
+        assert 65_000 <= arrived <= 65_536 + limit * (took + QUIET) + 2000
+        dropped = limited.server.scrape().total("turnrelay_dropped_packets_total", reason="bandwidth")
+        assert dropped == 400 - arrived // 1000
 
 
 def test_everything_is_detached_when_the_process_is_killed(kernel_program, tmp_path):

@@ -22,6 +22,8 @@ _STRUCTURES = {
     "map_definition": layouts.MapDefinition,
 }
 
+_CONSTANTS = ("HOP_TAKES_FRAMES", "REFRESH_NS", "RETRY_NS", "VALID_NS")
+
 
 @pytest.fixture(scope="module")
 def in_c(tmp_path_factory) -> dict[str, int]:
@@ -32,8 +34,7 @@ def in_c(tmp_path_factory) -> dict[str, int]:
         for field, _ in structure._fields_:
             at, size = f"offsetof(struct {name}, {field})", f"sizeof(((struct {name} *)0)->{field})"
             lines.append(f'printf("{name}.{field} %zu\\n", {at} * 1000 + {size});')
-    for constant in ("HOP_TAKES_FRAMES", "REFRESH_NS", "RETRY_NS", "VALID_NS"):
-        lines.append(f'printf("{constant} %llu\\n", (unsigned long long){constant});')
+    lines += [f'printf("{name} %llu\\n", (unsigned long long){name});' for name in _CONSTANTS]
     folder = tmp_path_factory.mktemp("layouts")
     (folder / "show.c").write_text("\n".join([*lines, "return 0; }"]))
     clang = require_program("clang")
@@ -52,7 +53,7 @@ def test_structures_are_laid_out_alike(in_c, name):
     assert here == {key: value for key, value in in_c.items() if key.partition(".")[0] == name}
 
 
-@pytest.mark.parametrize("name", ["HOP_TAKES_FRAMES", "REFRESH_NS", "RETRY_NS", "VALID_NS"])
+@pytest.mark.parametrize("name", _CONSTANTS)
 def test_constants_are_the_same(in_c, name):
     assert in_c[name] == getattr(layouts, name)
 

@@ -50,7 +50,7 @@ def bind(rig: Rig, client: int = 4, peer: int = 4, **how):
     return rig.channel(relay, CLIENTS[client], SERVERS[client], PEERS[peer], **how)
 
 
-# -- what is relayed ------------------------------------------------------------------------------------------
+# -- what is relayed ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -58,9 +58,7 @@ def bind(rig: Rig, client: int = 4, peer: int = 4, **how):
 def test_client_to_peer(any_rig, client, peer, size):
     bind(any_rig, client, peer)
     out = any_rig.relayed(replace(from_client(client, pattern(size)), tos=0xB9))
-    assert out == Frame(
-        RELAYS[peer], PEERS[peer], pattern(size), 63, 0xB9, to_mac=NEXT_MAC, from_mac=OUR_MAC
-    )
+    assert out == Frame(RELAYS[peer], PEERS[peer], pattern(size), 63, 0xB9, to_mac=NEXT_MAC, from_mac=OUR_MAC)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -69,9 +67,7 @@ def test_peer_to_client(any_rig, client, peer, size):
     bind(any_rig, client, peer)
     out = any_rig.relayed(replace(from_peer(peer, pattern(size)), tos=0x02))
     data = channel_data(CHANNEL, pattern(size))
-    assert out == Frame(
-        SERVERS[client], CLIENTS[client], data, 63, 0x02, to_mac=NEXT_MAC, from_mac=OUR_MAC
-    )
+    assert out == Frame(SERVERS[client], CLIENTS[client], data, 63, 0x02, to_mac=NEXT_MAC, from_mac=OUR_MAC)
 
 
 @pytest.mark.parametrize(("first", "second"), FAMILIES)
@@ -81,7 +77,7 @@ def test_hairpin_goes_from_client_to_client_in_one_pass(any_rig, first, second):
         4: TransportAddress("198.51.100.8", 41000),
         6: TransportAddress("2001:db8:c::8", 41000),
     }[second]
-    there = any_rig.channel(theirs, other_client, SERVERS[second], mine, channel=0x4fff)
+    there = any_rig.channel(theirs, other_client, SERVERS[second], mine, channel=0x4FFF)
     here = any_rig.channel(mine, CLIENTS[first], SERVERS[first], theirs)
     out = any_rig.relayed(from_client(first, pattern(300)))
     assert (out.source, out.destination) == (SERVERS[second], other_client)
@@ -107,7 +103,7 @@ def test_behind_a_nat_packets_carry_the_local_address(any_rig):
 
 def test_short_frames_have_a_trailer(any_rig):
     bind(any_rig)
-    out = any_rig.relayed(replace(from_client(data=b"abc"), trailer=b"\xAA" * 11))
+    out = any_rig.relayed(replace(from_client(data=b"abc"), trailer=b"\xaa" * 11))
     assert out.data == b"abc"
 
 
@@ -118,7 +114,7 @@ def test_ipv4_packets_may_be_fragmented_by_routers_and_have_different_identifica
     assert any_rig.relayed(replace(from_client(), fragment=0x4000)).fragment == 0
 
 
-# -- what is passed on ----------------------------------------------------------------------------------------
+# -- what is passed on -------------------------------------------------------------------------------------
 
 UNUSUAL = {
     "padded": Frame(CLIENTS[4], SERVERS[4], channel_data(CHANNEL, b"hello") + b"\0\0\0"),
@@ -147,7 +143,7 @@ UNUSUAL = {
     "no checksum in IPv6": replace(from_client(6), checksum="none"),
     "UDP longer than the packet": replace(from_client(), missing=8),
     "not to our MAC": replace(from_client(), to_mac=bytes.fromhex("020000000001")),
-    "broadcast": replace(from_client(), to_mac=b"\xFF" * 6),
+    "broadcast": replace(from_client(), to_mac=b"\xff" * 6),
 }
 
 
@@ -162,7 +158,7 @@ def test_what_is_unusual_is_passed_on_untouched(any_rig, kind):
 
 def test_other_protocols_are_passed_on(any_rig):
     bind(any_rig)
-    arp = b"\xFF" * 6 + bytes(6) + bytes.fromhex("0806") + bytes(28)
+    arp = b"\xff" * 6 + bytes(6) + bytes.fromhex("0806") + bytes(28)
     tcp = bytearray(from_client().encode())
     tcp[23] = 6
     cut = from_client().encode()[:30]
@@ -202,7 +198,7 @@ def test_a_closed_relay_takes_its_channels_along(any_rig):
     assert any_rig.run(from_peer())[0] == PASS
 
 
-# -- checksums ------------------------------------------------------------------------------------------------
+# -- checksums ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("client", "peer"), FAMILIES)
@@ -233,10 +229,10 @@ def test_a_checksum_that_comes_out_as_zero_is_written_as_all_ones(any_rig):
     raw = any_rig.run(from_client(data=b"\0\0"))[1]
     check = int.from_bytes(raw[40:42], "big")
     any_rig.relayed(from_client(data=check.to_bytes(2, "big")))
-    assert any_rig.run(from_client(data=check.to_bytes(2, "big")))[1][40:42] == b"\xFF\xFF"
+    assert any_rig.run(from_client(data=check.to_bytes(2, "big")))[1][40:42] == b"\xff\xff"
 
 
-# -- size -----------------------------------------------------------------------------------------------------
+# -- size --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("client", "peer"), FAMILIES)
@@ -259,7 +255,7 @@ def test_several_datagrams_in_one_skb_are_for_userspace(kernel):
         assert it.run(from_peer(data=pattern(400)), bytes(context))[0] == PASS
 
 
-# -- next hop -------------------------------------------------------------------------------------------------
+# -- next hop ----------------------------------------------------------------------------------------------
 
 
 def test_without_a_known_way_out_the_system_is_asked(any_rig):
@@ -287,7 +283,7 @@ def test_frames_are_not_redirected_to_a_device_that_loses_them(kernel, program):
         assert it.run(from_client())[0] == RELAY
 
 
-# -- VLAN -----------------------------------------------------------------------------------------------------
+# -- VLAN --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -316,7 +312,7 @@ def test_a_vlan_that_is_not_ours_is_passed_on(trunk):
     assert trunk.run(bytes(twice))[0] == PASS
 
 
-# -- bandwidth and counters -----------------------------------------------------------------------------------
+# -- bandwidth and counters --------------------------------------------------------------------------------
 
 
 def test_counters_count_application_bytes(any_rig):
@@ -370,7 +366,7 @@ def test_what_userspace_spends_is_gone_for_the_kernel_and_the_other_way_round(an
     assert bucket.take(1_000, time.monotonic() + 1)
 
 
-# -- the plane ------------------------------------------------------------------------------------------------
+# -- the plane ---------------------------------------------------------------------------------------------
 
 
 def test_clients_over_streams_stay_in_userspace(any_rig):
@@ -396,7 +392,13 @@ def test_a_full_plane_leaves_channels_to_userspace(kernel):
     with rig(kernel, NATIVE) as it:
         relay = it.relay(RELAYS[4])
         flows = [
-            it.channel(relay, CLIENTS[4], SERVERS[4], TransportAddress("203.0.113.9", 10_000 + number), 0x4000 + number)
+            it.channel(
+                relay,
+                CLIENTS[4],
+                SERVERS[4],
+                TransportAddress("203.0.113.9", 10_000 + number),
+                0x4000 + number,
+            )
             for number in range(70)
         ]
         assert [it.plane.carried(flow) is not None for flow in flows] == [True] * 64 + [False] * 6

@@ -44,7 +44,7 @@ class ObjectFile:
             return _parse(path.read_bytes())
         except FileNotFoundError as error:
             raise KernelPlaneUnavailable(
-                f"its program {path.name} was not built; install clang and libbpf-dev, then run make bpf"
+                f"its program {path.name} was not built; install clang, then run make bpf"
             ) from error
         except (OSError, ValueError, struct.error, KeyError, IndexError) as error:
             raise KernelPlaneUnavailable(f"its program {path} cannot be read: {error}") from error
