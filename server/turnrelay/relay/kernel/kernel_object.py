@@ -26,7 +26,10 @@ _KINDS = {
 }
 _OLDEST_KERNEL = (6, 6)
 """Next hops are learned by a program on tcx, which came with it."""
-_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_BPF = 12, 21, 39
+_CAP_SYS_ADMIN = 21
+_CAPABILITIES = {"CAP_BPF": (39, True), "CAP_PERFMON": (38, True), "CAP_NET_ADMIN": (12, False)}
+"""Number, and whether CAP_SYS_ADMIN has it in it. Without CAP_PERFMON the verifier forbids to add a length to a
+packet's pointer."""
 _BPF_PSEUDO_MAP_FD = 1
 _LOG_TAIL = 4000
 
@@ -94,12 +97,14 @@ def require_capabilities() -> None:
     """Raises KernelPlaneUnavailable if the process lacks a capability."""
     status = Path("/proc/self/status").read_text()
     effective = int(status.partition("CapEff:")[2].split()[0], 16)
-    held = {number for number in (_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_BPF) if effective >> number & 1}
-    missing = [] if held & {_CAP_BPF, _CAP_SYS_ADMIN} else ["CAP_BPF"]
-    if _CAP_NET_ADMIN not in held:
-        missing.append("CAP_NET_ADMIN")
+    administrator = effective >> _CAP_SYS_ADMIN & 1
+    missing = [
+        name
+        for name, (number, comes_with_sys_admin) in _CAPABILITIES.items()
+        if not (effective >> number & 1 or (comes_with_sys_admin and administrator))
+    ]
     if missing:
-        raise KernelPlaneUnavailable(f"the process lacks {' and '.join(missing)}")
+        raise KernelPlaneUnavailable(f"the process lacks {', '.join(missing)}")
 
 
 def _expect(
