@@ -152,7 +152,7 @@ class Relay:
 
     async def stop(self) -> None:
         """Ends every allocation and closes every socket."""
-        self._readiness.ready = False
+        was_ready, self._readiness.ready = self._readiness.ready, False
         if self._following is not None:
             self._following.cancel()
         self._listeners.close()
@@ -161,7 +161,8 @@ class Relay:
             await self._http.close()
         if self._kernel is not None:
             self._kernel.close()
-        self._log.info("relay stopped")
+        if was_ready:
+            self._log.info("relay stopped")
 
     def welcome(self) -> Welcome:
         """What to tell whoever started the relay. A credential only if nobody configured any."""
@@ -194,10 +195,12 @@ class Relay:
         if self._tls is None or self._settings.tls is None:
             return
         try:
-            self._tls.load_cert_chain(*self._settings.tls)
+            # A context of its own: loading into the one in use would change it even where it fails.
+            self._tls = server_context(*self._settings.tls)
         except (OSError, ssl.SSLError) as error:
             self._log.error("certificate not reloaded, the old one stays in use", error=str(error))
         else:
+            self._listeners.use_tls(self._tls)
             self._log.info("certificate reloaded")
 
     # -- the parts --------------------------------------------------------------------------------------
@@ -331,6 +334,8 @@ class Relay:
             return
         self._known_addresses = addresses
         ports = set(self._listeners.ports)
+        if self._discovery is not None:
+            ports.add(self._discovery.alternate_port)
         if self._http is not None:
             ports.add(self._http.port)
         external = [host.advertised for host in self._hosts]

@@ -1,7 +1,7 @@
 """The SDK's agent and the WebRTC stacks that applications embed: libdatachannel and libwebrtc.
 
-Two of their peers open a data channel that runs over two of our agents: each of ours is the ICE peer of one of
-theirs and hands all data to the other. DTLS and SCTP pass through, so an echo proves both ways of both.
+Two of their peers open a data channel that runs over two of our agents: each of ours is the ICE peer of one
+of theirs and hands all data to the other. DTLS and SCTP pass through, so an echo proves both ways of both.
 """
 
 import asyncio
@@ -32,10 +32,10 @@ class WebRtcPeer:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def start(cls, node, library, host, **wanted):
+    async def start(cls, program, library, host, **wanted):
         process = await asyncio.create_subprocess_exec(
             *host.prefix,
-            node,
+            program,
             "webrtc_peer.cjs",
             library,
             json.dumps({"iceServers": []} | wanted),

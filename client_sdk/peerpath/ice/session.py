@@ -68,6 +68,8 @@ class IceSession:
         self.remote_candidates: dict[TransportAddress, Candidate] = {}
         self.learned: Counter[TransportAddress] = Counter()
         """How many of them were learned from checks, by the base that the checks came to."""
+        self.names = 0
+        """How many candidates came with a name that had to be resolved."""
         self.remote_ended = False
         self.early_checks: list[EarlyCheck] = []
         self.proven: set[PathKey] = set()

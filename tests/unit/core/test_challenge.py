@@ -184,7 +184,6 @@ def test_both_cost_the_same_hashes(world, digests, how):
     assert ("sha256" if "algorithm" in how else "sha1") in {algorithm for algorithm, _ in work[0]}
 
 
-@pytest.mark.xfail(strict=True, reason="without a key of the algorithm nothing is hashed")
 def test_a_user_without_a_key_of_the_algorithm_costs_the_same(world, digests):
     """Of users whose key is an old MD5 one alone, the time must not tell that they exist."""
     unknown, known = strangers(world, algorithm=2)

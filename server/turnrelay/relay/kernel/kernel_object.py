@@ -28,8 +28,8 @@ _OLDEST_KERNEL = (6, 6)
 """Next hops are learned by a program on tcx, which came with it."""
 _CAP_SYS_ADMIN = 21
 _CAPABILITIES = {"CAP_BPF": (39, True), "CAP_PERFMON": (38, True), "CAP_NET_ADMIN": (12, False)}
-"""Number, and whether CAP_SYS_ADMIN has it in it. Without CAP_PERFMON the verifier forbids to add a length to a
-packet's pointer."""
+"""Number, and whether CAP_SYS_ADMIN has it in it. Without CAP_PERFMON the verifier forbids to
+add a length to a packet's pointer."""
 _BPF_PSEUDO_MAP_FD = 1
 _LOG_TAIL = 4000
 
