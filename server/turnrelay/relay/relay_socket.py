@@ -75,6 +75,10 @@ class RelaySocket:
     def sock(self) -> socket.socket:
         return self._sock
 
+    @property
+    def bandwidth(self) -> Bandwidth:
+        return self._bandwidth
+
     def readable(self) -> None:
         """Moves what peers have sent, at most a batch."""
         plane = self._plane
