@@ -1,7 +1,7 @@
 """Arbitrary bytes at the door of the core: nothing raises, nothing is answered twice, nothing is left behind.
 
 The mutations of sealed requests are sealed again, so that they get past authentication and into the
-procedures. Bounded and seeded; the fuzz target in tests/fuzz has no bound.
+procedures. Bounded and seeded, so that a failure comes back.
 """
 
 import random

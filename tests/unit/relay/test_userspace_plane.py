@@ -1,7 +1,9 @@
 """The userspace plane on loopback: what passes, in exactly which bytes, and what does not pass."""
 
+import os
 import socket
 import struct
+import sys
 
 import pytest
 from stunwire import AddressFamily, TransportAddress
@@ -131,6 +133,21 @@ async def test_ports_of_other_programs_are_passed_over(relays, plane):
         for other in others:
             other.close()
     assert opened(plane).port in range(first, last, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc")
+async def test_ports_of_other_programs_cost_no_descriptors(relays, plane):
+    first, last = relays.ports
+    others = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(first, last + 1)]
+    for other, port in zip(others, range(first, last + 1), strict=True):
+        other.bind((V4, port))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(NoRelayAddress):
+            opened(plane)
+    assert len(os.listdir("/proc/self/fd")) == before
+    for other in others:
+        other.close()
 
 
 async def test_an_even_port(plane):
@@ -810,6 +827,20 @@ async def test_a_relay_hears_on_however_many_errors_there_are(relays, plane):
             await until(lambda: link.frames and link.frames[-1][:2] == b"\x00\x17")
         peer.send(bytes([number]), relay)
         await until(lambda number=number: channel_data(CHANNEL, bytes([number]), False) in link.frames)
+
+
+async def test_what_cannot_be_sent_is_dropped_and_counted(relays, plane):
+    path, link = relays.client(transport=Transport.TCP)
+    relay, peer, nobody = opened(plane), relays.peer(), PeerAddress(TransportAddress("255.255.255.255", 9))
+    bind(plane, path, relay, CHANNEL, peer.address)
+    permit(plane, path, relay, nobody.host)
+    # A stream may bring more than a datagram holds, and broadcasts are not for relays.
+    link.channels[CHANNEL].forward(memoryview(bytes(65_535)), relays.clock.now)
+    plane.send(relay, nobody, b"x", False)
+    assert plane.drops() == {"too_large": 1, "peer_unreachable": 1}
+    assert plane.traffic()[Transport.TCP] == Traffic()
+    link.channels[CHANNEL].forward(memoryview(b"fits"), relays.clock.now)
+    assert await peer.receive() == (b"fits", relay)
 
 
 async def test_an_error_for_a_host_without_permission_is_not_reported(relays, plane):
