@@ -55,7 +55,7 @@ def test_the_defaults_of_the_documentation(case):
     assert (settings.min_port, settings.max_port, settings.realm) == (49152, 65535, "turnrelay")
     assert (settings.listen, settings.relay_ip, settings.external_ip) == ([], [], [])
     assert (settings.users, settings.shared_secrets) == ([], [])
-    assert (str(settings.http), settings.plane, settings.log_level) == ("127.0.0.1:9641", "auto", "info")
+    assert (str(settings.http), settings.plane, settings.log_level) == ("127.0.0.1:9641", "userspace", "info")
     limits = settings.limits
     assert (limits.unauthenticated_per_prefix_per_second, limits.unauthenticated_per_prefix_burst) == (
         200,

@@ -184,7 +184,10 @@ class Settings(BaseSettings):
         "127.0.0.1:9641",
     )
     plane: Annotated[Literal["auto", "userspace", "xdp"], BeforeValidator(lower)] = _setting(
-        "auto", "what moves the packets", "auto, userspace or xdp", "auto"
+        "userspace",
+        "what moves the packets; auto is the kernel (XDP) where it can be had",
+        "auto, userspace or xdp",
+        "auto",
     )
     data_dir: File = Field(
         default_factory=lambda: default_data_dir(os.environ),
