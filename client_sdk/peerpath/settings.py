@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     """How often hole punching is tried."""
     binding_refresh: Seconds = 60.0
     """Seconds for which a public address that was seen is believed without asking again."""
-    keepalive_interval: Seconds = 15.0
+    keepalive_interval: Annotated[Seconds, Field(ge=15)] = 15.0
     """Seconds between packets that keep a NAT's mapping alive (RFC 8445 section 11: 15 at least)."""
     candidate_timeout: Seconds = 5.0
     """Seconds that a STUN server is waited for."""

@@ -23,7 +23,6 @@ from peerpath.ice.relays import (
     Relays,
 )
 from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
-from peerpath.ice.upkeep import KEEPALIVE_INTERVAL
 from peerpath.stun.binding import BindingAnswer, BindingOptions, BindingRequests, Send, Settled
 
 GathererOutput = Transmit | CandidateFound | GatheringComplete | RelayData | PeerRefused | RelayClosed
@@ -68,6 +67,7 @@ class Gatherer:
         foundations: Foundations,
         relay_only: bool = False,
         patience: float = 10.0,
+        keepalive_interval: float = 15.0,
     ) -> None:
         self.reports: list[ServerReport] = []
         self.relays = Relays()
@@ -76,6 +76,7 @@ class Gatherer:
         self._foundations = foundations
         self._relay_only = relay_only
         self._patience = patience
+        self._keepalive_interval = keepalive_interval
         self._bases: dict[TransportAddress, _Base] = {}
         self._servers: list[GatheringServer] = []
         self._tasks: deque[_Task] = deque()
@@ -191,7 +192,7 @@ class Gatherer:
             outputs += self._settle(base, base.bindings.handle_timeout(now), now)
             if self._keeps_alive and base.mapped_by is not None and now >= base.keepalive_at:
                 # Section 5.1.1.4: the binding must live until a check has used it.
-                base.keepalive_at = now + KEEPALIVE_INTERVAL
+                base.keepalive_at = now + self._keepalive_interval
                 outputs.append(Transmit(form_keepalive(), base.address, base.mapped_by))
         outputs += self.relayed(self.relays.handle_timeout(now), now)
         return outputs + self._work(now)
@@ -274,7 +275,7 @@ class Gatherer:
         self, base: _Base, server: GatheringServer, mapped: TransportAddress, now: float
     ) -> list[GathererOutput]:
         if base.mapped_by is None:
-            base.mapped_by, base.keepalive_at = server.address, now + KEEPALIVE_INTERVAL
+            base.mapped_by, base.keepalive_at = server.address, now + self._keepalive_interval
         # Redundant (section 5.1.3): the host candidate itself where there is no NAT, or told by another
         # server or by the same one's answer to Allocate.
         if mapped == base.address or mapped in base.mapped or self._relay_only:

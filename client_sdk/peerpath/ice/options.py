@@ -32,6 +32,9 @@ class AgentOptions:
     """Valid pairs kept alive beside the selected one, to fall back on."""
     consent: bool = True
     """Consent freshness (RFC 7675). Off only for peers that do not answer checks once they are connected."""
+    keepalive_interval: float = 15.0
+    """How long a NAT's mapping towards a server goes without a packet, and a pair without consent checks:
+    Tr of RFC 8445 section 11, which wants at least these 15 seconds."""
     linger: float = 10.0
     """How long after a restart the old session still answers, once the new one has a path."""
     recovery: float = 15.0

@@ -48,7 +48,11 @@ class IceStack:
         options, pacer, foundations = options or AgentOptions(), pacer or Pacer(), Foundations()
         self.agent = IceAgent(role, options=options, pacer=pacer, foundations=foundations, random=random)
         self.gatherer = Gatherer(
-            pacer=pacer, foundations=foundations, relay_only=options.relay_only, patience=patience
+            pacer=pacer,
+            foundations=foundations,
+            relay_only=options.relay_only,
+            patience=patience,
+            keepalive_interval=options.keepalive_interval,
         )
 
     # -- gathering --------------------------------------------------------------------------------------

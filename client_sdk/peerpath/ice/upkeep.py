@@ -10,9 +10,6 @@ from peerpath.ice.pair import CandidatePair
 from peerpath.ice.priority import peer_reflexive_priority
 from peerpath.ice.session import IceSession
 
-KEEPALIVE_INTERVAL = 15.0
-"""Tr of RFC 8445 section 11, seconds."""
-
 
 class Upkeep:
     """Looks after the valid pairs of one session."""
@@ -98,4 +95,5 @@ class Upkeep:
 
     def _keepalive_at(self, pair: CandidatePair) -> float:
         assert pair.valid_at is not None
-        return self._kept_at.get(pair, pair.valid_at) + KEEPALIVE_INTERVAL
+        interval = self._session.context.options.keepalive_interval
+        return self._kept_at.get(pair, pair.valid_at) + interval

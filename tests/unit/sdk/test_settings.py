@@ -68,12 +68,12 @@ def test_toml(tmp_path):
 
 
 def test_code_wins_over_environment_and_that_over_toml(tmp_path, monkeypatch):
-    path = toml(tmp_path, "retry_attempts = 1\npunch_timeout = 1\nkeepalive_interval = 1")
+    path = toml(tmp_path, "retry_attempts = 1\npunch_timeout = 1\nkeepalive_interval = 21")
     monkeypatch.setenv("PEERPATH_RETRY_ATTEMPTS", "2")
     monkeypatch.setenv("PEERPATH_PUNCH_TIMEOUT", "2")
     settings = Settings.load(path, retry_attempts=3)
 
-    assert (settings.retry_attempts, settings.punch_timeout, settings.keepalive_interval) == (3, 2, 1)
+    assert (settings.retry_attempts, settings.punch_timeout, settings.keepalive_interval) == (3, 2, 21)
 
 
 def test_the_environment_names_the_file(tmp_path, monkeypatch):
