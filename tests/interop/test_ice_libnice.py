@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import sys
 from dataclasses import replace
@@ -14,7 +13,7 @@ from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.sdp import format_candidate, parse_description
 from support.relay import uri_of
-from support.requirements import unavailable
+from support.requirements import require_library
 
 PROGRAM = Path(__file__).with_name("nice_agent.py")
 LOOPBACK = AddressPolicy(allow=["127.0.0.0/8"])
@@ -22,10 +21,7 @@ LOOPBACK = AddressPolicy(allow=["127.0.0.0/8"])
 
 @pytest.fixture(scope="module", autouse=True)
 def _libnice_is_there():
-    try:
-        ctypes.CDLL("libnice.so.10")
-    except OSError:
-        unavailable("libnice is not installed: apt-get install libnice10")
+    require_library("libnice.so.10")
 
 
 @pytest.fixture(params=["control", "subject"])
