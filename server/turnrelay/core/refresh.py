@@ -22,6 +22,8 @@ def refresh(state: State, request: Request, allocation: Allocation, now: float) 
     if requested == 0:
         return _delete(state, request, allocation, families, now)
     lifetime = lifetime_for(requested, state.limits)
+    # The user may have a new password since; the name is the same, or this would have been a 441.
+    allocation.credential = request.credential
     outputs = succeed(request, Message.success_to(request.message).add(LIFETIME, lifetime))
     for refreshed in families:
         outputs += allocation.prolong(refreshed, now + lifetime, state.check_peer)

@@ -163,7 +163,6 @@ def test_a_changed_password_counts_at_the_next_refresh(world, alice):
     accepted(alice.refresh(600, now=2))
 
 
-@pytest.mark.xfail(strict=True, reason="the allocation keeps the key it was made with")
 def test_after_a_refresh_with_the_new_password_everything_goes_by_it(world, alice):
     world.removable.add("alice")
     alice.allocate()
