@@ -6,14 +6,14 @@ UV := $(BIN)/uv
 RUN_STAMP := $(VENV)/.run-is-set-up
 DEV_STAMP := $(VENV)/.dev-is-set-up
 PROJECTS := pyproject.toml stun/pyproject.toml server/pyproject.toml client_sdk/pyproject.toml uv.lock
-SOURCES := stun server client_sdk tests docs
+SOURCES := stun server client_sdk tests docs bench
 
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 export VIRTUAL_ENV :=
 # The project's interpreter is the one that made the environment; uv downloads none.
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: run test check format docs clean
+.PHONY: run test check format docs bench bench-quick clean
 run: $(RUN_STAMP)
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
@@ -33,8 +33,19 @@ format: $(DEV_STAMP)
 docs: $(DEV_STAMP)
 	$(BIN)/python docs/generate.py
 
+# Against coturn on this machine; needs root. ARGS="--only userspace" measures one relay alone.
+bench: $(DEV_STAMP) bench/build/load
+	PYTHONPATH=tests $(BIN)/python -m bench --docs $(ARGS)
+
+bench-quick: $(DEV_STAMP) bench/build/load
+	PYTHONPATH=tests $(BIN)/python -m bench --quick $(ARGS)
+
+bench/build/load: bench/load.c
+	@mkdir -p $(@D)
+	gcc -O2 -Wall -Wextra -o $@ $<
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) bench/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
