@@ -17,6 +17,7 @@ PEER_PORT = 5000
 SERVER_CORE, GENERATOR_CORE = 0, 1
 NICENESS = -15
 """Of everything measured, relay and generator alike, so that what else runs here disturbs neither."""
+_MODERATION_NS = 50_000
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ class Bench:
         before = _napi_threads(interface.name)
         path = f"/sys/class/net/{interface.name}/threaded"
         interface.host.command("sh", "-c", f"echo {int(threaded)} > {path}")
+        if interface.host is not self.server:
+            # As a card's interrupt moderation does: else a relay pays for waking this thread on another core with
+            # every packet that it sends, and the slower it sends the more often.
+            folder = f"/sys/class/net/{interface.name}"
+            nanoseconds, times = (_MODERATION_NS, 1_000_000) if threaded else (0, 0)
+            moderate = f"echo {nanoseconds} > {folder}/gro_flush_timeout; echo {times} > {folder}/napi_defer_hard_irqs"
+            interface.host.command("sh", "-c", moderate)
         threads = tuple(sorted(_napi_threads(interface.name) - before))
         core = SERVER_CORE if interface.host is self.server else GENERATOR_CORE
         for pid in threads:
