@@ -12,6 +12,8 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 export VIRTUAL_ENV :=
 # The project's interpreter is the one that made the environment; uv downloads none.
 export UV_PYTHON_DOWNLOADS := never
+# As pip does: the certificates that the system trusts, a company's own among them.
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: run test check format docs bench bench-quick clean
 run: $(RUN_STAMP)

@@ -1,5 +1,17 @@
-"""`python -m turnrelay`."""
+"""`python -m turnrelay`, and what the command `turnrelay` starts."""
 
-from turnrelay.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Runs the command line. Ctrl-C while it is still being loaded ends it without a traceback, too."""
+    try:
+        from turnrelay.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -145,14 +145,15 @@ class Relay:
 
     async def stop(self) -> None:
         """Ends every allocation and closes every socket."""
-        self._readiness.ready = False
+        was_ready, self._readiness.ready = self._readiness.ready, False
         if self._following is not None:
             self._following.cancel()
         self._listeners.close()
         await self._driver.close()
         if self._http is not None:
             await self._http.close()
-        self._log.info("relay stopped")
+        if was_ready:
+            self._log.info("relay stopped")
 
     def welcome(self) -> Welcome:
         """What to tell whoever started the relay. A credential only if nobody configured any."""
@@ -185,10 +186,12 @@ class Relay:
         if self._tls is None or self._settings.tls is None:
             return
         try:
-            self._tls.load_cert_chain(*self._settings.tls)
+            # A context of its own: loading into the one in use would change it even where it fails.
+            self._tls = server_context(*self._settings.tls)
         except (OSError, ssl.SSLError) as error:
             self._log.error("certificate not reloaded, the old one stays in use", error=str(error))
         else:
+            self._listeners.use_tls(self._tls)
             self._log.info("certificate reloaded")
 
     # -- the parts --------------------------------------------------------------------------------------
@@ -304,6 +307,8 @@ class Relay:
             return
         self._known_addresses = addresses
         ports = set(self._listeners.ports)
+        if self._discovery is not None:
+            ports.add(self._discovery.alternate_port)
         if self._http is not None:
             ports.add(self._http.port)
         external = [host.advertised for host in self._hosts]

@@ -247,7 +247,9 @@ class Message:
             if end > size:
                 raise DecodeError("attributes", f"{_name(attribute_type)} reaches past the end")
             if count > MAX_ATTRIBUTES:
-                raise DecodeError("attributes", f"more than {MAX_ATTRIBUTES}")
+                # The header is good, so whoever asked can be told that it was too much.
+                header = Header(self.message_class, self.method, transaction_id)
+                raise DecodeError("attributes", f"more than {MAX_ATTRIBUTES}", header)
             if attribute_type == _FINGERPRINT_TYPE:
                 _check_fingerprint(data, start, length, size)
                 has_fingerprint = True

@@ -10,7 +10,7 @@ from playwright.sync_api import Error, Page, sync_playwright
 from support.netns import Namespace, inside
 from support.processes import run
 from support.relay import TRANSPORTS, Relay, Transport
-from support.requirements import require_program
+from support.requirements import require_library, require_program
 
 FLAGS = (
     "--no-sandbox",
@@ -52,6 +52,7 @@ def test_a_relay_with_an_unknown_certificate_is_refused(
 def chromium_page(host: Namespace, home: Path) -> Iterator[Page]:
     """An empty page with relay_echo.js in it, of a browser that runs on the host with that home folder."""
     chromium = require_program("chromium")
+    require_library("libatomic.so.1")
     with inside(host), sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=FLAGS, env={"HOME": str(home), "PATH": "/usr/bin:/bin"}

@@ -18,6 +18,7 @@ from peerpath.ice import (
     StateChanged,
     Transmit,
 )
+from peerpath.ice.relays import needs_channel
 from peerpath.ice.servers import GatheringServer, ServerReport
 from peerpath.ice.stack import IceStack
 from peerpath.turn import outputs as turn
@@ -167,7 +168,12 @@ class StreamRelay:
         self._do(self._client.start(now))
 
     def permit(self, peer: TransportAddress) -> None:
-        self._do(self._client.permit([peer], self._host.world.now))
+        now = self._host.world.now
+        assert self.relayed is not None
+        if needs_channel(self.relayed, peer):
+            self._do(self._client.bind(peer, now))
+        else:
+            self._do(self._client.permit([peer], now))
 
     def send(self, peer: TransportAddress, data: bytes) -> None:
         self._do(self._client.send(peer, data, self._host.world.now))

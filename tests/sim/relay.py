@@ -40,7 +40,7 @@ from turnrelay.core.outputs import (
     Revoke,
     SendToPeer,
 )
-from turnrelay.core.protocols import Credential
+from turnrelay.core.protocols import Credential, DenyRule
 from turnrelay.core.server import Server
 
 from sim.network import Packet, Realm
@@ -55,10 +55,13 @@ _LOCAL_DELAY = 0.0001
 
 
 class _Policy:
-    """Whatever is asked is allowed: policies have their own tests."""
+    """Whatever is asked is allowed, but for the host of the relay itself: policies have their own tests."""
 
-    def check(self, peer: PeerAddress) -> None:
-        return None
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def check(self, peer: PeerAddress) -> DenyRule | None:
+        return DenyRule.LOCAL_ADDRESS if peer.host == self._host else None
 
     def admits_client(self, client_host: str) -> bool:
         return True
@@ -77,7 +80,7 @@ class SimRelay:
     """Answers on `address` in the internet; relayed addresses are further ports of the same host."""
 
     def __init__(self, realm: Realm, host: str = "203.0.113.1", port: int = 3478) -> None:
-        policy = _Policy()
+        policy = _Policy(host)
         self.address = TransportAddress(host, port)
         self.is_down = False
         self.core = Server(

@@ -27,9 +27,9 @@ def run(stage, seconds):
 @pytest.mark.parametrize(
     ("a", "b"), [("port-restricted", "cgnat"), ("symmetric", "symmetric"), ("open", "udp-blocked")]
 )
-def test_three_hours_of_silence(a, b):
+def test_two_hours_of_silence(a, b):
     stage = play(a=a, b=b)
-    for _ in range(6):
+    for _ in range(4):
         run(stage, 1800)
         assert exchange(stage, b"after half an hour")
 
@@ -93,7 +93,7 @@ def test_an_ice_restart_across_nats_loses_no_packet():
     assert exchange(stage, b"afterwards")
 
 
-def test_consent_survives_a_tenth_of_loss_for_a_day():
+def test_consent_survives_a_tenth_of_loss_for_hours():
     lossy = Impairments(delay=INTERNET_DELAY, loss=0.1)
     stage = play(a="port-restricted", b="port-restricted", internet=lossy, direct=True, until=60)
     losses = []
@@ -103,7 +103,7 @@ def test_consent_survives_a_tenth_of_loss_for_a_day():
             losses.extend(output for output in outputs if isinstance(output, ConsentLost)),
             carry_out(outputs),
         )
-    run(stage, 86_400)
+    run(stage, 7200)
     assert not losses
     assert stage.is_connected()
 

@@ -1,5 +1,6 @@
 """What this machine lacks: a skip with its reason for a person, a failure where everything is required."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from support.netns import Network
 
 REQUIRE_ALL = "TURNRELAY_REQUIRE_ALL"
 DEBIAN_PACKAGES = Path(__file__).parents[2] / ".ci" / "debian-packages"
@@ -29,6 +32,15 @@ def require_program(name: str) -> str:
     return path
 
 
+def require_library(name: str) -> None:
+    """A shared library that a program of a Python package links to, and the package does not bring."""
+    package = _debian_package_of(name)
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        unavailable(f"{name} is not installed: apt-get install {package}")
+
+
 def require_root_and_netns() -> None:
     """Network namespaces need root, iproute2 and a kernel that lets this process make them."""
     if os.geteuid() != 0:
@@ -39,18 +51,20 @@ def require_root_and_netns() -> None:
         unavailable(f"this machine makes no network namespaces: {problem}")
 
 
-def _debian_package_of(program: str) -> str:
+def _debian_package_of(needed: str) -> str:
     for line in DEBIAN_PACKAGES.read_text().splitlines():
         match line.split():
-            case [name, package] if name == program:
+            case [name, package] if name == needed:
                 return package
     # Else CI would lack on a fresh machine what this one happens to have.
-    raise AssertionError(f"{program} is used by a test and is not in {DEBIAN_PACKAGES}")
+    raise AssertionError(f"{needed} is used by a test and is not in {DEBIAN_PACKAGES}")
 
 
 @cache
 def _netns_problem() -> str:
-    """Empty when a namespace with a veth pair can be made; it is gone with the process that tried it."""
-    attempt = ["unshare", "--net", "ip", "link", "add", "type", "veth"]
-    done = subprocess.run(attempt, capture_output=True, text=True, timeout=20)
-    return done.stderr.strip() if done.returncode else ""
+    try:
+        with Network() as network:
+            network.connect(network.host("probe"), "10.77.0.1/24", network.host("peer"), "10.77.0.2/24")
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr).strip()
+    return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from functools import lru_cache
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,6 +31,8 @@ _METADATA = (
 )
 _FORBIDDEN: tuple[IpNetwork, ...] = tuple(map(ipaddress.ip_network, _NEVER_PEERS + _METADATA))
 
+_MAX_REMEMBERED = 1024
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -43,13 +44,18 @@ class AddressPolicy:
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
         self._allowed: tuple[IpNetwork, ...] = tuple(map(ipaddress.ip_network, allow))
+        self._verdicts: dict[str, bool] = {}
 
     def permits(self, host: str, port: int) -> bool:
         """Whether checks may go to this numeric address; False for what is no address at all."""
-        addresses = _readings(host)
-        if not addresses or not 0 < port < 65536:
-            return False
-        return all(self._permits(address) for address in addresses)
+        verdict = self._verdicts.get(host)
+        if verdict is None:
+            addresses = _readings(host)
+            verdict = bool(addresses) and all(map(self._permits, addresses))
+            if len(self._verdicts) >= _MAX_REMEMBERED:
+                self._verdicts.clear()
+            self._verdicts[host] = verdict
+        return verdict and 0 < port < 65536
 
     def _permits(self, address: IpAddress) -> bool:
         if any(address in network for network in self._allowed):
@@ -57,7 +63,6 @@ class AddressPolicy:
         return not any(address in network for network in _FORBIDDEN)
 
 
-@lru_cache(maxsize=1024)
 def _readings(host: str) -> tuple[IpAddress, ...]:
     """The address, and the IPv4 address that a translator or tunnel would make of it."""
     try:

@@ -152,8 +152,9 @@ class IceAgent:
         return self._settle(outputs, now)
 
     def end_of_remote_candidates(self, now: float) -> list[Output]:
-        """RFC 8838 section 14."""
-        self._current.remote_ended = True
+        """RFC 8838 section 14. What is still under way when a restart begins is about the session before."""
+        if self._current.remote is not None or not self._retired:
+            self._current.remote_ended = True
         return self._settle([], now)
 
     def restart(self, now: float) -> list[Output]:
@@ -302,13 +303,15 @@ class IceAgent:
         elif session.remote is None:
             self._waiting_candidates.append(candidate)
         elif candidate.is_name:
+            session.names += 1
             outputs.append(NameToResolve(candidate))
         else:
             session.add_remote(candidate, now, outputs)
 
     def _objection(self, candidate: Candidate) -> Refusal | None:
         session = self._current
-        known = len(session.remote_candidates) - session.learned.total() + len(self._waiting_candidates)
+        told = len(session.remote_candidates) - session.learned.total()
+        known = told + session.names + len(self._waiting_candidates)
         if known >= self.options.max_remote_candidates:
             return Refusal.TOO_MANY
         if candidate.transport.lower() != "udp" or candidate.component != COMPONENT:

@@ -104,7 +104,7 @@ class IceEndpoint:
         self._candidates = CandidateLog()
         self._began = self._loop.time()
         self._reason = ""
-        self._names: MulticastResolver | None = None
+        self._names = MulticastResolver()
 
     # -- gathering --------------------------------------------------------------------------------------
 
@@ -122,7 +122,10 @@ class IceEndpoint:
             self._spawn(self._keep_rescanning())
 
     async def candidates(self) -> AsyncIterator[LocalCandidate]:
-        """The candidates of this side, each as soon as it is known; ends when gathering is complete."""
+        """The candidates of this side, each as soon as it is known; ends when gathering is complete.
+
+        Those of interfaces that come up later are in a further iteration.
+        """
         while (candidate := await self._found.get()) is not None:
             yield candidate
 
@@ -341,8 +344,7 @@ class IceEndpoint:
             self._changed.set()
 
     async def _resolve_name(self, candidate: Candidate) -> None:
-        if self._names is None:
-            self._names = MulticastResolver([base.host for base in self._sockets])
+        self._names.hosts = [base.host for base in self._sockets]
         host = await self._names.resolve(candidate.address.host)
         if host is None:
             self._candidates.refused(candidate, Refusal.UNRESOLVABLE.value)

@@ -27,8 +27,9 @@ class MulticastResolver:
     Names come from the peer, so both bounds hold what it can make us send.
     """
 
-    def __init__(self, hosts: Sequence[str], *, patience: float = 3.0, limit: int = 8) -> None:
-        self._hosts = [host for host in hosts if ":" not in host]
+    def __init__(self, hosts: Sequence[str] = (), *, patience: float = 3.0, limit: int = 8) -> None:
+        self.hosts = hosts
+        """Addresses of this machine: the interfaces to ask on."""
         self._patience = patience
         self._slots = asyncio.Semaphore(limit)
 
@@ -60,8 +61,8 @@ class MulticastResolver:
         Answers to any other port come as unicast (RFC 6762 section 6.7), which not every responder does.
         """
         sockets = []
-        for host in self._hosts:
-            for port in (_PORT, 0):
+        for host in self.hosts:
+            for port in (_PORT, 0) if ":" not in host else ():
                 with suppress(OSError):
                     sockets.append(_open(host, port))
                     break

@@ -28,7 +28,7 @@ class AgentOptions:
     """The same for a relayed pair, where the peer lets it be replaced later."""
     final_relay_grace: float = 1.5
     """The same for a relayed pair where the first nomination is the last (RFC 8445 section 8.1.1)."""
-    backups: int = 2
+    backups: int = 1
     """Valid pairs kept alive beside the selected one, to fall back on."""
     consent: bool = True
     """Consent freshness (RFC 7675). Off only for peers that do not answer checks once they are connected."""

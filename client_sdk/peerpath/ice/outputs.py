@@ -37,7 +37,6 @@ class Refusal(Enum):
     UNSUPPORTED = "its transport or component is not used here"
     UNRESOLVABLE = "its name could not be resolved"
     POLICY = "only relayed candidates are used (relay_only)"
-    AFTER_END = "it came after end-of-candidates"
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,11 @@ class Relays:
 
     def permit(self, relayed: TransportAddress, peer: TransportAddress, now: float) -> list[RelayOutput]:
         relay = self._by_address.get(relayed)
-        return [] if relay is None else self._translate(relay, relay.client.permit([peer], now), now)
+        if relay is None:
+            return []
+        if needs_channel(relayed, peer):
+            return self.bind(relayed, peer, now)
+        return self._translate(relay, relay.client.permit([peer], now), now)
 
     def bind(self, relayed: TransportAddress, peer: TransportAddress, now: float) -> list[RelayOutput]:
         """A channel for the pair that was selected: 4 bytes of overhead instead of 36."""
@@ -179,6 +183,15 @@ class Relays:
         for address in gone:
             del self._by_address[address]
         return [RelayClosed(address, f"{relay.server.name}: {reason}") for address in gone]
+
+
+def needs_channel(relayed: TransportAddress, peer: TransportAddress) -> bool:
+    """Whether `peer` is a relayed address of the same server, so that a channel stands for a permission.
+
+    A permission names a host and no port (RFC 8656 section 9), and a relay does well to permit nobody its own
+    host. A channel names the port, by which the relay knows its own relayed addresses.
+    """
+    return relayed.host == peer.host
 
 
 def _of_family(relayed: Sequence[TransportAddress], peer: TransportAddress) -> TransportAddress | None:

@@ -68,6 +68,8 @@ class IceSession:
         self.remote_candidates: dict[TransportAddress, Candidate] = {}
         self.learned: Counter[TransportAddress] = Counter()
         """How many of them were learned from checks, by the base that the checks came to."""
+        self.names = 0
+        """How many candidates came with a name that had to be resolved."""
         self.remote_ended = False
         self.early_checks: list[EarlyCheck] = []
         self.proven: set[PathKey] = set()
@@ -75,7 +77,7 @@ class IceSession:
         self.selected: CandidatePair | None = None
         """The pair that was nominated last."""
         self._checks: dict[bytes, Check] = {}
-        self._permitted: set[tuple[TransportAddress, str]] = set()
+        self._permitted: set[PathKey] = set()
         self._nominations = 0
         self._look_again_at: float | None = None
 
@@ -131,11 +133,9 @@ class IceSession:
         if not checked_by_peer and not self._is_worth_checking(pair):
             return None
         added = self.check_list.add(pair)
-        if added is not None and local.type is CandidateType.RELAYED:
-            permission = (local.base, remote.address.host)
-            if permission not in self._permitted:
-                self._permitted.add(permission)
-                outputs.append(PermissionNeeded(local.base, remote.address))
+        if added is not None and local.type is CandidateType.RELAYED and added.key not in self._permitted:
+            self._permitted.add(added.key)
+            outputs.append(PermissionNeeded(local.base, remote.address))
         return added
 
     def _senders(self) -> list[LocalCandidate]:
@@ -380,7 +380,7 @@ class IceSession:
         return ended and self.check_list.is_exhausted and self.path is None
 
     def reopen(self, now: float, outputs: list[Output]) -> None:
-        """The path is lost or silent: every pair is tried again, at the usual pace, within the usual limit."""
+        """The path is lost or silent: every pair is tried again, at the usual pace and within the limits."""
         if self.selected is not None and not self.selected.is_valid:
             self.selected = None
         self.check_list.reopen(list(self.check_list))

@@ -12,6 +12,7 @@ from stunwire import TransportAddress
 from peerpath.errors import PeerpathError
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.outputs import Output
+from peerpath.ice.relays import needs_channel
 from peerpath.ice.servers import ServerReport
 from peerpath.ice.stack import IceStack
 from peerpath.net.racing import AllFailed, first_success
@@ -59,7 +60,10 @@ class StreamRelays:
         self._connections[relayed].send(peer, data)
 
     def permit(self, relayed: TransportAddress, peer: TransportAddress) -> None:
-        self._connections[relayed].permit([peer])
+        if needs_channel(relayed, peer):
+            self.bind(relayed, peer)
+        else:
+            self._connections[relayed].permit([peer])
 
     def bind(self, relayed: TransportAddress, peer: TransportAddress) -> None:
         self._connections[relayed].bind(peer)

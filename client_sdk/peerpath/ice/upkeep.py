@@ -19,14 +19,12 @@ class Upkeep:
 
     def __init__(self, session: IceSession) -> None:
         self._session = session
-        self._keepalive_at: dict[CandidatePair, float] = {}
+        self._kept_at: dict[CandidatePair, float] = {}
 
     def next_deadline(self) -> float | None:
         moments = [pair.consent.deadline() for pair in self._session.check_list if pair.consent is not None]
         if not self._session.context.options.consent:
-            moments += self._keepalive_at.values()
-            if any(pair.is_valid and pair not in self._keepalive_at for pair in self._session.check_list):
-                return float("-inf")
+            moments = [self._keepalive_at(pair) for pair in self._session.check_list if pair.is_valid]
         return min(moments, default=None)
 
     def handle_timeout(self, now: float, outputs: list[Output]) -> None:
@@ -92,8 +90,12 @@ class Upkeep:
 
     def _send_keepalives(self, now: float, outputs: list[Output]) -> None:
         valid = [pair for pair in self._session.check_list if pair.is_valid]
-        self._keepalive_at = {pair: self._keepalive_at.get(pair, now + KEEPALIVE_INTERVAL) for pair in valid}
-        for pair, due_at in self._keepalive_at.items():
-            if now >= due_at:
-                self._keepalive_at[pair] = now + KEEPALIVE_INTERVAL
+        for pair in valid:
+            if now >= self._keepalive_at(pair):
+                self._kept_at[pair] = now
                 outputs.append(Transmit(form_keepalive(), pair.local.base, pair.remote.address))
+        self._kept_at = {pair: at for pair, at in self._kept_at.items() if pair in valid}
+
+    def _keepalive_at(self, pair: CandidatePair) -> float:
+        assert pair.valid_at is not None
+        return self._kept_at.get(pair, pair.valid_at) + KEEPALIVE_INTERVAL

@@ -25,6 +25,8 @@ from peerpath.stun.sockets import BindingFailed, ask_over_stream
 _TCP_AFTER_SECONDS = 1.0
 """How long UDP may stay silent before TCP is asked whether the servers live at all."""
 _TCP_SECONDS = 4.0
+_ENOUGH_SECONDS = 2.5
+"""How long UDP may stay silent, three transmissions, where TCP has found a server alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ async def discover_behaviour(
     try:
         driver = _Driver(addresses, sockets, on_progress)
         fallback = asyncio.ensure_future(_ask_over_tcp(addresses))
+        fallback.add_done_callback(driver.server_lives)
         try:
             discovered = await driver.run()
             behaviour = discovered.behaviour
@@ -84,6 +87,7 @@ class _Driver:
         on_progress: Callable[[str, float], None] | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
         self._sockets = sockets
         self._on_progress = on_progress
         self._core = BehaviourDiscovery(servers, {label: made.local for label, made in sockets.items()})
@@ -99,6 +103,12 @@ class _Driver:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+
+    def server_lives(self, answer: asyncio.Future[BindingAnswer]) -> None:
+        """TCP has got an answer, or has failed to."""
+        if not answer.cancelled() and answer.exception() is None:
+            patience = _ENOUGH_SECONDS - (self._loop.time() - self._started_at)
+            self._loop.call_later(patience, lambda: self._carry_out(self._core.give_up(self._loop.time())))
 
     def _listen(self, label: Socket, socket: DatagramSocket) -> None:
         def received(data: bytes, source: TransportAddress) -> None:
@@ -130,11 +140,18 @@ async def _resolve(
     servers: Sequence[StunServer], resolver: Resolver
 ) -> tuple[list[TransportAddress], list[ServerFailure]]:
     """The addresses that there is a route to, of one family."""
+    failures = [
+        ServerFailure(
+            str(server), f"NAT behaviour is a matter of UDP, this one is named for {server.transport}"
+        )
+        for server in servers
+        if server.transport != "udp"
+    ]
+    servers = [server for server in servers if server.transport == "udp"]
     results = await asyncio.gather(
         *(server.addresses(resolver) for server in servers), return_exceptions=True
     )
     reachable: list[TransportAddress] = []
-    failures: list[ServerFailure] = []
     for server, result in zip(servers, results, strict=True):
         if isinstance(result, PeerpathError | OSError):
             failures.append(ServerFailure(str(server), str(result)))

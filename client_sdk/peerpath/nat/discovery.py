@@ -157,6 +157,13 @@ class BehaviourDiscovery:
             outputs += self._hairpin(now)
         return outputs + self._advance(now)
 
+    def give_up(self, now: float) -> list[Output]:
+        """The servers are known to live by other means: if UDP has been silent so far, it does not pass."""
+        if self._over or self._first:
+            return []
+        self._failures |= {server: "no answer" for _, server in self._tests.values()}
+        return self._conclude(self._silence())
+
     # -- from one stage to the next ---------------------------------------------------------------------
 
     def _settle(self, socket: Socket, results: Sequence[Send | Settled], now: float) -> list[Output]:

@@ -34,14 +34,18 @@ class DatagramSocket(asyncio.DatagramProtocol):
         remote: TransportAddress | None = None,
     ) -> DatagramSocket:
         """Bound to `local`, port 0 for any. With `remote` it hears nobody else. OSError as of `bind`."""
+        if remote is not None:
+            # The loop connects it itself: on Windows it does not take over a socket that is connected.
+            _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: cls(on_datagram), local_addr=local, remote_addr=(remote.host, remote.port)
+            )
+            return protocol
         made = socket.socket(family_of(local[0]), socket.SOCK_DGRAM)
         try:
             made.setblocking(False)
             if made.family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.bind(to_socket(local))
-            if remote is not None:
-                made.connect(to_socket(remote))
             return await cls.adopt(made, on_datagram)
         except BaseException:
             made.close()

@@ -38,29 +38,34 @@ class STUNClient:
         self.settings = settings or Settings.load()
         self.timeout = self.settings.candidate_timeout if timeout is None else timeout
         self.failure: TraversalError | None = None
+        self._of_settings: StunClient | None = None
 
     async def get_public_address(
         self, local_port: int = 0, stun_servers: Sequence[ServerLike] | None = None
     ) -> STUNResponse | None:
         """The public address of UDP port `local_port` (0: any), or None when no server tells it.
 
-        ValueError for a server that cannot be parsed, OSError for a port that is taken.
+        What the servers of the settings told of a port within the last `binding_refresh` seconds is told
+        again. ValueError for a server that cannot be parsed, OSError for a port that is taken.
         """
         settings = self.settings
-        named = stun_servers is not None
-        client = StunClient(
-            stun_servers if stun_servers is not None else settings.primary_servers,
-            () if named else settings.backup_stun_servers,
-            selection=settings.server_selection,
-            timeout=self.timeout,
-        )
+        if stun_servers is not None:
+            client = self._client(stun_servers, ())
+        else:
+            if self._of_settings is None:
+                self._of_settings = self._client(settings.primary_servers, settings.backup_stun_servers)
+            client = self._of_settings
         self.failure = None
         try:
-            found = await client.public_address(local_port)
+            found = await client.public_address(local_port, max_age=settings.binding_refresh)
         except TraversalError as failure:
             self.failure = failure
             return None
         return STUNResponse(*found.mapped, *found.server_address)
+
+    def _client(self, servers: Sequence[ServerLike], backup: Sequence[ServerLike]) -> StunClient:
+        selection = self.settings.server_selection
+        return StunClient(servers, backup, selection=selection, timeout=self.timeout)
 
     def _create_binding_request(self, transaction_id: bytes) -> bytes:
         """A Binding request without attributes; ValueError unless the ID has 12 bytes."""

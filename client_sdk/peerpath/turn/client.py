@@ -67,6 +67,9 @@ KEEPALIVE_SECONDS = 25.0
 """Under the shortest mapping timeout seen of NATs in the field, 30 s; RFC 4787 asks for 120."""
 
 _UDP = 17
+# The number that ADDITIONAL-ADDRESS-FAMILY had in the drafts of RFC 8656, and still has in coturn 4.6.1. It
+# is comprehension-optional, so that others do not mind.
+_DRAFT_ADDITIONAL_ADDRESS_FAMILY = Attribute.opaque(0x8032, "ADDITIONAL-ADDRESS-FAMILY (draft)")
 _HOSTS_PER_REQUEST = 16  # keeps a request with IPv6 peers under 1,200 bytes
 _RETRY_REFRESH_SECONDS = 10.0
 _BINDING_INDICATION = (MessageClass.INDICATION, Method.BINDING)
@@ -133,6 +136,7 @@ class TurnClient:
         attributes: list[tuple[Attribute[Any], Any]] = [(REQUESTED_TRANSPORT, _UDP)]
         if self._families >= {AddressFamily.IPV4, AddressFamily.IPV6}:
             attributes.append((ADDITIONAL_ADDRESS_FAMILY, AddressFamily.IPV6))
+            attributes.append((_DRAFT_ADDITIONAL_ADDRESS_FAMILY, bytes((AddressFamily.IPV6, 0, 0, 0))))
         elif AddressFamily.IPV6 in self._families:
             attributes.append((REQUESTED_ADDRESS_FAMILY, AddressFamily.IPV6))
         # IPv4 alone is what a server gives unasked, also one that predates the attribute.
@@ -144,8 +148,8 @@ class TurnClient:
         """Wants permission for these hosts (or the hosts of these addresses) until they are forgotten."""
         if self._is_over:
             return []
-        for host in hosts_of(peers):
-            self._permissions.want(_canonical(host))
+        for host, port in hosts_of(peers).items():
+            self._permissions.want(_canonical(host), port)
         return self._ask_for_grants(now)
 
     def bind(self, peer: TransportAddress, now: float) -> list[Output]:
@@ -259,15 +263,13 @@ class TurnClient:
         if self.state is not ClientState.ALLOCATED or self._closing:
             return []
         outputs: list[Output] = []
-        bound = set()
         for binding in self._channels.wanted():
             if not self._has_family_of(binding.peer.host):
                 binding.refused()
                 outputs.append(ChannelRefused(binding.peer, ErrorCode.PEER_ADDRESS_FAMILY_MISMATCH))
                 continue
             # Its ChannelBind installs the permission as well (RFC 8656 section 12.2).
-            self._permissions.want(binding.peer.host).state = GrantState.ASKED
-            bound.add(binding.peer.host)
+            self._permissions.want(*binding.peer).state = GrantState.ASKED
             outputs += self._bind_channel(binding, now)
         wanted = []
         for permission in self._permissions.wanted():
@@ -291,8 +293,10 @@ class TurnClient:
             together = permissions[start : start + _HOSTS_PER_REQUEST]
             for permission in together:
                 permission.state, permission.renew_at = GrantState.ASKED, float("inf")
-            # The port of a permission's address does not count (RFC 8656 section 10.1).
-            peers = [(XOR_PEER_ADDRESS, TransportAddress(permission.host, 0)) for permission in together]
+            peers = [
+                (XOR_PEER_ADDRESS, TransportAddress(permission.host, permission.port))
+                for permission in together
+            ]
             about = ([permission.host for permission in together], now)
             request = Request(Method.CREATE_PERMISSION, peers, about)
             outputs += self._sent(self._transactions.begin(request, now), now)

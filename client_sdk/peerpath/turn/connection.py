@@ -260,23 +260,28 @@ async def allocate(
 ) -> TurnConnection:
     """A connection with its allocation. Follows redirections, and takes a new port where the old one is held.
 
-    TurnRefused or ServerError, naming the server, when there is none to be had.
+    TurnRefused or ServerError, naming the server, when there is none to be had; `patience` is how many
+    seconds each server gets to take the connection, and again to answer.
     """
     visited = {address}
     server_name: str | None = None
     ports = 0
     while True:
-        connection = await TurnConnection.open(
-            uri,
-            address,
-            credentials,
-            on_output,
-            families=families,
-            lifetime=lifetime,
-            local_host=local_host,
-            tls=tls,
-            server_name=server_name,
-        )
+        try:
+            async with asyncio.timeout(patience):
+                connection = await TurnConnection.open(
+                    uri,
+                    address,
+                    credentials,
+                    on_output,
+                    families=families,
+                    lifetime=lifetime,
+                    local_host=local_host,
+                    tls=tls,
+                    server_name=server_name,
+                )
+        except TimeoutError:
+            raise ServerError(str(uri), f"no connection within {patience:g} s") from None
         try:
             return await connection.allocated(patience)
         except ServerError:

@@ -49,9 +49,16 @@ class Verdict(Enum):
     """What to do after a 401 or 438."""
 
     RETRY = auto()
-    GIVE_UP = auto()
     DISCARD = auto()
     """As if it had never come: it offers less than this server has already proven to know."""
+    REFUSED = auto()
+    """The same user, realm and password would be refused again."""
+    INCOMPLETE = auto()
+    """It lacks the realm or the nonce that a second try takes."""
+    BID_DOWN = auto()
+    """The nonce says that algorithms are offered, and they are not there: somebody took them out."""
+    UNSUPPORTED = auto()
+    """It offers no algorithm that is known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +118,24 @@ class Authentication:
         nonce = response.get(NONCE)
         algorithms = response.get(PASSWORD_ALGORITHMS)
         if nonce is None:
-            return Verdict.GIVE_UP
+            return Verdict.INCOMPLETE
         features = security_features(nonce) or SecurityFeatures.NONE
         if self._proven_sha256 and (
             algorithms is None or not features & SecurityFeatures.PASSWORD_ALGORITHMS
         ):
             return Verdict.DISCARD
         if lacks_announced_algorithms(nonce, response):
-            return Verdict.GIVE_UP
+            return Verdict.BID_DOWN
         if code == ErrorCode.STALE_NONCE and seal is not None:
             self._nonce = nonce
             return Verdict.RETRY
         realm = response.get(REALM)
         if realm is None:
-            return Verdict.GIVE_UP
+            return Verdict.INCOMPLETE
         identity = _Identity(realm, algorithms, bool(features & SecurityFeatures.USERNAME_ANONYMITY))
         if seal is not None and identity == self._identity:
-            return Verdict.GIVE_UP  # the same user, realm and password would be refused again
-        return Verdict.RETRY if self._adopt(identity, nonce) else Verdict.GIVE_UP
+            return Verdict.REFUSED
+        return Verdict.RETRY if self._adopt(identity, nonce) else Verdict.UNSUPPORTED
 
     def _adopt(self, identity: _Identity, nonce: str) -> bool:
         """False when the server offers no algorithm that is known here."""

@@ -36,6 +36,8 @@ class Permission:
     """Leave to exchange data with every port of one host."""
 
     host: str
+    port: int = 0
+    """One of the peer's. It does not count (RFC 8656 section 10.1), but some servers decide by it."""
     state: GrantState = GrantState.WANTED
     announced: bool = False
     renew_at: float = _NEVER
@@ -96,9 +98,10 @@ class Permissions:
     def get(self, host: str) -> Permission | None:
         return self._by_host.get(host)
 
-    def want(self, host: str) -> Permission:
+    def want(self, host: str, port: int = 0) -> Permission:
         """The permission of `host`; one that was refused is wanted anew."""
         permission = self._by_host.setdefault(host, Permission(host))
+        permission.port = port or permission.port
         if permission.state is GrantState.REFUSED:
             permission.state = GrantState.WANTED
         return permission
@@ -181,6 +184,6 @@ class Channels:
         return None
 
 
-def hosts_of(peers: Iterable[str | tuple[str, int]]) -> list[str]:
-    """Hosts, each once, out of hosts and transport addresses."""
-    return list(dict.fromkeys(peer if isinstance(peer, str) else peer[0] for peer in peers))
+def hosts_of(peers: Iterable[str | tuple[str, int]]) -> dict[str, int]:
+    """Hosts, each once, out of hosts and transport addresses, with a port of theirs: 0 for none named."""
+    return dict((peer, 0) if isinstance(peer, str) else peer for peer in peers)

@@ -32,6 +32,12 @@ from peerpath.turn.outputs import Transmit
 # and again is not worth following.
 MAX_CHALLENGES = 4
 
+_COMPLAINTS = {
+    Verdict.INCOMPLETE: "the server asks for credentials without saying which (no realm or nonce)",
+    Verdict.BID_DOWN: "somebody on the way took the password algorithms out of the server's offer",
+    Verdict.UNSUPPORTED: "the server offers no password algorithm that is known here",
+}
+
 
 @dataclass(slots=True)
 class Request:
@@ -161,8 +167,9 @@ class Transactions:
             return [], self._distrust(attempt)
         self._finish(attempt, now)
         request.challenges += 1
-        if verdict is Verdict.GIVE_UP or request.challenges > MAX_CHALLENGES:
-            return [], [Failure(request, Cause.ERROR, code, reason or _phrase(code), response)]
+        if verdict is not Verdict.RETRY or request.challenges > MAX_CHALLENGES:
+            reason = _COMPLAINTS.get(verdict, reason or _phrase(code))
+            return [], [Failure(request, Cause.ERROR, code, reason, response)]
         return self.begin(request, now), []
 
     def _distrust(self, attempt: _Attempt) -> list[Outcome]:

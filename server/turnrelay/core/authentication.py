@@ -100,9 +100,10 @@ def authenticate(pending: PendingRequest, candidates: Sequence[Credential]) -> R
     if digest is not None and len(digest) < _SHA256_BYTES:
         # RFC 8489 section 14.6: truncated only where the usage says so, and TURN does not.
         raise Unauthenticated(ErrorCode.UNAUTHENTICATED, AuthenticationFailure.WRONG_PASSWORD)
+    # Without a key nobody's is tried, so that it takes the same time to find out.
     for credential in candidates:
         key = credential.keys.get(pending.algorithm)
-        if key is not None and message.verify(key, integrity):
+        if message.verify(key or _NOBODYS_KEY, integrity) and key is not None:
             # Who named an algorithm is answered with SHA-256, everyone else is a client of RFC 5389.
             answer = Integrity.SHA256 if PASSWORD_ALGORITHM in message else Integrity.SHA1
             return Request(message, pending.path, credential, key, answer, pending.digest)

@@ -60,11 +60,7 @@ class ServerAddresses:
 
 
 def discovery_binding(addresses: ServerAddresses, message: Message, path: FiveTuple) -> list[Output]:
-    """The response of RFC 5780 section 6.1: RESPONSE-ORIGIN and OTHER-ADDRESS beside the mapped address.
-
-    A padded answer goes only where the question came from: PADDING with RESPONSE-PORT is not honoured, so
-    that no large packet can be aimed at a port that did not ask (section 7.5).
-    """
+    """The response of RFC 5780 section 6.1: RESPONSE-ORIGIN and OTHER-ADDRESS beside the mapped address."""
     origin, destination = path.server, path.client
     other = addresses.changed(origin, True, True)
     padding = message.get(PADDING)
@@ -73,7 +69,7 @@ def discovery_binding(addresses: ServerAddresses, message: Message, path: FiveTu
         if change is not None:
             origin = addresses.changed(origin, change.change_ip, change.change_port)
         port = message.get(RESPONSE_PORT)
-        if port is not None and padding is None:
+        if port is not None:
             destination = ClientAddress(TransportAddress(destination.host, port))
     response = Message.success_to(message).add(XOR_MAPPED_ADDRESS, path.client)
     # Not obscured, so that clients see whether something on the way rewrites addresses in payloads.

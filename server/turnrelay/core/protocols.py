@@ -20,6 +20,8 @@ class Credential:
     """Whom quotas are counted for: the user name, or the NAME of a time-limited `expiry:NAME`."""
     keys: Mapping[PasswordAlgorithm, bytes]
     """Long-term keys; MD5 is always present, SHA-256 where the directory knows it."""
+    removable: bool = False
+    """Whether the user can be removed while the server runs, so that each Refresh must ask again."""
 
 
 @dataclass(frozen=True, slots=True)

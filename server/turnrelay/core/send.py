@@ -1,6 +1,6 @@
 """Send indications (RFC 8656 section 11.2): data for a peer, without an answer whatever happens."""
 
-from stunwire import DATA, DONT_FRAGMENT, XOR_PEER_ADDRESS, Message
+from stunwire import DATA, DONT_FRAGMENT, XOR_PEER_ADDRESS, AddressFamily, Message
 
 from turnrelay.core.addresses import FiveTuple, PeerAddress, family_of
 from turnrelay.core.events import PeerDenied
@@ -26,4 +26,10 @@ def send(state: State, message: Message, path: FiveTuple, now: float) -> list[Ou
     rule = state.check_peer(peer)
     if rule is not None:
         return [PeerDenied(path, allocation.credential.account, rule)]
-    return [SendToPeer(relay.address, peer, data, DONT_FRAGMENT in message)]
+    return [SendToPeer(relay.address, peer, data, DONT_FRAGMENT in message and _may_set_df(path, peer))]
+
+
+def _may_set_df(path: FiveTuple, peer: PeerAddress) -> bool:
+    """RFC 8656 section 13: from datagram to datagram the attribute is for IPv4 to IPv4 alone."""
+    ipv4 = AddressFamily.IPV4
+    return path.transport.reliable or family_of(path.client.host) is family_of(peer.host) is ipv4

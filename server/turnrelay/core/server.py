@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from stunwire import (
+    PADDING,
+    RESPONSE_PORT,
     UNKNOWN_ATTRIBUTES,
     AddressFamily,
     DecodeError,
@@ -32,7 +34,7 @@ from turnrelay.core.events import (
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.outputs import CloseRelay, LookUpKey, Output, Reply
-from turnrelay.core.protocols import Credential, PeerAccess, Quotas, RateLimit
+from turnrelay.core.protocols import Credential, KeyQuery, PeerAccess, Quotas, RateLimit
 from turnrelay.core.refresh import refresh
 from turnrelay.core.refused import PeerRefused, Refused
 from turnrelay.core.send import send
@@ -83,6 +85,13 @@ class Server:
 
     def receive(self, data: bytes, path: FiveTuple, now: float) -> list[Output]:
         """One STUN message from a client. Garbage, responses and unknown indications get no answer."""
+        deadline = self.state.deadlines.next()
+        if deadline is not None and deadline <= now:
+            # The timer is late: what has expired must not live until it comes.
+            return self.handle_timeout(now) + self._receive(data, path, now)
+        return self._receive(data, path, now)
+
+    def _receive(self, data: bytes, path: FiveTuple, now: float) -> list[Output]:
         try:
             message = Message.decode(data)
         except DecodeError as error:
@@ -177,7 +186,7 @@ class Server:
         except Unauthenticated as failure:
             return self._challenge(message, path, failure, now)
         pending = PendingRequest(message, path, algorithm, digest)
-        if allocation is not None and asks_for(query, allocation.credential, state.realm):
+        if allocation is not None and self._is_known(allocation, message, query):
             return self._authenticate(pending, (allocation.credential,), now)
         if len(state.pending_requests) >= state.limits.pending_requests:
             return []  # the client retransmits
@@ -229,6 +238,9 @@ class Server:
             unknown = tuple(kind for kind in unknown if kind not in behaviour_discovery.UNDERSTOOD)
         if unknown:
             return replies.unauthenticated_error(message, path, ErrorCode.UNKNOWN_ATTRIBUTE, unknown)
+        if discovery is not None and PADDING in message and RESPONSE_PORT in message:
+            # RFC 5780 section 7.5: no large packet is aimed at a port that did not ask.
+            return replies.unauthenticated_error(message, path, ErrorCode.BAD_REQUEST)
         if discovery is not None:
             return behaviour_discovery.discovery_binding(discovery, message, path)
         return binding(message, path)
@@ -267,6 +279,13 @@ class Server:
                 if isinstance(output, Reply):
                     self.state.replies.remember(request, output.data, now)
         return outputs
+
+    def _is_known(self, allocation: Allocation, message: Message, query: KeyQuery) -> bool:
+        """Whether the keys of the allocation's user will do; a removed user must not prolong anything."""
+        credential = allocation.credential
+        if credential.removable and message.method == Method.REFRESH:
+            return False
+        return asks_for(query, credential, self.state.realm)
 
     def _is_allocating(self, message: Message, path: FiveTuple) -> bool:
         pending = self.state.allocating.get(path)

@@ -59,7 +59,7 @@ class Metrics:
         plane.labels(plane_name).set(1)
         self._requests = Counter(
             "turnrelay_requests",
-            "Requests answered, by method and result (0 for success, else the error code).",
+            "Requests answered, by method and result (success, or the error code).",
             ["method", "result", "transport"],
             registry=registry,
         )
@@ -97,7 +97,8 @@ class Metrics:
         match event:
             case RequestAnswered(method, code, transport):
                 name = _METHODS.get(Method(method), "other")
-                self._requests.labels(name, str(int(code)), transport.value).inc()
+                result = str(int(code)) if code else _SUCCESS
+                self._requests.labels(name, result, transport.value).inc()
             case AuthenticationFailed(_, reason):
                 self._authentication_failures.labels(reason.value).inc()
             case AllocationCreated():
@@ -127,7 +128,7 @@ class Metrics:
         for transport in Transport:
             self._allocations_created.labels(transport.value)
             for method in _METHODS.values():
-                self._requests.labels(method, "0", transport.value)
+                self._requests.labels(method, _SUCCESS, transport.value)
         for failure in AuthenticationFailure:
             self._authentication_failures.labels(failure.value)
         for reason in EndReason:
@@ -142,6 +143,7 @@ class Metrics:
 
 
 _NO_RELAY = "relay_ports"
+_SUCCESS = "success"
 
 
 class _LiveFigures(Collector):

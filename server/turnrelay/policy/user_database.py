@@ -111,7 +111,7 @@ class UserDatabase:
         if row is None:
             return ()
         keys = {PasswordAlgorithm.MD5: row.key_md5, PasswordAlgorithm.SHA256: row.key_sha256}
-        return (Credential(row.username, row.username, keys),)
+        return (Credential(row.username, row.username, keys, removable=True),)
 
     def check(self) -> None:
         """OperatorError if there is a file that cannot be used."""

@@ -4,6 +4,7 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from errno import EMSGSIZE
 from typing import TYPE_CHECKING
 
 from stunwire import (
@@ -32,9 +33,11 @@ BATCH = 32
 _CHANNEL_HEADER = struct.Struct("!HH")
 _DATA_HEADER = struct.Struct("!HH")
 _DATA_TYPE = 0x0013
+_LENGTH = struct.Struct("!H")
 _LENGTH_OFFSET = 2
-_LARGEST_DATA = 0xFFFF - 24 - 4 - 3
-"""Bytes that a Data indication holds beside XOR-PEER-ADDRESS (IPv6), DATA's header and padding."""
+_HEADER_BYTES = 20
+_MOST_ATTRIBUTES = 0xFFFC
+"""Bytes of attributes in one message: what 16 bits of length can say, in multiples of four."""
 
 
 class RelaySocket:
@@ -76,14 +79,13 @@ class RelaySocket:
         """Moves what peers have sent, at most a batch."""
         plane = self._plane
         recvfrom_into, window, now = self._sock.recvfrom_into, plane.window, plane.clock()
-        for _ in range(BATCH):
+        for count in range(BATCH):
             try:
                 size, source = recvfrom_into(window)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                self._report_errors()
-                plane.watch_again(self)
+            except OSError as error:
+                # Nothing to read at the first try means that the error queue woke us.
+                if not isinstance(error, BlockingIOError) or not count:
+                    self._report_errors()
                 return
             self.deliver(source, size, now)
 
@@ -105,10 +107,10 @@ class RelaySocket:
                 return
             if self.link is None:
                 return
-            if size > _LARGEST_DATA:
+            start, end = self._write_data_indication(source, size)
+            if end - start - _HEADER_BYTES > _MOST_ATTRIBUTES:
                 plane.count_drop("too_large")
                 return
-            start, end = self._write_data_indication(source, size)
             link = self.link
         if not self._spend(size, now):
             return
@@ -138,8 +140,9 @@ class RelaySocket:
             self._report_errors()
             try:
                 self._sock.sendto(data, peer)
-            except OSError:
-                self._plane.count_drop("peer_unreachable")
+            except OSError as error:
+                self._report_errors()
+                self._plane.count_drop("too_large" if error.errno == EMSGSIZE else "peer_unreachable")
                 return
         self.traffic.packets_to_peer += 1
         self.traffic.bytes_to_peer += size
@@ -184,7 +187,11 @@ class RelaySocket:
         return True
 
     def _report_errors(self) -> None:
-        """Tells the client of ICMP errors from peers it has permissions for (RFC 8656 section 11.5)."""
+        """Tells the client of ICMP errors from peers it has permissions for (RFC 8656 section 11.5).
+
+        Whenever the error queue was not empty, the loop may have stopped watching the socket.
+        """
+        self._plane.watch_again(self)
         now = self._plane.clock()
         for error in queued_errors(self._sock):
             permission = self.permissions.get(error.peer[0])
@@ -205,7 +212,8 @@ class RelaySocket:
         buffer = plane.buffer
         buffer[start : start + len(header)] = header
         _DATA_HEADER.pack_into(buffer, HEADROOM - 4, _DATA_TYPE, size)
-        struct.pack_into("!H", buffer, start + _LENGTH_OFFSET, end - start - 20)
+        length = min(end - start - _HEADER_BYTES, _MOST_ATTRIBUTES)
+        _LENGTH.pack_into(buffer, start + _LENGTH_OFFSET, length)
         return start, end
 
 

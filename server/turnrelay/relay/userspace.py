@@ -159,8 +159,9 @@ class UserspacePlane:
 
     def watch_again(self, relay: RelaySocket) -> None:
         """Reads on after an error: uvloop stops watching a descriptor that epoll reports an error of."""
-        self._loop.remove_reader(relay.sock)
-        self._loop.call_soon(self._watch, relay)
+        if self.relays.get(relay.advertised) is relay:
+            self._loop.remove_reader(relay.sock)
+            self._loop.call_soon(self._watch, relay)
 
     # -- the inside -------------------------------------------------------------------------------------
 

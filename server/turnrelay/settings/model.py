@@ -95,7 +95,10 @@ class LimitSettings(BaseModel):
         50_000_000, "bytes a second that all allocations of one user may relay", _BYTES, "50000000"
     )
     bandwidth_burst_seconds: Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=60)] = _setting(
-        1.0, "seconds of full bandwidth that may be relayed at once", "a number above 0, up to 60", "1.0"
+        1.0,
+        "seconds of full bandwidth that may be relayed at once, 65,536 bytes at the least",
+        "a number above 0, up to 60",
+        "1.0",
     )
     tcp_connections_per_prefix: AtLeastOne = _setting(
         500, "TCP and TLS connections of one source prefix (/24, /56)", _COUNT, "500"
@@ -110,7 +113,9 @@ class LimitSettings(BaseModel):
     max_lifetime_seconds: Seconds = _setting(
         3600, "longest lifetime that a client may ask for", _SECONDS, "3600"
     )
-    nonce_lifetime_seconds: Seconds = _setting(3600, "how long a client may use one nonce", _SECONDS, "3600")
+    nonce_lifetime_seconds: Seconds = _setting(
+        3600, "how long a client may use one nonce, in steps of 16 seconds", _SECONDS, "3600"
+    )
 
 
 class Settings(BaseSettings):

@@ -96,6 +96,14 @@ class Listeners:
         while self._more_udp:
             self._more_udp.pop().close()
 
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """Takes another certificate for new connections."""
+        self._tls = tls
+        for streams in self._streams.values():
+            for stream in streams:
+                if stream.tls is not None:
+                    stream.tls = tls
+
     def follow_interfaces(self) -> None:
         """Listens on addresses that the machine got since.
 
@@ -134,10 +142,14 @@ class Listeners:
         except OSError as error:
             if host in self._udp:
                 self._remove(host)
+            not_there = error.errno == errno.EADDRNOTAVAIL
+            advice = (
+                "it is no address of this machine; choose another --listen"
+                if not_there
+                else "is another relay running there? choose another --listen or --port"
+            )
             raise ListenError(
-                f"cannot listen on {host} port {self.port}: {error.strerror or error}; "
-                "is another relay running there? choose other --listen or --port",
-                not_there=error.errno == errno.EADDRNOTAVAIL,
+                f"cannot listen on {host} port {self.port}: {error.strerror or error}; {advice}", not_there
             ) from error
 
     def _open_stream(self, host: str, port: int, tls: ssl.SSLContext | None) -> StreamListener:

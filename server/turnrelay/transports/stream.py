@@ -15,6 +15,7 @@ from turnrelay.transports.driver import Driver, transport_address
 
 _WRITE_BUFFER = 1024 * 1024
 """Bytes a client may lag behind; then its data is dropped, as UDP would drop it, and nobody else waits."""
+_ANSWER_RESERVE = 256 * 1024
 _LAST_STUN_BYTE = 3
 _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 64
@@ -108,8 +109,14 @@ class StreamConnection(asyncio.Protocol):
     # -- Endpoint and ClientLink ------------------------------------------------------------------------
 
     def reply(self, path: FiveTuple, data: bytes) -> None:
-        if self._transport is not None and not self._congested:
-            self._transport.write(data)
+        """Answers go out even where data is dropped, since over a stream nobody asks twice. A client that
+        reads nothing and still asks has its connection closed."""
+        if self._transport is None:
+            return
+        if self._congested and self._transport.get_write_buffer_size() > _WRITE_BUFFER + _ANSWER_RESERVE:
+            self.abort()
+            return
+        self._transport.write(data)
 
     def link(self, path: FiveTuple) -> "StreamConnection":
         return self
@@ -141,7 +148,8 @@ class StreamListener:
         self.refused = 0
         self.broken = 0
         self.unbound = 0
-        self._tls = tls
+        self.tls = tls
+        """For connections to come; it can be replaced."""
         self._idle_seconds = idle_seconds
         self._sock: socket.socket | None = None
         self._welcoming: set[asyncio.Task[None]] = set()
@@ -205,8 +213,8 @@ class StreamListener:
             await self._loop.connect_accepted_socket(
                 lambda: connection,
                 sock,
-                ssl=self._tls,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls else None,
+                ssl=self.tls,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self.tls else None,
             )
         except (OSError, asyncio.CancelledError):  # also a failed handshake, which is an OSError
             sock.close()

@@ -17,7 +17,7 @@ from stunwire import (
 )
 from turnrelay.core.addresses import ServerAddress
 from turnrelay.core.behaviour_discovery import ServerAddresses
-from turnrelay.core.events import Throttle, Throttled
+from turnrelay.core.events import RequestAnswered, Throttle, Throttled
 from unit.core.turn_client import HERE, STREAM, accepted, answer, bare, refused, reply
 
 A1, A2, P1, P2 = "192.0.2.1", "192.0.2.2", 3478, 3479
@@ -46,6 +46,7 @@ def test_the_answer_tells_where_it_comes_from_and_which_the_other_address_is(wor
     path = asked_at(host, port)
     outputs = world.deliver(bare(Method.BINDING), path, 0)
     message = accepted(outputs)
+    assert RequestAnswered(Method.BINDING, 0, path.transport) in outputs
     assert reply(outputs).path == path
     assert message.get(XOR_MAPPED_ADDRESS) == message.get(MAPPED_ADDRESS) == HERE.client
     assert message.get(RESPONSE_ORIGIN) == (host, port)
@@ -98,7 +99,6 @@ def test_padding_is_no_more_than_was_sent(world, asked, given):
     assert len(reply(outputs).data) <= len(request) + 48
 
 
-@pytest.mark.xfail(strict=True, reason="RESPONSE-PORT is ignored beside PADDING, and the request answered")
 def test_padding_with_response_port_is_not_processed(world):
     """Section 7.5: a request with RESPONSE-PORT and PADDING MUST NOT be processed."""
     request = bare(Method.BINDING, (PADDING, bytes(100)), (RESPONSE_PORT, 53))

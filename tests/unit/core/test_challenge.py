@@ -1,8 +1,11 @@
 """The challenge (RFC 8489 section 9.2.4, first step): what an unknown client is told, and no more."""
 
+import hmac
+
 import pytest
-from stunwire import NONCE, REALM, Method, SecurityFeatures
+from stunwire import NONCE, REALM, Method, PasswordAlgorithm, SecurityFeatures
 from turnrelay.core.events import AuthenticationFailed, AuthenticationFailure, Throttle, Throttled
+from turnrelay.core.protocols import Credential
 from unit.core.turn_client import (
     HERE,
     STREAM,
@@ -155,27 +158,43 @@ def test_what_the_operator_sees_tells_them_apart(world, how):
     assert only(wrong.allocate(), AuthenticationFailed)[0].reason is AuthenticationFailure.WRONG_PASSWORD
 
 
-@pytest.mark.parametrize("how", HOWS, ids=HOW_NAMES)
-def test_both_cost_the_same_hashes(world, monkeypatch, how):
-    """Nothing to be learnt from the time it takes: the same digests over as many bytes."""
-    import hmac
+@pytest.fixture
+def digests(monkeypatch):
+    """Every digest that is computed from now on: its algorithm and over how many bytes."""
+    digest, computed = hmac.digest, []
 
-    digest, calls = hmac.digest, []
-
-    def counting(key, msg, algorithm):
-        calls.append((algorithm, len(msg)))
+    def noting(key, msg, algorithm):
+        computed.append((algorithm, len(msg)))
         return digest(key, msg, algorithm)
 
+    monkeypatch.setattr(hmac, "digest", noting)
+    return computed
+
+
+@pytest.mark.parametrize("how", HOWS, ids=HOW_NAMES)
+def test_both_cost_the_same_hashes(world, digests, how):
+    """Nothing to be learnt from the time it takes: the same digests over as many bytes."""
     work = []
     for client in strangers(world, **how):
         request = client.form(Method.ALLOCATE)
-        monkeypatch.setattr(hmac, "digest", counting)
+        digests.clear()
         world.deliver(request, HERE, 0)
-        monkeypatch.undo()
-        work.append(calls.copy())
-        calls.clear()
+        work.append(digests.copy())
     assert work[0] == work[1]
     assert ("sha256" if "algorithm" in how else "sha1") in {algorithm for algorithm, _ in work[0]}
+
+
+def test_a_user_without_a_key_of_the_algorithm_costs_the_same(world, digests):
+    """Of users whose key is an old MD5 one alone, the time must not tell that they exist."""
+    unknown, known = strangers(world, algorithm=2)
+    only_md5 = Credential("alice", "alice", {PasswordAlgorithm.MD5: b"key"})
+    work = []
+    for client, found in ((unknown, []), (known, [only_md5])):
+        [question] = world.server.receive(client.form(Method.ALLOCATE), HERE, 0)
+        digests.clear()
+        assert refused(world.server.key_found(question.ticket, found, 0)) == 401
+        work.append(digests.copy())
+    assert work[0] == work[1]
 
 
 def test_no_response_to_a_stranger_is_signed(world):

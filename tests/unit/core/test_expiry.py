@@ -1,5 +1,7 @@
 """The passing of time: what ends when, in which order, and that nothing stays behind."""
 
+import random
+
 import pytest
 from stunwire import (
     ADDITIONAL_ADDRESS_FAMILY,
@@ -130,10 +132,6 @@ def test_a_late_call_revokes_what_is_overdue(world, alice):
     accepted(alice.bind(0x4000, OTHER_PEER, now=1000))
 
 
-LATE = pytest.mark.xfail(strict=True, reason="what is overdue lives until handle_timeout() comes")
-
-
-@LATE
 def test_data_that_comes_before_a_late_timer_does_not_outlive_the_allocation(alice):
     """Section 9: if an allocation expires, all its permissions expire with it.
 
@@ -145,20 +143,17 @@ def test_data_that_comes_before_a_late_timer_does_not_outlive_the_allocation(ali
     assert not only(alice.send(PEER, b"x", now=601), SendToPeer)
 
 
-@LATE
 def test_a_refresh_that_comes_before_a_late_timer_revives_nothing(alice):
     alice.allocate(now=0)
     assert refused(alice.refresh(600, now=601)) == 437
 
 
-@LATE
 def test_a_5_tuple_is_free_when_its_time_has_come_though_the_timer_is_late(world, alice):
     alice.allocate(now=0)
     accepted(alice.allocate(now=601))
     assert len(world.plane.opened) == world.quotas.live() == 1
 
 
-@LATE
 def test_a_channel_is_free_when_its_time_has_come_though_the_timer_is_late(alice):
     alice.allocate((LIFETIME, 3600), now=0)
     alice.bind(0x4000, PEER, now=0)
@@ -337,6 +332,36 @@ def test_churn_keeps_no_memory():
     assert drain(deadlines, 1) == [sleeper]
     assert deadlines.next() is None
     assert not deadlines._heap
+
+
+def test_an_item_that_is_moved_again_and_again_keeps_no_memory():
+    deadlines, item = Deadlines(), Item()
+    for number in range(100_000):
+        deadlines.schedule(item, 1_000_000 - number)
+    assert len(deadlines._heap) < 5_000
+    assert drain(deadlines, 1_000_000) == [item]
+    assert not deadlines._heap
+
+
+def test_what_is_left_after_churn_is_still_due_in_order():
+    """Thousands come, most go, some are moved: the rest wake in the order of their time."""
+    rng = random.Random(1)
+    deadlines, items = Deadlines(), [Item() for _ in range(6000)]
+    for item in items:
+        deadlines.schedule(item, rng.randrange(1000, 100_000))
+    gone = set(rng.sample(range(6000), 5000))
+    for number in gone:
+        deadlines.cancel(items[number])
+    left = [item for number, item in enumerate(items) if number not in gone]
+    for item in left[::2]:
+        deadlines.schedule(item, item.wake_at - rng.randrange(1000))
+    expected = sorted(item.wake_at for item in left)
+    woken = []
+    while (at := deadlines.next()) is not None:
+        woken.append(at)
+        assert deadlines.due(at - 0.5) is None
+        assert deadlines.due(at) is not None
+    assert woken == expected
 
 
 def test_churn_of_allocations_keeps_no_memory(world, alice):

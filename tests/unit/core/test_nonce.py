@@ -99,6 +99,14 @@ def test_no_character_of_cookie_time_or_proof_may_change():
                 assert not nonces.accepts(forged, CLIENT, 0), forged
 
 
+@pytest.mark.parametrize("position", [0, 9, 13, 14, 20, 27, 28])
+@pytest.mark.parametrize("junk", ["\0", " ", "\n", "-", "=", "A"])
+def test_nothing_may_be_put_into_it(position, junk):
+    nonces = authority()
+    nonce = nonces.issue(CLIENT, 0)
+    assert not nonces.accepts(nonce[:position] + junk + nonce[position:], CLIENT, 0)
+
+
 @pytest.mark.parametrize("cut", range(28))
 def test_a_part_of_a_nonce_is_none(cut):
     nonces = authority()

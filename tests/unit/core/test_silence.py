@@ -25,6 +25,7 @@ from stunwire import (
     Method,
 )
 from turnrelay.core.events import Throttle, Throttled
+from turnrelay.core.outputs import Reply, SendToPeer
 from unit.core.turn_client import HERE, PEER, UDP, bare, only, refused, reply, seal, sealed_with, tlv, tlvs
 
 TRANSACTION = b"twelve bytes"
@@ -68,6 +69,14 @@ def test_indications_are_never_answered(world, alice, with_allocation, method):
     assert len(world.plane.opened) == 1
 
 
+@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("message_class", MessageClass)
+def test_only_a_send_indication_sends(world, with_allocation, method, message_class):
+    message = Message(message_class, method).add(XOR_PEER_ADDRESS, PEER).add(DATA, b"x")
+    sent = only(world.deliver(message.encode(), HERE, 1), SendToPeer)
+    assert len(sent) == (method is Method.SEND and message_class is MessageClass.INDICATION)
+
+
 @pytest.mark.parametrize(
     "method", [method for method in (*Method, 0x000, 0x002, 0x005, 0x00D, 0xFFF) if method not in SUPPORTED]
 )
@@ -101,8 +110,12 @@ GARBAGE = {
     "HTTP": b"GET / HTTP/1.1\r\n\r\n",
     "wrong fingerprint": raw(0x0001, tlv(0x8028, bytes(4))),
     "fingerprint not last": raw(0x0001, tlv(0x8028, bytes(4)) + tlv(0x8022, b"x")),
-    "more attributes than anybody needs": raw(0x0001, tlv(0x8022, b"") * 1000),
 }
+
+
+def test_more_attributes_than_anybody_needs_are_400(world):
+    """A request that can be recognised gets an answer, so that the client knows it was too much."""
+    assert refused(world.deliver(raw(0x0001, tlv(0x8022, b"") * 1000), HERE, 1)) == 400
 
 
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
@@ -187,5 +200,5 @@ def test_a_malformed_value_behind_the_seal_does_not_count(world, alice):
     alice.greet(now=0)
     sealed = alice.form(Method.ALLOCATE, (REQUESTED_TRANSPORT, UDP)) + tlv(LIFETIME.type, b"?")
     sealed = sealed[:2] + (len(sealed) - 20).to_bytes(2, "big") + sealed[4:]
-    assert len(only(world.deliver(sealed, HERE, 0), type(reply(world.deliver(sealed, HERE, 0))))) == 1
+    assert len(only(world.deliver(sealed, HERE, 0), Reply)) == 1
     assert len(world.plane.opened) == 1

@@ -750,7 +750,6 @@ async def test_data_too_large_for_an_indication_is_dropped(relays, plane, size):
     assert plane.drops() == {"too_large": 1}
 
 
-@pytest.mark.xfail(strict=True, reason="IPv4 peers are held to what fits beside an IPv6 address")
 async def test_the_largest_datagram_of_an_ipv4_peer_is_relayed(relays, plane):
     """65,507 bytes: what 16 bits of length leave behind the headers of IP and UDP."""
     path, link = relays.client(transport=Transport.TCP)

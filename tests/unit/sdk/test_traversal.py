@@ -118,6 +118,18 @@ async def test_the_public_address_of_a_port():
         assert (await client.get_public_address(port)).public_port == port
 
 
+async def test_what_was_seen_of_a_port_is_believed_for_as_long_as_the_settings_say():
+    port = bindable_port(0, 0)
+    async with LoopbackServer() as server:
+        client = STUNClient(settings=settings(server.address))
+        assert await client.get_public_address(port) == await client.get_public_address(port)
+        assert len(server.asked_at) == 1
+        doubting = STUNClient(settings=settings(server.address, binding_refresh=1e-9))
+        await doubting.get_public_address(port)
+        await doubting.get_public_address(port)
+        assert len(server.asked_at) == 3
+
+
 async def test_no_answer_is_none_and_the_reason_is_kept():
     async with LoopbackServer(deaf=True) as server:
         traversal = NATTraversal(settings())

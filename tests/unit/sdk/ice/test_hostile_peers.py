@@ -112,8 +112,10 @@ def test_checks_from_ten_thousand_ports_are_answered_and_not_believed_for_long()
 
 def test_names_are_resolved_within_the_same_limit():
     subject = agent()
-    outputs = subject.add_remote_candidate(remote("0f3cbb50-3a5c-4b4d-9f9b-1c5f2f1a7a11.local"), 0)
-    assert isinstance(outputs[0], NameToResolve)
+    outputs = []
+    for number in range(1000):
+        outputs += subject.add_remote_candidate(remote(f"{number}.local"), 0)
+    assert sum(isinstance(output, NameToResolve) for output in outputs) == 100
     subject = agent(relay_only=True)
     [refused] = subject.add_remote_candidate(remote("0f3cbb50-3a5c-4b4d-9f9b-1c5f2f1a7a11.local"), 0)
     assert refused.reason is Refusal.POLICY

@@ -97,6 +97,13 @@ def test_a_description_from_before_the_restart_is_stale():
     assert duet.a.agent._current.remote is None
 
 
+def test_an_end_of_candidates_from_before_the_restart_ends_nothing():
+    duet = connected()
+    restart(duet, duet.a)
+    duet.do(duet.a, duet.a.agent.end_of_remote_candidates(duet.now))
+    assert not duet.a.agent._current.remote_ended
+
+
 def test_roles_outlive_a_restart():
     duet = connected()
     restart(duet, duet.a)

@@ -147,6 +147,17 @@ def test_silence_is_not_called_a_nat():
     assert network.now < 5.0
 
 
+def test_silence_need_not_be_waited_for_once_the_server_is_known_to_live():
+    network = Internet()
+    machine = Machine(network, Nat(EI, EI), [TransportAddress("198.51.100.66", 3478)])
+    machine.core.start(0)
+    [_, discovered] = machine.core.give_up(2.5)
+
+    assert discovered.behaviour.udp_blocked
+    assert machine.core.next_deadline() is None
+    assert machine.core.give_up(3) == []
+
+
 def test_a_server_that_ignores_change_request_proves_nothing():
     network = Internet()
     server = StunServer(network, "198.51.100.1", "198.51.100.2", honours_change=False)

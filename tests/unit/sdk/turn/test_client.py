@@ -188,22 +188,22 @@ def test_what_the_challenge_offers_is_used(nonce, algorithms, integrity, hashed)
 
 
 @pytest.mark.parametrize(
-    ("nonce", "algorithms", "realm"),
+    ("nonce", "algorithms", "realm", "complaint"),
     [
-        (ALGORITHMS_COOKIE + "n", None, REALM_NAME),  # announced and taken out on the way
-        (ALGORITHMS_COOKIE + "n", (PasswordAlgorithmValue(99),), REALM_NAME),  # none that is known
-        (None, None, REALM_NAME),
-        ("nonce", None, None),
+        (ALGORITHMS_COOKIE + "n", None, REALM_NAME, "took the password algorithms out"),
+        (ALGORITHMS_COOKIE + "n", (PasswordAlgorithmValue(99),), REALM_NAME, "no password algorithm"),
+        (None, None, REALM_NAME, "no realm or nonce"),
+        ("nonce", None, None, "no realm or nonce"),
     ],
 )
-def test_a_challenge_that_cannot_be_met_is_the_end(nonce, algorithms, realm):
+def test_a_challenge_that_cannot_be_met_is_the_end(nonce, algorithms, realm, complaint):
     client = TurnClient(CREDENTIALS, reliable=False)
     first = only_request(client.start(0))
 
-    assert client.receive(challenge(first, nonce, algorithms, realm=realm), 0) == [
-        Refused(401, "Unauthenticated", Method.ALLOCATE),
-        Ended(EndReason.REFUSED),
-    ]
+    [refusal, end] = client.receive(challenge(first, nonce, algorithms, realm=realm), 0)
+    assert refusal.code == 401
+    assert complaint in refusal.reason
+    assert end == Ended(EndReason.REFUSED)
 
 
 def test_another_realm_is_worth_another_try_and_the_same_one_is_not():
@@ -422,9 +422,9 @@ def test_a_refused_host_gets_no_more_data():
 
 def test_a_scope_and_another_spelling_are_the_same_host():
     client = allocated_client()
-    request = only_request(client.permit(["198.51.100.9", TransportAddress("198.51.100.9", 1)], 0))
+    request = only_request(client.permit([PEER.host, PEER, TransportAddress("198.51.100.9%eth0", 7)], 0))
 
-    assert request.get_all(XOR_PEER_ADDRESS) == [TransportAddress("198.51.100.9", 0)]
+    assert request.get_all(XOR_PEER_ADDRESS) == [TransportAddress("198.51.100.9", 7)]
     with pytest.raises(ValueError, match=r"'peer\.example\.org' is not an IP address"):
         client.permit(["peer.example.org"], 0)
 

@@ -1,0 +1,181 @@
+"""One computer of the matrix: holds ICE sessions for whoever sits at the other end of a Unix socket.
+
+    python ice_peer.py SOCKET NAME URI...
+
+It says hello with NAME, and then one JSON object a line goes each way. They name their session; what a
+session sends as "signal" is for the peer's session of the same number, and comes to it as it is.
+
+    in:   call                begin a session as the controlling side
+          signal              of the peer; the first one, its description, begins a session on the other side
+          exchange            have a few datagrams answered by the peer
+          end                 close the session, say what was tried
+    out:  began, heard        this side has begun; the peer's first datagram has come
+          path                where data goes from now on
+          exchanged, ended    done
+          failed              why it could not be done
+
+Every event has the time as `at`, seconds of the monotonic clock, which all processes of a machine share.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from peerpath.ice import DataReceived, NotConnected, Output, PairSelected, Role
+from peerpath.ice.configuration import IceServer
+from peerpath.ice.endpoint import IceEndpoint
+from peerpath.ice.json_form import (
+    candidate_from_json,
+    candidate_to_json,
+    description_from_json,
+    description_to_json,
+)
+
+USER, PASSWORD = "alice", "wonderland"
+EXCHANGED = 3  # datagrams that each side has answered at the end
+_REPEAT = 0.05  # seconds until a datagram without an answer is sent again
+
+Message = dict[str, Any]
+
+
+class Session:
+    """From the call, or the peer's description, to the end."""
+
+    def __init__(self, servers: list[IceServer], tell: Callable[[str, Message], None]) -> None:
+        self._servers = servers
+        self._tell = tell
+        self.inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._answered: dict[int, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._has_heard = False
+
+    async def run(self) -> None:
+        try:
+            await self._run()
+        except Exception as error:
+            self._tell("failed", {"reason": f"{type(error).__name__}: {error}"})
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def _run(self) -> None:
+        first = await self.inbox.get()
+        self._tell("began", {})
+        role = Role.CONTROLLING if first["do"] == "call" else Role.CONTROLLED
+        async with IceEndpoint(role, self._servers) as self._endpoint:
+            self._endpoint.on_output = self._happened
+            await self._endpoint.gather()
+            if first["do"] == "signal":
+                self._endpoint.set_remote(description_from_json(first["description"]))
+            self._signal(description=description_to_json(self._endpoint.description))
+            self._spawn(self._trickle())
+            while (message := await self.inbox.get())["do"] != "end":
+                self._obey(message)
+            report = str(self._endpoint.report())
+        self._tell("ended", {"report": report})
+
+    def _obey(self, message: Message) -> None:
+        if message["do"] == "exchange":
+            self._spawn(self._exchange())
+        elif "description" in message:
+            self._endpoint.set_remote(description_from_json(message["description"]))
+        else:
+            candidate = message["candidate"]
+            self._endpoint.add_remote_candidate(candidate and candidate_from_json(candidate))
+
+    async def _trickle(self) -> None:
+        async for local in self._endpoint.candidates():
+            self._signal(candidate=candidate_to_json(local.candidate))
+        self._signal(candidate=None)
+
+    def _signal(self, **content: Any) -> None:
+        self._tell("signal", {"do": "signal", **content})
+
+    # Data ---------------------------------------------------------------------------------------------------
+
+    def _happened(self, output: Output) -> None:
+        if isinstance(output, DataReceived):
+            self._received(output.data)
+        elif isinstance(output, PairSelected):
+            path = output.path
+            self._tell(
+                "path",
+                {
+                    "local": path.local.type.value,
+                    "remote": path.remote.type.value,
+                    "nominated": path.nominated,
+                    "relayed": path.is_relayed,
+                },
+            )
+            if 0 not in self._answered:
+                self._spawn(self._ask(0))
+
+    def _received(self, data: bytes) -> None:
+        word, number = data.split()
+        if word == b"answer":
+            self._answered[int(number)].set()
+            return
+        if not self._has_heard:
+            self._has_heard = True
+            self._tell("heard", {})
+        self._send(b"answer " + number)
+
+    async def _ask(self, number: int) -> None:
+        """As UDP applications do: again and again until it is answered."""
+        answered = self._answered[number] = asyncio.Event()
+        while not answered.is_set():
+            self._send(b"ask %d" % number)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(answered.wait(), _REPEAT)
+
+    async def _exchange(self) -> None:
+        for number in range(1, EXCHANGED + 1):
+            await self._ask(number)
+        self._tell("exchanged", {})
+
+    def _send(self, data: bytes) -> None:
+        # Data may come before this side has a path of its own; the peer will ask again.
+        with suppress(NotConnected):
+            self._endpoint.send(data)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def serve(socket_path: str, name: str, uris: list[str]) -> None:
+    """All sessions, until the socket is closed."""
+    servers = [IceServer(uri, *((USER, PASSWORD) if uri.startswith("turn") else ())) for uri in uris]
+    reader, writer = await asyncio.open_unix_connection(socket_path)
+    sessions: dict[int, Session] = {}
+    running: set[asyncio.Task[None]] = set()
+
+    def tell(number: int | None, event: str, content: Message) -> None:
+        message = {"session": number, "event": event, "at": time.monotonic(), **content}
+        writer.write(json.dumps(message).encode() + b"\n")
+
+    tell(None, "hello", {"name": name})
+    while line := await reader.readline():
+        message = json.loads(line)
+        number = message["session"]
+        if number not in sessions:
+            sessions[number] = Session(
+                servers, lambda event, content, number=number: tell(number, event, content)
+            )
+            task = asyncio.create_task(sessions[number].run())
+            running.add(task)
+            task.add_done_callback(running.discard)
+        sessions[number].inbox.put_nowait(message)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    writer.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1], sys.argv[2], sys.argv[3:]))

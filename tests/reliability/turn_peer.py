@@ -1,0 +1,112 @@
+"""A TURN client on a blocking socket and a peer for it, to provoke a running relay with."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from stunwire import (
+    CHANNEL_NUMBER,
+    LIFETIME,
+    NONCE,
+    REALM,
+    REQUESTED_TRANSPORT,
+    USERNAME,
+    XOR_PEER_ADDRESS,
+    XOR_RELAYED_ADDRESS,
+    Attribute,
+    Message,
+    MessageClass,
+    Method,
+    StreamFramer,
+    TransportAddress,
+    encode_channel_data,
+    long_term_key,
+)
+
+_UDP = 17
+_PATIENCE = 5.0
+
+
+class StreamClient:
+    """One TCP connection to a relay, with an allocation."""
+
+    def __init__(
+        self,
+        server: tuple[str, int],
+        username: str,
+        password: str,
+        prepare: Callable[[socket.socket], None] = lambda sock: None,
+    ) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        prepare(self.sock)
+        self.sock.settimeout(_PATIENCE)
+        self.sock.connect(server)
+        self._framer = StreamFramer()
+        self._frames: list[bytes] = []
+        self._username = username
+        challenge = self._ask(Message(MessageClass.REQUEST, Method.ALLOCATE).add(REQUESTED_TRANSPORT, _UDP))
+        self._realm, self._nonce = challenge.get(REALM), challenge.get(NONCE)
+        assert self._realm is not None
+        self._key = long_term_key(username, self._realm, password)
+        answer = self.request(Method.ALLOCATE, (REQUESTED_TRANSPORT, _UDP))
+        assert answer.message_class is MessageClass.SUCCESS_RESPONSE, answer.attributes
+        self.relayed = answer.get(XOR_RELAYED_ADDRESS)
+
+    def request(self, method: Method, *attributes: tuple[Attribute[Any], Any]) -> Message:
+        """The response to an authenticated request; data that comes before it is dropped."""
+        return self._ask(self._form(method, attributes), self._key)
+
+    def send_request(self, method: Method, *attributes: tuple[Attribute[Any], Any]) -> bytes:
+        """Sends an authenticated request and does not wait; its transaction ID."""
+        message = self._form(method, attributes)
+        self.sock.sendall(message.encode(self._key))
+        return message.transaction_id
+
+    def refresh(self, lifetime: int) -> Message:
+        return self.request(Method.REFRESH, (LIFETIME, lifetime))
+
+    def bind(self, channel: int, peer: TransportAddress) -> Message:
+        return self.request(Method.CHANNEL_BIND, (CHANNEL_NUMBER, channel), (XOR_PEER_ADDRESS, peer))
+
+    def send(self, channel: int, data: bytes) -> None:
+        self.sock.sendall(encode_channel_data(channel, data, pad=True))
+
+    def frame(self) -> bytes:
+        """The next whole frame; an empty one when the relay closed the connection."""
+        while not self._frames:
+            piece = self.sock.recv(65536)
+            if not piece:
+                return b""
+            self._frames += self._framer.feed(piece)
+        return self._frames.pop(0)
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def _form(self, method: Method, attributes: tuple[tuple[Attribute[Any], Any], ...]) -> Message:
+        message = Message(MessageClass.REQUEST, method)
+        for attribute, value in attributes:
+            message.add(attribute, value)
+        return message.add(USERNAME, self._username).add(REALM, self._realm).add(NONCE, self._nonce)
+
+    def _ask(self, message: Message, key: bytes | None = None) -> Message:
+        self.sock.sendall(message.encode(key))
+        while frame := self.frame():
+            if frame[0] < 4:
+                answer = Message.decode(frame)
+                if answer.transaction_id == message.transaction_id:
+                    return answer
+        raise ConnectionError("the relay closed the connection")
+
+
+class Peer:
+    """A UDP socket that is somebody's peer."""
+
+    def __init__(self, host: str) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind((host, 0))
+        self.sock.settimeout(_PATIENCE)
+        self.address = TransportAddress(*self.sock.getsockname())
+
+    def close(self) -> None:
+        self.sock.close()
