@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from support.netns import sweep
@@ -31,6 +32,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     sweep()
     chosen = plan.QUICK if options.quick else plan.FULL
+    if options.rounds is not None:
+        chosen = replace(chosen, rounds=options.rounds)
     kinds = relays.kinds(xdp=_has_kernel_plane())
     if options.only:
         kinds = [kind for kind in kinds if any(word in kind.name for word in options.only)]
@@ -71,6 +74,7 @@ def _publish(document: dict[str, object], options: argparse.Namespace) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything, under two minutes")
+    parser.add_argument("--rounds", type=int, help="instead of the plan's")
     parser.add_argument("--docs", action="store_true", help="write docs/performance.md and its plots")
     parser.add_argument("--only", action="append", help="relays whose name contains this; may be repeated")
     parser.add_argument("--report", type=Path, help="measure nothing, report on these samples")

@@ -87,12 +87,12 @@ class Bench:
         path = f"/sys/class/net/{interface.name}/threaded"
         interface.host.command("sh", "-c", f"echo {int(threaded)} > {path}")
         if interface.host is not self.server:
-            # As a card's interrupt moderation does: else a relay pays for waking this thread on another core with
-            # every packet that it sends, and the slower it sends the more often.
-            folder = f"/sys/class/net/{interface.name}"
-            nanoseconds, times = (_MODERATION_NS, 1_000_000) if threaded else (0, 0)
-            moderate = f"echo {nanoseconds} > {folder}/gro_flush_timeout; echo {times} > {folder}/napi_defer_hard_irqs"
-            interface.host.command("sh", "-c", moderate)
+            # As a card's interrupt moderation does: else a relay pays for waking this thread on another core
+            # with every packet that it sends, and the slower it sends the more often.
+            delay, times = (_MODERATION_NS, 1_000_000) if threaded else (0, 0)
+            for name, value in (("gro_flush_timeout", delay), ("napi_defer_hard_irqs", times)):
+                command = f"echo {value} > /sys/class/net/{interface.name}/{name}"
+                interface.host.command("sh", "-c", command)
         threads = tuple(sorted(_napi_threads(interface.name) - before))
         core = SERVER_CORE if interface.host is self.server else GENERATOR_CORE
         for pid in threads:

@@ -36,9 +36,9 @@ class Plan:
 
 FULL = Plan(
     rounds=5,
-    seconds=1.5,
+    seconds=1.0,
     flows=(1000, 1, 100, 10_000),
-    steps=7,
+    steps=6,
     pings=3000,
     allocations=1000,
     connections=100,
@@ -48,7 +48,7 @@ QUICK = Plan(
     rounds=3,
     seconds=0.5,
     flows=(1000, 100),
-    steps=6,
+    steps=5,
     pings=600,
     allocations=300,
     connections=20,

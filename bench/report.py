@@ -118,16 +118,15 @@ def conditions(document: dict[str, Any]) -> str:
         s for s in document["samples"] if s["relay"] == FORWARDING and s["scenario"].startswith("flood")
     ]
     paced = [s["headroom"] for s in document["samples"] if s["scenario"].startswith("one way")]
-    text = (
-        f"Load of the machine {statistics.median(loads):.1f} (median; {min(loads):.1f} to {max(loads):.1f})."
-    )
+    load = f"{statistics.median(loads):.1f} (median; {min(loads):.1f} to {max(loads):.1f})"
+    text = f"Load of the machine {load}."
     if offered and paced:
         most = statistics.median(sample["offered_per_second"] for sample in offered)
         seen = statistics.median(sample["packets_per_second"] for sample in offered)
         text += (
-            f" The generator offered {most:,.0f} packets/s and counted {seen:,.0f} when only the kernel forwarded; at"
-            f" {FIXED:,} packets/s it left {statistics.median(paced):.0%} of its core unused ({min(paced):.0%} at"
-            " least)."
+            f" The generator offered {most:,.0f} packets/s and counted {seen:,.0f} when only the kernel"
+            f" forwarded; at {FIXED:,} packets/s it left {statistics.median(paced):.0%} of its core unused"
+            f" ({min(paced):.0%} at least)."
         )
     return text
 
