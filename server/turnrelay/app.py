@@ -31,11 +31,16 @@ from turnrelay.policy.quotas import AllocationQuotas
 from turnrelay.policy.rate_limits import PrefixRateLimit
 from turnrelay.policy.secret_file import load_or_create_secret
 from turnrelay.relay.hosts import RelayHostError, relay_hosts
+from turnrelay.relay.kernel.attachments import Attachments, attach_kernel_plane
+from turnrelay.relay.kernel.buckets import KernelBandwidth
+from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
+from turnrelay.relay.kernel.plane import XdpPlane
+from turnrelay.relay.plane import BandwidthPolicy
 from turnrelay.relay.userspace import UserspacePlane
 from turnrelay.settings import Settings
 from turnrelay.settings.tls import read_certificate
 from turnrelay.transports.driver import Driver
-from turnrelay.transports.interfaces import detect_relay_addresses, local_addresses
+from turnrelay.transports.interfaces import detect_relay_addresses, expand, local_addresses
 from turnrelay.transports.listeners import ListenError, Listeners
 from turnrelay.transports.tls import server_context
 from turnrelay.web.health import HttpServer, Readiness, application
@@ -113,7 +118,9 @@ class Relay:
         self._hosts = relay_hosts(settings.relay_ip or detect_relay_addresses(), external)
         self._discovery = self._behaviour_discovery()
         self._peers = PeerAccessPolicy(allow=settings.allow_peer, deny=settings.deny_peer)
-        self._metrics = Metrics(__version__, "userspace")
+        self._kernel = self._load_kernel_plane()
+        self._plane_name = "userspace" if self._kernel is None else "xdp"
+        self._metrics = Metrics(__version__, self._plane_name)
         self._readiness = Readiness()
         self._tls = self._tls_context()
         self._driver = Driver(
@@ -124,7 +131,7 @@ class Relay:
             time.time,
             [self._metrics.observe, EventLog(settings.log_level).observe],
         )
-        self._plane = self._userspace_plane()
+        self._plane = self._make_plane()
         self._driver.use_plane(self._plane)
         self._listeners = self._make_listeners()
         self._http: HttpServer | None = None
@@ -141,7 +148,7 @@ class Relay:
         self._notice_addresses()
         self._following = asyncio.create_task(self._follow_interfaces())
         self._readiness.ready = True
-        self._log.info("relay started", version=__version__, plane="userspace")
+        self._log.info("relay started", version=__version__, plane=self._plane_name)
 
     async def stop(self) -> None:
         """Ends every allocation and closes every socket."""
@@ -152,6 +159,8 @@ class Relay:
         await self._driver.close()
         if self._http is not None:
             await self._http.close()
+        if self._kernel is not None:
+            self._kernel.close()
         if was_ready:
             self._log.info("relay stopped")
 
@@ -178,7 +187,7 @@ class Relay:
             ports=(settings.min_port, settings.max_port),
             http=self._http.authority if self._http is not None else None,
             data_dir=str(settings.data_dir),
-            plane="userspace",
+            plane=self._plane_name,
         )
 
     def reload_certificate(self) -> None:
@@ -226,22 +235,40 @@ class Relay:
             discovery=self._discovery,
         )
 
-    def _userspace_plane(self) -> UserspacePlane:
+    def _load_kernel_plane(self) -> Attachments | None:
+        """The programs of the kernel plane on this machine's interfaces, None if userspace carries all."""
+        settings = self._settings
+        if settings.plane == "userspace":
+            return None
+        limited = settings.limits.bandwidth_per_allocation or settings.limits.bandwidth_per_user
+        try:
+            return attach_kernel_plane(self._plane_addresses(), limited=bool(limited))
+        except KernelPlaneUnavailable as reason:
+            if settings.plane == "xdp":
+                raise OperatorError(f"--plane xdp: {reason}") from reason
+            self._log.info("userspace relays, the kernel plane is not to be had", reason=str(reason))
+            return None
+
+    def _plane_addresses(self) -> list[str]:
+        """Where packets of clients and peers come in."""
+        return [*(host.local for host in self._hosts), *expand(self._settings.listen)]
+
+    def _make_plane(self) -> UserspacePlane | XdpPlane:
         settings, limits = self._settings, self._settings.limits
-        if settings.plane == "xdp":
-            raise OperatorError(
-                "--plane xdp: this version has no kernel plane yet; use --plane auto or userspace"
-            )
-        return UserspacePlane(
+        bandwidth: BandwidthPolicy = BandwidthLimits(
+            limits.bandwidth_per_allocation, limits.bandwidth_per_user, limits.bandwidth_burst_seconds
+        )
+        if self._kernel is not None:
+            bandwidth = KernelBandwidth(bandwidth, self._kernel.kernel.buckets, time.monotonic)
+        userspace = UserspacePlane(
             asyncio.get_running_loop(),
             self._hosts,
             (settings.min_port, settings.max_port),
-            BandwidthLimits(
-                limits.bandwidth_per_allocation, limits.bandwidth_per_user, limits.bandwidth_burst_seconds
-            ),
+            bandwidth,
             self._driver,
             time.monotonic,
         )
+        return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
 
     def _tls_context(self) -> ssl.SSLContext | None:
         return server_context(*self._settings.tls) if self._settings.tls is not None else None

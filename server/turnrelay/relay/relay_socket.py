@@ -86,6 +86,10 @@ class RelaySocket:
         """Whether a packet has to be paid for."""
         return bool(self._buckets)
 
+    @property
+    def bandwidth(self) -> Bandwidth:
+        return self._bandwidth
+
     def readable(self) -> None:
         """Moves what peers have sent, at most a batch."""
         plane = self._plane

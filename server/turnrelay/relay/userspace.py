@@ -82,6 +82,13 @@ class UserspacePlane:
         if path is not None:
             self._end_client(path, relay_socket)
 
+    def local_address(self, relay: RelayedAddress) -> TransportAddress | None:
+        """What the relayed address is on this machine, None if it is not open."""
+        if relay not in self._hosts:
+            return None
+        host, port = self._hosts[relay]
+        return TransportAddress(host.local, port)
+
     # -- flows ------------------------------------------------------------------------------------------
 
     def grant(self, flow: Flow, expires_at: float) -> None:

@@ -1,0 +1,186 @@
+"""Attachments: on which devices the programs run, and in which mode."""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from turnrelay.relay.kernel import syscall
+from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
+from turnrelay.relay.kernel.interfaces import XDP_BASIC, XDP_NDO_XMIT, Interface, interfaces_of, xdp_features
+from turnrelay.relay.kernel.kernel_object import EGRESS, GENERIC, INGRESS, NATIVE, KernelObject
+from turnrelay.relay.kernel.layouts import HOP_TAKES_FRAMES, Link, LinkKey, packed_mac
+
+MODES = ("native", "tcx", "generic")
+"""In the order in which they are tried."""
+_CHANNELS = 65_536
+"""Room in the maps; what does not fit stays in userspace. Costs 10 MB, and 2 MB more for each CPU."""
+_XDP_FLAGS_SKB_MODE, _XDP_FLAGS_DRV_MODE = 2, 4
+
+
+def attach_kernel_plane(addresses: Iterable[str], *, limited: bool) -> "Attachments":
+    """The programs, running where these local addresses are; KernelPlaneUnavailable names what is missing.
+
+    `limited` if there are bandwidth limits, which take room too.
+    """
+    attachments = Attachments(KernelObject(_CHANNELS, 2 * _CHANNELS if limited else 0))
+    attachments.follow(addresses)
+    if not attachments.modes:
+        reasons = attachments.refusals or ["no Ethernet interface has an address of the relay"]
+        attachments.close()
+        raise KernelPlaneUnavailable("; ".join(reasons))
+    return attachments
+
+
+class _ModeUnfit(Exception):
+    """Why a device takes no program in this mode."""
+
+
+@dataclass
+class _Attached:
+    interface: Interface
+    mode: str
+    link_fds: list[int]
+    keys: list[LinkKey]
+    below: int | None = None
+    """The device that takes this VLAN's packets."""
+
+
+class Attachments:
+    """Follows the devices of the relay's addresses. The kernel detaches everything when the process ends."""
+
+    def __init__(self, kernel: KernelObject, modes: Iterable[str] = MODES) -> None:
+        self.kernel = kernel
+        self._modes = tuple(modes)
+        self._attached: dict[int, _Attached] = {}
+        self._refused: dict[int, str] = {}
+        self._log = structlog.get_logger()
+
+    @property
+    def modes(self) -> dict[str, str]:
+        """The mode by the device's name."""
+        return {attached.interface.name: attached.mode for attached in self._attached.values()}
+
+    @property
+    def refusals(self) -> list[str]:
+        """The devices that have no program, and why."""
+        return list(self._refused.values())
+
+    def follow(self, addresses: Iterable[str]) -> None:
+        """Attaches to the devices that these addresses are on, and lets go of others and of changed ones."""
+        present = {interface.index: interface for interface in interfaces_of(addresses)}
+        for index, attached in list(self._attached.items()):
+            if present.get(index) != attached.interface or not _still_fit(attached):
+                self._detach(index)
+        for index in [index for index in self._refused if index not in present]:
+            del self._refused[index]
+        # A VLAN needs its parent's program, so parents come first.
+        for interface in sorted(present.values(), key=lambda interface: interface.parent is not None):
+            if interface.index not in self._attached:
+                self._attach(interface)
+
+    def close(self) -> None:
+        """Takes the programs off, and frees them."""
+        for index in list(self._attached):
+            self._detach(index)
+        self.kernel.close()
+
+    def _attach(self, interface: Interface) -> None:
+        reasons: list[str] = []
+        for mode in self._modes:
+            try:
+                attached = self._try(interface, mode)
+            except _ModeUnfit as reason:
+                reasons.append(f"{mode}: {reason}")
+                continue
+            self._attached[interface.index] = attached
+            self._refused.pop(interface.index, None)
+            self._log.info(
+                "kernel plane attached", interface=interface.name, mode=mode, instead_of=reasons or None
+            )
+            return
+        refusal = f"{interface.name}: {', '.join(reasons)}"
+        if self._refused.get(interface.index) != refusal:
+            self._refused[interface.index] = refusal
+            self._log.warning("kernel plane not on this interface", interface=interface.name, reasons=reasons)
+
+    def _try(self, interface: Interface, mode: str) -> _Attached:
+        """Attached in that mode, or _ModeUnfit and nothing changed."""
+        attached = _Attached(interface, mode, [], [])
+        try:
+            # Learning comes first: without it no packet would ever be moved.
+            self._link(attached, EGRESS, interface.index, syscall.ATTACH_TCX_EGRESS)
+            if mode == "native":
+                self._native(attached)
+            elif mode == "tcx":
+                self._link(attached, INGRESS, interface.index, syscall.ATTACH_TCX_INGRESS)
+            else:
+                self._link(attached, GENERIC, interface.index, syscall.ATTACH_XDP, _XDP_FLAGS_SKB_MODE)
+        except _ModeUnfit:
+            _release(attached)
+            raise
+        features = xdp_features(attached.below or interface.index)
+        link = Link(
+            attached.below or interface.index,
+            interface.vlan if attached.below else 0,
+            interface.mtu,
+            packed_mac(interface.mac),
+            hop_flags=HOP_TAKES_FRAMES if features & XDP_NDO_XMIT else 0,
+        )
+        attached.keys.append(LinkKey(interface.index, 0))
+        if attached.below:
+            attached.keys.append(LinkKey(attached.below, interface.vlan))
+        for key in attached.keys:
+            self.kernel.links.set(key, link)
+        return attached
+
+    def _native(self, attached: _Attached) -> None:
+        interface = attached.interface
+        if interface.parent is not None:
+            # The driver's program is that of the device below; it takes the tags off and puts them on.
+            below = [other for other in self._attached.values() if other.interface.name == interface.parent]
+            if not below or below[0].mode != "native":
+                raise _ModeUnfit(f"{interface.parent} below it has no native program of the relay")
+            attached.below = below[0].interface.index
+            return
+        if not xdp_features(interface.index) & XDP_BASIC:
+            raise _ModeUnfit("the driver has no XDP")
+        self._link(attached, NATIVE, interface.index, syscall.ATTACH_XDP, _XDP_FLAGS_DRV_MODE)
+        if not xdp_features(interface.index) & XDP_NDO_XMIT:
+            raise _ModeUnfit(
+                "the device loses frames that XDP sends; a veth takes them once its other end has GRO "
+                "(ethtool -K OTHER_END gro on) or an XDP program"
+            )
+
+    def _link(self, attached: _Attached, program: str, ifindex: int, kind: int, flags: int = 0) -> None:
+        try:
+            attached.link_fds.append(syscall.create_link(self.kernel.programs[program], ifindex, kind, flags))
+        except OSError as error:
+            raise _ModeUnfit(f"{program} {error.strerror}") from error
+
+    def _detach(self, index: int) -> None:
+        attached = self._attached.pop(index, None)
+        if attached is None:
+            return  # a VLAN that went with its parent
+        # VLANs that live on its program go with it; they are attached anew by the caller.
+        for other in [other for other, vlan in self._attached.items() if vlan.below == index]:
+            self._detach(other)
+        for key in attached.keys:
+            self.kernel.links.delete(key)
+        _release(attached)
+
+
+def _still_fit(attached: _Attached) -> bool:
+    """Whether frames are still taken: the other end of a veth can change its mind."""
+    if attached.mode != "native":
+        return True
+    with suppress(OSError):
+        return bool(xdp_features(attached.below or attached.interface.index) & XDP_NDO_XMIT)
+    return False
+
+
+def _release(attached: _Attached) -> None:
+    while attached.link_fds:
+        os.close(attached.link_fds.pop())

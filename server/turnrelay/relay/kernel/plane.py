@@ -1,0 +1,183 @@
+"""XdpPlane: the userspace plane with its UDP channels carried by the kernel."""
+
+import ctypes
+import random
+import socket
+from collections import defaultdict
+from collections.abc import Iterable
+
+import structlog
+from stunwire import AddressFamily, TransportAddress
+
+from turnrelay.core.addresses import PeerAddress, RelayedAddress, Transport
+from turnrelay.core.outputs import ChannelFlow, Flow
+from turnrelay.relay.kernel.attachments import Attachments
+from turnrelay.relay.kernel.buckets import bucket_index
+from turnrelay.relay.kernel.layouts import Hop, Leg, LegKey, family_number, leg_key, packed_address
+from turnrelay.relay.plane import Opened, Traffic
+from turnrelay.relay.userspace import UserspacePlane
+
+_SECOND = 1_000_000_000
+_TO_PEER, _TO_CLIENT = 0, 1
+
+
+class XdpPlane:
+    """Channels of UDP clients are installed in the maps; everything else, and every packet that the programs
+    do not take, goes through the userspace plane, whose sockets stay bound.
+
+    So a flow changes planes without anybody noticing, and any failure here costs speed only.
+    """
+
+    def __init__(self, attachments: Attachments, userspace: UserspacePlane) -> None:
+        self._kernel = kernel = attachments.kernel
+        self._userspace = userspace
+        self._installed: dict[ChannelFlow, tuple[LegKey, LegKey, int]] = {}
+        """The keys of both legs, towards the peer first, and the slot of that one."""
+        self._by_relay: defaultdict[RelayedAddress, set[ChannelFlow]] = defaultdict(set)
+        self._free = list(range(kernel.counters.max_entries - 2, -1, -2))
+        self._full = False
+        self._log = structlog.get_logger()
+
+    # -- RelayPlane -------------------------------------------------------------------------------------
+
+    def open(self, account: str, family: AddressFamily, *, even_port: bool, reserve_next: bool) -> Opened:
+        return self._userspace.open(account, family, even_port=even_port, reserve_next=reserve_next)
+
+    def close(self, relay: RelayedAddress) -> None:
+        for flow in list(self._by_relay.get(relay, ())):
+            self._remove(flow)
+        self._userspace.close(relay)
+
+    def grant(self, flow: Flow, expires_at: float) -> None:
+        self._userspace.grant(flow, expires_at)
+        if isinstance(flow, ChannelFlow):
+            self._install(flow, int(expires_at * _SECOND))
+
+    def revoke(self, flow: Flow) -> None:
+        if isinstance(flow, ChannelFlow):
+            self._remove(flow)
+        self._userspace.revoke(flow)
+
+    def send(self, relay: RelayedAddress, peer: PeerAddress, data: bytes, dont_fragment: bool) -> None:
+        self._userspace.send(relay, peer, data, dont_fragment)
+
+    def traffic(self) -> dict[Transport, Traffic]:
+        totals = self._userspace.traffic()
+        moved = self._kernel.totals.sums(ctypes.c_uint32(0))
+        udp = totals[Transport.UDP]
+        udp.packets_to_peer += moved[0]
+        udp.bytes_to_peer += moved[1]
+        udp.packets_from_peer += moved[2]
+        udp.bytes_from_peer += moved[3]
+        return totals
+
+    def drops(self) -> dict[str, int]:
+        drops = self._userspace.drops()
+        bandwidth = self._kernel.totals.sums(ctypes.c_uint32(0))[4]
+        if bandwidth:
+            drops["bandwidth"] = drops.get("bandwidth", 0) + bandwidth
+        return drops
+
+    def ports(self) -> Iterable[tuple[int, int]]:
+        return self._userspace.ports()
+
+    # -- flows in the maps ------------------------------------------------------------------------------
+
+    def carried(self, flow: ChannelFlow) -> Traffic | None:
+        """What the kernel has relayed for a channel, None if it is not in its maps."""
+        installed = self._installed.get(flow)
+        if installed is None:
+            return None
+        to_peer, from_peer = (
+            self._kernel.counters.sums(ctypes.c_uint32(installed[2] + direction))
+            for direction in (_TO_PEER, _TO_CLIENT)
+        )
+        return Traffic(*to_peer, *from_peer)
+
+    def _install(self, flow: ChannelFlow, expires_ns: int) -> None:
+        legs = self._legs(flow)
+        if legs is None:
+            self._remove(flow)
+            return
+        installed = self._installed.get(flow)
+        slot = self._slot() if installed is None else installed[2]
+        if slot is None:
+            return
+        keys = []
+        for direction, (key, leg) in enumerate(legs):
+            leg.expires_ns = expires_ns
+            leg.slot = slot + direction
+            keys.append(key)
+        self._installed[flow] = (keys[0], keys[1], slot)
+        self._by_relay[flow.relay].add(flow)
+        try:
+            for key, leg in legs:
+                self._kernel.legs.set(key, leg)
+        except OSError as error:
+            self._log.error("channel stays in userspace", error=error.strerror)
+            self._remove(flow)
+
+    def _legs(self, flow: ChannelFlow) -> list[tuple[LegKey, Leg]] | None:
+        """The map entries of a channel, None if it is one for userspace."""
+        local = self._userspace.local_address(flow.relay)
+        relay = self._userspace.relays.get(flow.relay)
+        client, server, peer = flow.path.client, flow.path.server, flow.peer
+        if local is None or relay is None or relay.link is None or flow.path.transport is not Transport.UDP:
+            return None
+        if any("%" in host for host in (client.host, server.host, peer.host)):
+            return None  # an address that means something on one interface only
+        allocation_bucket = bucket_index(relay.bandwidth.allocation)
+        account_bucket = bucket_index(relay.bandwidth.account)
+        if allocation_bucket is None or account_bucket is None:
+            return None
+        if not peer.port or not client.port:
+            return None
+
+        # A peer that is a relayed address of ours is found under the key of what this client's would send it.
+        peer_relay = self._userspace.local_address(RelayedAddress(peer))
+        source, destination = (local, peer) if peer_relay is None else (flow.relay, peer_relay)
+        to_peer = _leg(source, destination, 0)
+        to_peer.hairpin = peer_relay is not None
+        to_client = _leg(server, client, flow.channel)
+        for leg in (to_peer, to_client):
+            leg.allocation_bucket, leg.account_bucket = allocation_bucket, account_bucket
+        return [(leg_key(client, server, flow.channel), to_peer), (leg_key(peer, local, 0), to_client)]
+
+    def _remove(self, flow: ChannelFlow) -> None:
+        installed = self._installed.pop(flow, None)
+        if installed is None:
+            return
+        *keys, slot = installed
+        for key in keys:
+            self._kernel.legs.delete(key)
+        flows = self._by_relay[flow.relay]
+        flows.discard(flow)
+        if not flows:
+            del self._by_relay[flow.relay]
+        self._free.append(slot)
+        self._full = False
+
+    def _slot(self) -> int | None:
+        if not self._free:
+            if not self._full:
+                self._full = True
+                self._log.warning("the kernel plane is full, further channels stay in userspace")
+            return None
+        slot = self._free.pop()
+        for number in (slot, slot + 1):
+            self._kernel.hops.set(ctypes.c_uint32(number), Hop())
+            self._kernel.counters.zero(ctypes.c_uint32(number))
+        return slot
+
+
+def _leg(source: TransportAddress, destination: TransportAddress, channel: int) -> Leg:
+    return Leg(
+        0,
+        packed_address(source.host),
+        packed_address(destination.host),
+        socket.htons(source.port),
+        socket.htons(destination.port),
+        socket.htons(channel),
+        family_number(destination.host),
+        flow_label=socket.htonl(random.getrandbits(20)),
+    )
