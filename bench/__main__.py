@@ -15,9 +15,7 @@ from pathlib import Path
 from support.netns import sweep
 
 from bench import plan, relays, report
-from bench.generator import PROGRAM, Generator
-from bench.network import Bench
-from bench.scenarios import Stage
+from bench.generator import PROGRAM
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs" / "performance"
@@ -38,13 +36,8 @@ def main() -> None:
     if options.only:
         kinds = [kind for kind in kinds if any(word in kind.name for word in options.only)]
     started = time.time()
-    with (
-        tempfile.TemporaryDirectory(prefix="turnrelay-bench-") as folder,
-        Bench() as bench,
-        Generator(bench, Path(folder)) as generator,
-    ):
-        stage = Stage(bench, generator, chosen.seconds)
-        samples = plan.Run(chosen, stage, kinds, Path(folder)).everything()
+    with tempfile.TemporaryDirectory(prefix="turnrelay-bench-") as folder:
+        samples = plan.Run(chosen, kinds, Path(folder)).everything()
     document = {
         "plan": "quick" if options.quick else "full",
         "started": started,

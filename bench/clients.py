@@ -76,7 +76,7 @@ class Fleet:
     def __init__(self, bench: Bench, relay: relays.Relay, count: int) -> None:
         self.relay = relay
         with inside(bench.client):
-            self.clients = [_open(relay.port) for _ in range(count)]
+            self.clients = [_open() for _ in range(count)]
         self._bound_at = 0.0
 
     def close(self) -> None:
@@ -108,14 +108,14 @@ class Fleet:
     def channel_frames(self, payload: int) -> list[Frame]:
         """ChannelData to the peer, for the generator."""
         prefix = struct.pack("!HH", CHANNEL, payload)
-        return [Frame(client.port, self.relay.port, prefix) for client in self.clients]
+        return [Frame(client.port, relays.PORT, prefix) for client in self.clients]
 
     def send_frames(self, payload: int) -> list[Frame]:
         """Send indications to the peer, whose payload is a multiple of four bytes."""
         head = Message(MessageClass.INDICATION, Method.SEND)
         head.add(XOR_PEER_ADDRESS, TransportAddress(PEER, PEER_PORT)).add(DATA, bytes(payload))
         prefix = head.encode()[:-payload]
-        return [Frame(client.port, self.relay.port, prefix) for client in self.clients]
+        return [Frame(client.port, relays.PORT, prefix) for client in self.clients]
 
     def release(self) -> None:
         """Ends the allocations."""
@@ -126,10 +126,10 @@ class Fleet:
             _transact(self.clients[start : start + _WINDOW], method, use)
 
 
-def _open(server_port: int) -> Client:
+def _open() -> Client:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
-    sock.connect((SERVER, server_port))
+    sock.connect((SERVER, relays.PORT))
     return Client(sock, sock.getsockname()[1])
 
 

@@ -18,6 +18,8 @@ SERVER_CORE, GENERATOR_CORE = 0, 1
 NICENESS = -15
 """Of everything measured, relay and generator alike, so that what else runs here disturbs neither."""
 _MODERATION_NS = 50_000
+_MODERATED_TIMES = 200
+"""Polls without a packet before an interface waits to be woken again: it must not poll all night."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Bench:
         if interface.host is not self.server:
             # As a card's interrupt moderation does: else a relay pays for waking this thread on another core
             # with every packet that it sends, and the slower it sends the more often.
-            delay, times = (_MODERATION_NS, 1_000_000) if threaded else (0, 0)
+            delay, times = (_MODERATION_NS, _MODERATED_TIMES) if threaded else (0, 0)
             for name, value in (("gro_flush_timeout", delay), ("napi_defer_hard_irqs", times)):
                 command = f"echo {value} > /sys/class/net/{interface.name}/{name}"
                 interface.host.command("sh", "-c", command)

@@ -11,6 +11,8 @@ from typing import Any
 
 from bench import scenarios
 from bench.clients import Fleet
+from bench.generator import Generator
+from bench.network import Bench
 from bench.relays import Kind, Relay
 from bench.scenarios import Figures, Stage
 from bench.streams import StreamFleet
@@ -93,34 +95,46 @@ Sample = dict[str, Any]
 class Run:
     """One run of a plan: rounds in which each relay has its turn, so that what disturbs one disturbs all."""
 
-    def __init__(self, plan: Plan, stage: Stage, kinds: Iterable[Kind], folder: Path) -> None:
+    def __init__(self, plan: Plan, kinds: Iterable[Kind], folder: Path) -> None:
         self._plan = plan
-        self._stage = stage
         self._kinds = list(kinds)
         self._folder = folder
+        self._stages: dict[str, Stage] = {}
+        """By relay. Each has a network of its own: a kernel plane sits on its server's interfaces."""
         self.samples: list[Sample] = []
 
     def everything(self) -> list[Sample]:
-        for flows in self._plan.flows:
-            self._udp(flows)
-        with self._relays() as relays:
-            self._allocations(relays)
-            self._streams(relays)
+        with ExitStack() as stack:
+            for name in [FORWARDING, *(kind.name for kind in self._kinds)]:
+                folder = self._folder / name.replace(" ", "_")
+                folder.mkdir()
+                bench = stack.enter_context(Bench())
+                generator = stack.enter_context(Generator(bench, folder))
+                self._stages[name] = Stage(bench, generator, self._plan.seconds, folder)
+            for flows in self._plan.flows:
+                self._udp(flows)
+            with self._relays() as relays:
+                self._allocations(relays)
+                self._streams(relays)
         return self.samples
+
+    def _stage(self, relay: Relay) -> Stage:
+        return self._stages[relay.name]
 
     @contextmanager
     def _relays(self) -> Iterator[list[Relay]]:
         with ExitStack() as stack:
             yield [
-                stack.enter_context(Relay(kind, self._stage.bench, number, self._folder))
-                for number, kind in enumerate(self._kinds)
+                stack.enter_context(Relay(kind, stage.bench, stage.folder))
+                for kind in self._kinds
+                if (stage := self._stages[kind.name])
             ]
 
     def _udp(self, flows: int) -> None:
         with self._relays() as relays, ExitStack() as stack:
             fleets = []
             for relay in relays:
-                fleet, figures = scenarios.allocations(self._stage, relay, flows)
+                fleet, figures = scenarios.allocations(self._stage(relay), relay, flows)
                 fleets.append(fleet)
                 stack.callback(fleet.close)
                 if flows >= 1000:
@@ -133,20 +147,23 @@ class Run:
                     for fleet in _in_turn(fleets, round_):
                         fleet.keep()
                         self._add(
-                            scenario.key, fleet.relay.name, round_, scenario.measure(self._stage, fleet)
+                            scenario.key,
+                            fleet.relay.name,
+                            round_,
+                            scenario.measure(self._stage(fleet.relay), fleet),
                         )
 
     def _forwarding(self, key: str, round_: int, flows: int) -> None:
         size = SMALL if f"{SMALL} B" in key else LARGE
         rate = 0 if key.startswith("flood") else FIXED
-        self._add(key, FORWARDING, round_, scenarios.forwarding(self._stage, size, rate, flows))
+        self._add(key, FORWARDING, round_, scenarios.forwarding(self._stages[FORWARDING], size, rate, flows))
 
     def _allocations(self, relays: list[Relay]) -> None:
         # The sockets stay open to the end: a port that ended an allocation is not used again at once.
         done: list[Fleet] = []
         for round_ in range(self._plan.rounds):
             for relay in _in_turn(relays, round_):
-                fleet, figures = scenarios.allocations(self._stage, relay, self._plan.allocations)
+                fleet, figures = scenarios.allocations(self._stage(relay), relay, self._plan.allocations)
                 figures.pop("kib_per_allocation")  # memory that earlier rounds gave back is used again
                 fleet.release()
                 done.append(fleet)
@@ -158,13 +175,14 @@ class Run:
         for tls in (False, True):
             name = "TLS" if tls else "TCP"
             fleets = [
-                StreamFleet(self._stage.bench, relay, self._plan.connections, tls=tls) for relay in relays
+                StreamFleet(self._stage(relay).bench, relay, self._plan.connections, tls=tls)
+                for relay in relays
             ]
             for fleet in fleets:
                 fleet.allocate()
             for round_ in range(self._plan.rounds):
                 for fleet in _in_turn(fleets, round_):
-                    figures = scenarios.stream(self._stage, fleet, SMALL, STREAM_RATE)
+                    figures = scenarios.stream(self._stage(fleet.relay), fleet, SMALL, STREAM_RATE)
                     self._add(f"{name} one way, {SMALL} B", fleet.relay.name, round_, figures)
             for fleet in fleets:
                 fleet.close()

@@ -13,9 +13,19 @@ from support.netns import inside
 from support.ports import answers_stun, is_listening
 from support.processes import Process
 
-from bench.network import NICENESS, PEER, SERVER, SERVER_CORE, Bench, prefer, scheduled_seconds
+from bench.network import (
+    NICENESS,
+    PEER,
+    SERVER,
+    SERVER_AT_PEER,
+    SERVER_CORE,
+    Bench,
+    prefer,
+    scheduled_seconds,
+)
 
 REALM, USER, PASSWORD = "bench", "bench", "bench-password"
+PORT, TLS_PORT = 3478, 5349
 _UNLIMITED = 1_000_000_000
 _LIMITS = {
     "unauthenticated_per_prefix_per_second": _UNLIMITED,
@@ -37,7 +47,7 @@ class Kind(Protocol):
 
     name: str
 
-    def argv(self, port: int, tls_port: int, folder: Path) -> list[str]: ...
+    def argv(self, folder: Path) -> list[str]: ...
 
     def environment(self) -> Mapping[str, str] | None: ...
 
@@ -49,7 +59,7 @@ class Coturn:
     binary: str
     name: str = "coturn"
 
-    def argv(self, port: int, tls_port: int, folder: Path) -> list[str]:
+    def argv(self, folder: Path) -> list[str]:
         return [
             *(self.binary, "-n", "-m", "1", "--no-cli", "--log-file=/dev/null", "--no-stdout-log"),
             *(
@@ -59,8 +69,8 @@ class Coturn:
                 f"--userdb={folder / 'db'}",
             ),
             *("--lt-cred-mech", f"--user={USER}:{PASSWORD}", f"--realm={REALM}", "--no-dtls"),
-            *(f"--listening-ip={SERVER}", f"--relay-ip={SERVER}"),
-            *(f"--listening-port={port}", f"--tls-listening-port={tls_port}"),
+            *(f"--listening-ip={SERVER}", f"--relay-ip={SERVER_AT_PEER}"),
+            *(f"--listening-port={PORT}", f"--tls-listening-port={TLS_PORT}"),
             *(f"--cert={folder / 'chain.pem'}", f"--pkey={folder / 'key.pem'}"),
         ]
 
@@ -82,10 +92,19 @@ class Turnrelay:
     plane: str
     name: str
 
-    def argv(self, port: int, tls_port: int, folder: Path) -> list[str]:
+    def argv(self, folder: Path) -> list[str]:
         return [
             *(str(Path(sys.executable).parent / "turnrelay"), "serve", "--plane", self.plane),
-            *("--listen", SERVER, "--relay-ip", SERVER, "--port", str(port), "--tls-port", str(tls_port)),
+            *(
+                "--listen",
+                SERVER,
+                "--relay-ip",
+                SERVER_AT_PEER,
+                "--port",
+                str(PORT),
+                "--tls-port",
+                str(TLS_PORT),
+            ),
             *("--allow-peer", f"{PEER}/32", "--realm", REALM, "--user", f"{USER}:{PASSWORD}"),
             *("--tls-cert", str(folder / "chain.pem"), "--tls-key", str(folder / "key.pem")),
             *("--http", "off", "--data-dir", str(folder / "data"), "--log-level", "error"),
@@ -122,19 +141,17 @@ def kinds(xdp: bool) -> list[Kind]:
 class Relay:
     """A running relay in the server's namespace."""
 
-    def __init__(self, kind: Kind, bench: Bench, number: int, folder: Path) -> None:
+    def __init__(self, kind: Kind, bench: Bench, folder: Path) -> None:
         self.kind = kind
         self.name = kind.name
         self._bench = bench
-        self.number = number
-        self.port, self.tls_port = 3478 + 10 * number, 5349 + 10 * number
-        self._folder = folder / f"relay{number}"
+        self._folder = folder
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "data").mkdir(exist_ok=True)
         _certificate(self._folder)
-        argv = self.kind.argv(self.port, self.tls_port, self._folder)
+        argv = self.kind.argv(self._folder)
         pinned = ["setsid", "nice", "-n", str(NICENESS), "taskset", "-c", str(SERVER_CORE), *argv]
         environment = self.kind.environment()
         self._process = Process(pinned, namespace=self._bench.server, env=environment, cwd=self._folder)
@@ -173,9 +190,7 @@ class Relay:
     def _is_ready(self) -> bool:
         with inside(self._bench.server):
             return (
-                answers_stun(SERVER, self.port)
-                and is_listening(SERVER, self.port)
-                and is_listening(SERVER, self.tls_port)
+                answers_stun(SERVER, PORT) and is_listening(SERVER, PORT) and is_listening(SERVER, TLS_PORT)
             )
 
 

@@ -131,7 +131,7 @@ def conditions(document: dict[str, Any]) -> str:
     return text
 
 
-# -- docs -------------------------------------------------------------------------------------------------------
+# -- docs ---------------------------------------------------------------------------------------------------
 
 _METHOD = f"""\
 ## Method
@@ -139,9 +139,9 @@ _METHOD = f"""\
 `make bench` measures, `make bench-quick` does less of it in under two minutes; both need root and coturn
 (`apt-get install coturn`). `BENCH_COTURN=/path/to/turnserver` adds another build of it.
 
-- Three network namespaces, client, server and peer, joined by veth pairs. Relays run in the server's,
-  pinned to one core; load and counting have the other one. All relays run at once, each on its own port,
-  and an idle one takes no time. coturn runs with `-m 1` and its log off, turnrelay with its limits raised.
+- For each relay three network namespaces, client, server and peer, joined by veth pairs. The relay is
+  pinned to one core; load and counting have the other one. All relays run at once, and an idle one takes no
+  time. coturn runs with `-m 1` and its log off, turnrelay with its limits raised.
 - Each client has an allocation of its own, made by an authenticated Allocate on its own socket, and a
   channel to the peer. The generator then sends in the clients' names by AF_PACKET, one packet of each
   client in turn, and an XDP program at each end counts what arrives, by flow; the one at the peer also
@@ -149,7 +149,8 @@ _METHOD = f"""\
   counts as lost.
 - A relay's CPU is that of its process (all threads, `/proc/PID/task/*/schedstat`) and of the threads that
   poll the server's two interfaces: with threaded NAPI nothing is worked off in a softirq of somebody else.
-  An echo counts as two packets. Ping-pong is measured without these threads.
+  An echo counts as two packets. The receiving ends poll every 50 us while there is something to poll, as a
+  card's interrupt moderation does, so that sending wakes nobody up. Ping-pong is measured without all this.
 - Fixed rates: {FIXED:,} packets/s one way, {ECHO:,} there and back, {ECHO:,} Send indications,
   {STREAM_RATE:,} over TCP and TLS, where each frame is a write of its own. The highest rate is found by
   bisection, a rate being tried twice before it counts as failed; a rate that the generator did not reach

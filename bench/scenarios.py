@@ -3,6 +3,7 @@
 import statistics
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.clients import Fleet
@@ -23,6 +24,7 @@ class Stage:
     bench: Bench
     generator: Generator
     seconds: float
+    folder: Path
 
 
 def fixed_rate(stage: Stage, fleet: Fleet, payload: int, rate: float, *, echo: bool = False) -> Figures:

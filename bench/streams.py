@@ -11,7 +11,7 @@ from support.netns import inside
 
 from bench.clients import CHANNEL, Client, must_succeed, take_nonce, take_relay
 from bench.network import SERVER, Bench
-from bench.relays import Relay
+from bench.relays import PORT, TLS_PORT, Relay
 
 _MAGIC = 0x54524200
 _TICK = 0.0005
@@ -31,7 +31,7 @@ class StreamFleet:
     def __init__(self, bench: Bench, relay: Relay, count: int, *, tls: bool) -> None:
         self.relay = relay
         with inside(bench.client):
-            self._clients = [_open(relay, tls) for _ in range(count)]
+            self._clients = [_open(tls) for _ in range(count)]
 
     def close(self) -> None:
         for client in self._clients:
@@ -68,8 +68,8 @@ class StreamFleet:
         return StreamLoad(sent, time.perf_counter() - start, time.process_time() - cpu)
 
 
-def _open(relay: Relay, tls: bool) -> Client:
-    sock = socket.create_connection((SERVER, relay.tls_port if tls else relay.port), timeout=5)
+def _open(tls: bool) -> Client:
+    sock = socket.create_connection((SERVER, TLS_PORT if tls else PORT), timeout=5)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls:
         context = ssl.create_default_context()
