@@ -32,6 +32,8 @@ def main() -> None:
     chosen = plan.QUICK if options.quick else plan.FULL
     if options.rounds is not None:
         chosen = replace(chosen, rounds=options.rounds)
+    if options.seconds is not None:
+        chosen = replace(chosen, seconds=options.seconds)
     kinds = relays.kinds(xdp=_has_kernel_plane())
     if options.only:
         kinds = [kind for kind in kinds if any(word in kind.name for word in options.only)]
@@ -68,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything, under two minutes")
     parser.add_argument("--rounds", type=int, help="instead of the plan's")
+    parser.add_argument("--seconds", type=float, help="of a measurement, instead of the plan's")
     parser.add_argument("--docs", action="store_true", help="write docs/performance.md and its plots")
     parser.add_argument("--only", action="append", help="relays whose name contains this; may be repeated")
     parser.add_argument("--report", type=Path, help="measure nothing, report on these samples")
@@ -80,7 +83,9 @@ def _check_machine() -> None:
     if (os.cpu_count() or 1) < 2:
         sys.exit("The benchmark needs two cores: one for the relay, one for the load.")
     missing = [
-        name for name in ("ip", "ethtool", "taskset", "setpriv", "sysctl") if shutil.which(name) is None
+        name
+        for name in ("ip", "ethtool", "taskset", "chrt", "setpriv", "sysctl")
+        if shutil.which(name) is None
     ]
     if missing:
         sys.exit(f"Missing: {', '.join(missing)}. apt-get install iproute2 ethtool util-linux procps")

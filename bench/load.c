@@ -399,7 +399,8 @@ int main(int argc, char **argv) {
     client_interface = if_nametoindex(argv[2]);
     attach(counting_program(client_map, 4, 0), client_interface);
     sender = packet_socket(0, client_interface);
-    int on = 1;
+    int on = 1, room = 64 << 20;
+    setsockopt(sender, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);  // the veth's ring is the limit
     if (setsockopt(sender, SOL_PACKET, PACKET_QDISC_BYPASS, &on, sizeof on) < 0) fail("PACKET_QDISC_BYPASS");
 
     char line[1024], text[512], kind[16];

@@ -3,12 +3,15 @@
 import json
 import os
 import resource
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from support.netns import Namespace, Network
+from support.processes import Process
 
 CLIENT, SERVER, PEER = "10.90.1.2", "10.90.1.1", "10.90.2.2"
 SERVER_AT_PEER = "10.90.2.1"
@@ -99,11 +102,8 @@ class Bench:
         core = SERVER_CORE if interface.host is self.server else GENERATOR_CORE
         for pid in threads:
             os.sched_setaffinity(pid, {core})
-            if interface.host is self.server:
-                os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
-            else:
-                # What a relay got through must be counted while the generator offers all it can.
-                os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+            # As softirqs do, and before the veth's 256 places are full.
+            os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
         return threads
 
     def threaded(self, on: bool) -> None:
@@ -124,6 +124,19 @@ class Bench:
 
     def generator_softirq_seconds(self) -> float:
         return sum(scheduled_seconds(pid) for end in (self.client_end, self.peer_end) for pid in end.napi)
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Keeps both cores from halting: to wake one up costs a virtual machine more than to relay a packet, and
+    how often that happens depends on what else runs here."""
+    # It says itself that its session comes last, once that is its own.
+    code = "open('/proc/self/autogroup', 'w').write('19')\nwhile True: pass"
+    with ExitStack() as stack:
+        for core in (SERVER_CORE, GENERATOR_CORE):
+            prefix = ["setsid", "taskset", "-c", str(core), "chrt", "--idle", "0"]
+            stack.enter_context(Process([*prefix, sys.executable, "-c", code]))
+        yield
 
 
 def prefer(pid: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from bench import scenarios
 from bench.clients import Fleet
 from bench.generator import Generator
-from bench.network import Bench
+from bench.network import Bench, awake
 from bench.relays import Kind, Relay
 from bench.scenarios import Figures, Stage
 from bench.streams import StreamFleet
@@ -105,6 +105,7 @@ class Run:
 
     def everything(self) -> list[Sample]:
         with ExitStack() as stack:
+            stack.enter_context(awake())
             for name in [FORWARDING, *(kind.name for kind in self._kinds)]:
                 folder = self._folder / name.replace(" ", "_")
                 folder.mkdir()
