@@ -150,8 +150,8 @@ _METHOD = f"""\
 - A relay's CPU is that of its process (all threads, `/proc/PID/task/*/schedstat`) and of the threads that
   poll the server's two interfaces: with threaded NAPI nothing is worked off in a softirq of somebody else.
   An echo counts as two packets. The receiving ends poll every 50 us while there is something to poll, as a
-  card's interrupt moderation does, so that sending wakes nobody up; idle tasks keep the cores
-  from halting. Ping-pong is measured without the threads.
+  card's interrupt moderation does, so that sending wakes nobody up; idle tasks
+  keep the cores from halting. Ping-pong is measured without the threads.
 - Fixed rates: {FIXED:,} packets/s one way, {ECHO:,} there and back, {ECHO:,} Send indications,
   {STREAM_RATE:,} over TCP and TLS, where each frame is a write of its own. The highest rate is found by
   bisection, a rate being tried twice before it counts as failed; a rate that the generator did not reach
