@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 RUN_STAMP := $(VENV)/.run-is-set-up
 DEV_STAMP := $(VENV)/.dev-is-set-up
 PROJECTS := pyproject.toml stun/pyproject.toml server/pyproject.toml client_sdk/pyproject.toml uv.lock
-SOURCES := stun server client_sdk tests docs
+SOURCES := stun server client_sdk tests docs bench
 
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 export VIRTUAL_ENV :=
@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 # As pip does: the certificates that the system trusts, a company's own among them.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: run test check format docs clean bpf
+.PHONY: run test check format docs bench bench-quick clean bpf
 run: $(RUN_STAMP) bpf
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
@@ -35,12 +35,23 @@ format: $(DEV_STAMP)
 docs: $(DEV_STAMP)
 	$(BIN)/python docs/generate.py
 
+# Against coturn on this machine; needs root. ARGS="--only userspace" measures one relay alone.
+bench: $(DEV_STAMP) bench/build/load bpf
+	PYTHONPATH=tests $(BIN)/python -m bench --docs $(ARGS)
+
+bench-quick: $(DEV_STAMP) bench/build/load bpf
+	PYTHONPATH=tests $(BIN)/python -m bench --quick $(ARGS)
+
+bench/build/load: bench/load.c
+	@mkdir -p $(@D)
+	gcc -O2 -Wall -Wextra -o $@ $<
+
 # The kernel plane's program; without clang the relay runs in userspace.
 bpf: $(UV)
 	@$(BIN)/python server/bpf/build.py --if-possible
 
 clean:
-	rm -rf $(VENV) server/turnrelay/relay/kernel/*.o .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) bench/build server/turnrelay/relay/kernel/*.o .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'

@@ -29,6 +29,8 @@ HEADROOM = 64
 """Bytes before a received payload, so that a header is written in front of it and nothing is copied."""
 BATCH = 32
 """Packets read from one socket before the others have their turn."""
+_BURST_SECONDS = 0.0002
+"""A socket that has something to read again after so little time probably has more."""
 
 _CHANNEL_HEADER = struct.Struct("!HH")
 _DATA_HEADER = struct.Struct("!HH")
@@ -50,11 +52,13 @@ class RelaySocket:
         "_bandwidth",
         "_buckets",
         "_plane",
+        "_read_at",
         "_sock",
         "advertised",
         "channels",
         "link",
         "permissions",
+        "sendto",
         "traffic",
     )
 
@@ -63,6 +67,8 @@ class RelaySocket:
     ) -> None:
         self._plane = plane
         self._sock = sock
+        self.sendto = sock.sendto
+        self._read_at = float("-inf")
         self.advertised = advertised
         self._bandwidth = bandwidth
         self._buckets = tuple(bucket for bucket in (bandwidth.allocation, bandwidth.account) if bucket)
@@ -76,6 +82,11 @@ class RelaySocket:
         return self._sock
 
     @property
+    def is_limited(self) -> bool:
+        """Whether a packet has to be paid for."""
+        return bool(self._buckets)
+
+    @property
     def bandwidth(self) -> Bandwidth:
         return self._bandwidth
 
@@ -83,7 +94,10 @@ class RelaySocket:
         """Moves what peers have sent, at most a batch."""
         plane = self._plane
         recvfrom_into, window, now = self._sock.recvfrom_into, plane.window, plane.clock()
-        for count in range(BATCH):
+        # Asking an empty socket costs a system call and an exception: one that was silent is asked once.
+        batch = BATCH if now - self._read_at < _BURST_SECONDS else 1
+        self._read_at = now
+        for count in range(batch):
             try:
                 size, source = recvfrom_into(window)
             except OSError as error:
@@ -98,12 +112,9 @@ class RelaySocket:
         plane = self._plane
         entry = self.channels.get(source)
         if entry is not None and entry.expires_at > now:
-            start = HEADROOM - 4
-            _CHANNEL_HEADER.pack_into(plane.buffer, start, entry.channel, size)
-            end = HEADROOM + size
-            if entry.link.padded:
-                end = plane.pad(end)
+            _CHANNEL_HEADER.pack_into(plane.buffer, HEADROOM - 4, entry.channel, size)
             link = entry.link
+            frame = plane.channel_frame(plane.pad(HEADROOM + size) - HEADROOM if link.padded else size)
         else:
             permission = self.permissions.get(source[0])
             if permission is None or permission.expires_at <= now:
@@ -116,40 +127,47 @@ class RelaySocket:
                 plane.count_drop("too_large")
                 return
             link = self.link
-        if not self._spend(size, now):
+            frame = plane.view[start:end]
+        if self._buckets and not self._spend(size, now):
             return
         try:
-            link.sendto(plane.view[start:end], link.address)
+            link.sendto(frame, link.address)
         except BlockingIOError:
             plane.count_drop("client_congested")
             return
         except OSError:
             plane.count_drop("client_unreachable")
             return
-        self.traffic.packets_from_peer += 1
-        self.traffic.bytes_from_peer += size
+        traffic = self.traffic
+        traffic.packets_from_peer += 1
+        traffic.bytes_from_peer += size
 
     def send(self, data: memoryview | bytes, peer: SocketAddress, now: float) -> None:
         """Client to peer."""
         size = len(data)
-        if not self._spend(size, now):
+        if self._buckets and not self._spend(size, now):
             return
         try:
-            self._sock.sendto(data, peer)
-        except BlockingIOError:
-            self._plane.count_drop("peer_congested")
-            return
-        except OSError:
-            # Perhaps the ICMP error of an earlier packet, perhaps to another peer: this one is not to blame.
-            self._report_errors()
-            try:
-                self._sock.sendto(data, peer)
-            except OSError as error:
-                self._report_errors()
-                self._plane.count_drop("too_large" if error.errno == EMSGSIZE else "peer_unreachable")
+            self.sendto(data, peer)
+        except OSError as error:
+            if self.send_after(error, data, peer) < 0:
                 return
         self.traffic.packets_to_peer += 1
         self.traffic.bytes_to_peer += size
+
+    def send_after(self, error: OSError, data: memoryview | bytes, peer: SocketAddress) -> int:
+        """Sends what did not go at first. Returns its size, -1 for a packet that is given up."""
+        if isinstance(error, BlockingIOError):
+            self._plane.count_drop("peer_congested")
+            return -1
+        # Perhaps the ICMP error of an earlier packet, perhaps to another peer: this one is not to blame.
+        self._report_errors()
+        try:
+            return self.sendto(data, peer)
+        except OSError as again:
+            self._report_errors()
+            self._plane.count_drop("too_large" if again.errno == EMSGSIZE else "peer_unreachable")
+            return -1
 
     def send_unfragmented(self, data: bytes, peer: SocketAddress, now: float) -> None:
         """Client to peer with DF set (RFC 8656 section 14); for the rare Send indication that asks for it."""

@@ -56,6 +56,7 @@ class UserspacePlane:
         self.buffer = bytearray(HEADROOM + _MAX_DATAGRAM + 4)
         self.view = memoryview(self.buffer)
         self.window = self.view[HEADROOM : HEADROOM + _MAX_DATAGRAM]
+        self._frames: dict[int, memoryview] = {}
 
     # -- relayed addresses ------------------------------------------------------------------------------
 
@@ -158,6 +159,13 @@ class UserspacePlane:
         padded = HEADROOM + (end - HEADROOM + 3 & ~3)
         self.buffer[end:padded] = bytes(padded - end)
         return padded
+
+    def channel_frame(self, size: int) -> memoryview:
+        """The part of the buffer with a channel header and `size` bytes behind it. Slices are made once."""
+        frame = self._frames.get(size)
+        if frame is None:
+            frame = self._frames[size] = self.view[HEADROOM - 4 : HEADROOM + size]
+        return frame
 
     @staticmethod
     def source_of(relay: RelaySocket) -> SocketAddress:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from typing import Any
 
 from stunwire import MAX_CHANNEL_RFC5766, MIN_CHANNEL
@@ -15,7 +16,7 @@ _BATCH = 64
 _MAX_DATAGRAM = 65535
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 """All clients of an address share its one socket, so it must hold a burst of all of them."""
-_FIRST_CHANNEL_BYTE, _LAST_CHANNEL_BYTE = MIN_CHANNEL >> 8, MAX_CHANNEL_RFC5766 >> 8
+_CHANNEL_HEADER = struct.Struct("!HH")
 _LAST_STUN_BYTE = 3
 
 
@@ -46,6 +47,8 @@ class UdpListener:
         self._links: dict[SocketAddress, UdpLink] = {}
         self._buffer = bytearray(_MAX_DATAGRAM)
         self._view = memoryview(self._buffer)
+        self._payloads: dict[int, memoryview] = {}
+        """The bytes behind a channel header, by length: slices are made once."""
         self.unbound = 0
         """ChannelData for no channel, dropped without an answer."""
         self.garbage = 0
@@ -79,28 +82,43 @@ class UdpListener:
     # -- the data path ----------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        buffer, view, recvfrom_into = self._buffer, self._view, self._sock.recvfrom_into
-        links, now = self._links, self._driver.clock()
+        buffer, recvfrom_into, read_header = (
+            self._buffer,
+            self._sock.recvfrom_into,
+            _CHANNEL_HEADER.unpack_from,
+        )
+        links, payloads, now = self._links, self._payloads, self._driver.clock()
         for _ in range(_BATCH):
             try:
                 size, source = recvfrom_into(buffer)
             except OSError:
                 return  # nothing more to read, or an error that concerns one datagram
-            first = buffer[0] if size else 0xFF
-            if _FIRST_CHANNEL_BYTE <= first <= _LAST_CHANNEL_BYTE:
-                link = links.get(source)
-                forwarder = None if link is None else link.channels.get(first << 8 | buffer[1])
-                length = buffer[2] << 8 | buffer[3]
-                if forwarder is None or size < 4 + length:
-                    self.unbound += 1
-                    continue
-                forwarder.forward(view[4 : 4 + length], now)
-            elif first <= _LAST_STUN_BYTE:
-                client = ClientAddress(transport_address(source))
-                path = FiveTuple(Transport.UDP, self.address, client)
-                self._driver.receive(bytes(view[:size]), path)
-            else:
-                self.garbage += 1
+            channel, length = read_header(buffer)
+            # Where fewer than four bytes came, what was read is an earlier packet's.
+            if size < 4 or not MIN_CHANNEL <= channel <= MAX_CHANNEL_RFC5766:
+                self._receive_other(size, source)
+                continue
+            link = links.get(source)
+            forwarder = None if link is None else link.channels.get(channel)
+            if forwarder is None or size < 4 + length:
+                self.unbound += 1
+                continue
+            payload = payloads.get(length)
+            if payload is None:
+                payload = payloads[length] = self._view[4 : 4 + length]
+            forwarder.forward(payload, now)
+
+    def _receive_other(self, size: int, source: SocketAddress) -> None:
+        """What is no ChannelData: STUN, garbage, and datagrams too short to tell."""
+        first = self._buffer[0] if size else 0xFF
+        if first <= _LAST_STUN_BYTE:
+            client = ClientAddress(transport_address(source))
+            path = FiveTuple(Transport.UDP, self.address, client)
+            self._driver.receive(bytes(self._view[:size]), path)
+        elif MIN_CHANNEL >> 8 <= first <= MAX_CHANNEL_RFC5766 >> 8:
+            self.unbound += 1
+        else:
+            self.garbage += 1
 
 
 def _socket_address(client: ClientAddress) -> SocketAddress:

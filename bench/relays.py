@@ -1,0 +1,201 @@
+"""The relays that are compared, each started afresh and pinned to the server's core."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import trustme
+from support.netns import inside
+from support.ports import answers_stun, is_listening
+from support.processes import Process
+
+from bench.network import (
+    NICENESS,
+    PEER,
+    SERVER,
+    SERVER_AT_PEER,
+    SERVER_CORE,
+    Bench,
+    prefer,
+    scheduled_seconds,
+)
+
+REALM, USER, PASSWORD = "bench", "bench", "bench-password"
+PORT, TLS_PORT = 3478, 5349
+_UNLIMITED = 1_000_000_000
+_LIMITS = {
+    "unauthenticated_per_prefix_per_second": _UNLIMITED,
+    "unauthenticated_per_prefix_burst": _UNLIMITED,
+    "requests_per_allocation_per_second": _UNLIMITED,
+    "requests_per_allocation_burst": _UNLIMITED,
+    "allocations_per_user": _UNLIMITED,
+    "allocations_per_prefix": _UNLIMITED,
+    "allocations_total": _UNLIMITED,
+    "bandwidth_per_allocation": 0,
+    "bandwidth_per_user": 0,
+    "tcp_connections_per_prefix": _UNLIMITED,
+    "tcp_connections_total": _UNLIMITED,
+}
+
+
+class Kind(Protocol):
+    """What is started as a relay: its name in the tables, and how."""
+
+    name: str
+
+    def argv(self, folder: Path) -> list[str]: ...
+
+    def environment(self) -> Mapping[str, str] | None: ...
+
+    def version(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Coturn:
+    binary: str
+    name: str = "coturn"
+
+    def argv(self, folder: Path) -> list[str]:
+        return [
+            *(self.binary, "-n", "-m", "1", "--no-cli", "--log-file=/dev/null", "--no-stdout-log"),
+            *(
+                "--simple-log",
+                "--no-multicast-peers",
+                f"--pidfile={folder / 'pid'}",
+                f"--userdb={folder / 'db'}",
+            ),
+            *("--lt-cred-mech", f"--user={USER}:{PASSWORD}", f"--realm={REALM}", "--no-dtls"),
+            *(f"--listening-ip={SERVER}", f"--relay-ip={SERVER_AT_PEER}"),
+            *(f"--listening-port={PORT}", f"--tls-listening-port={TLS_PORT}"),
+            *(f"--cert={folder / 'chain.pem'}", f"--pkey={folder / 'key.pem'}"),
+        ]
+
+    def environment(self) -> None:
+        return None
+
+    def version(self) -> str:
+        import subprocess
+
+        done = subprocess.run(
+            [self.binary, "--version"], capture_output=True, text=True, check=False, timeout=10
+        )
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+        return next((line for line in lines if line[:1].isdigit()), "unknown version")
+
+
+@dataclass(frozen=True)
+class Turnrelay:
+    plane: str
+    name: str
+
+    def argv(self, folder: Path) -> list[str]:
+        return [
+            *(str(Path(sys.executable).parent / "turnrelay"), "serve", "--plane", self.plane),
+            *(
+                "--listen",
+                SERVER,
+                "--relay-ip",
+                SERVER_AT_PEER,
+                "--port",
+                str(PORT),
+                "--tls-port",
+                str(TLS_PORT),
+            ),
+            *("--allow-peer", f"{PEER}/32", "--realm", REALM, "--user", f"{USER}:{PASSWORD}"),
+            *("--tls-cert", str(folder / "chain.pem"), "--tls-key", str(folder / "key.pem")),
+            *("--http", "off", "--data-dir", str(folder / "data"), "--log-level", "error"),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        limits = {f"TURNRELAY_LIMITS__{key.upper()}": str(value) for key, value in _LIMITS.items()}
+        return {
+            **{key: value for key, value in os.environ.items() if not key.startswith("TURNRELAY_")},
+            **limits,
+        }
+
+    def version(self) -> str:
+        from importlib.metadata import version
+
+        return f"{version('turnrelay')}, {self.plane} plane"
+
+
+def kinds(xdp: bool) -> list[Kind]:
+    """coturn of the system, the one of BENCH_COTURN, and the planes of turnrelay that this version has."""
+    found: list[Kind] = []
+    if (system := shutil.which("turnserver")) is not None:
+        found.append(Coturn(system))
+    if (other := os.environ.get("BENCH_COTURN")) is not None:
+        found.append(Coturn(other, "coturn (BENCH_COTURN)"))
+    if not found:
+        sys.exit("coturn is missing: apt-get install coturn, or name a turnserver with BENCH_COTURN=")
+    found.append(Turnrelay("userspace", "turnrelay userspace"))
+    if xdp:
+        found.append(Turnrelay("xdp", "turnrelay xdp"))
+    return found
+
+
+class Relay:
+    """A running relay in the server's namespace."""
+
+    def __init__(self, kind: Kind, bench: Bench, folder: Path) -> None:
+        self.kind = kind
+        self.name = kind.name
+        self._bench = bench
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "data").mkdir(exist_ok=True)
+        _certificate(self._folder)
+        argv = self.kind.argv(self._folder)
+        pinned = ["setsid", "nice", "-n", str(NICENESS), "taskset", "-c", str(SERVER_CORE), *argv]
+        environment = self.kind.environment()
+        self._process = Process(pinned, namespace=self._bench.server, env=environment, cwd=self._folder)
+        try:
+            self._process.wait_until(self._is_ready, timeout=20)
+        except BaseException:
+            self._process.stop()
+            raise
+        prefer(self._process.pid)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stop()
+
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def process_seconds(self) -> float:
+        return scheduled_seconds(self.pid)
+
+    def cpu_seconds(self) -> float:
+        """Of the process and of the threads that poll the server's interfaces."""
+        return self.process_seconds() + self._bench.server_softirq_seconds()
+
+    def resident_bytes(self) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError(f"{self.name} has no VmRSS")
+
+    def _is_ready(self) -> bool:
+        with inside(self._bench.server):
+            return (
+                answers_stun(SERVER, PORT) and is_listening(SERVER, PORT) and is_listening(SERVER, TLS_PORT)
+            )
+
+
+def _certificate(folder: Path) -> None:
+    authority = trustme.CA()
+    leaf = authority.issue_cert(SERVER)
+    leaf.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))

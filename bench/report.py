@@ -1,0 +1,231 @@
+"""From samples to a table, plots and docs/performance.md."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.plan import ECHO, FIXED, FORWARDING, STREAM_RATE
+
+Sample = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    key: str
+    title: str
+    form: str
+
+
+_CPU = Figure("cpu_us_per_packet", "CPU us/packet", "{:.2f}")
+_RATE = Figure("packets_per_second", "packets/s", "{:,.0f}")
+_LOSS = Figure("loss", "loss", "{:.2%}")
+_OF_SCENARIO = {
+    "one way": (_CPU, _LOSS),
+    "echo": (_CPU, _LOSS),
+    "highest rate": (_RATE, _CPU),
+    "flood": (_RATE, _CPU, Figure("offered_per_second", "offered/s", "{:,.0f}")),
+    "both ways": (_LOSS, _CPU),
+    "ping-pong": (Figure("p50_us", "p50 us", "{:.1f}"), Figure("p99_us", "p99 us", "{:.1f}")),
+    "Send": (_CPU, _LOSS),
+    "allocations": (
+        Figure("cpu_us_per_allocation", "CPU us/client", "{:.0f}"),
+        Figure("allocations_per_second_of_cpu", "per s of one core", "{:,.0f}"),
+    ),
+    "memory": (Figure("kib_per_allocation", "KiB/allocation", "{:.2f}"),),
+    "TCP": (_CPU, _LOSS),
+    "TLS": (_CPU, _LOSS),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    scenario: str
+    figure: Figure
+    relay: str
+    median: float
+    low: float
+    high: float
+    ratio: float | None
+    """The median, over the rounds, of this relay's figure by coturn's in the same round."""
+
+
+def rows(document: dict[str, Any]) -> list[Row]:
+    samples: list[Sample] = document["samples"]
+    found = []
+    reference = next((name for name in document["relays"] if name.startswith("coturn")), "")
+    for scenario in dict.fromkeys(sample["scenario"] for sample in samples):
+        of_scenario = [sample for sample in samples if sample["scenario"] == scenario]
+        for figure in next(figures for start, figures in _OF_SCENARIO.items() if scenario.startswith(start)):
+            base = {
+                s["round"]: s[figure.key] for s in of_scenario if s["relay"] == reference and figure.key in s
+            }
+            for relay in [*document["relays"], FORWARDING]:
+                mine = {
+                    s["round"]: s[figure.key] for s in of_scenario if s["relay"] == relay and figure.key in s
+                }
+                if not mine:
+                    continue
+                ratios = [value / base[round_] for round_, value in mine.items() if base.get(round_)]
+                compared = relay != reference and ratios and figure is not _LOSS
+                values = list(mine.values())
+                found.append(
+                    Row(
+                        scenario,
+                        figure,
+                        relay,
+                        statistics.median(values),
+                        min(values),
+                        max(values),
+                        statistics.median(ratios) if compared else None,
+                    )
+                )
+    return found
+
+
+def _cells(row: Row) -> list[str]:
+    form = row.figure.form.format
+    spread = "" if row.low == row.high else f"{form(row.low)} - {form(row.high)}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
+    return [row.scenario, row.figure.title, row.relay, form(row.median), spread, ratio]
+
+
+_HEADS = ["scenario", "figure", "relay", "median", "least - most", "to coturn"]
+
+
+def terminal_table(document: dict[str, Any]) -> str:
+    table = [_HEADS, *map(_cells, rows(document))]
+    widths = [max(len(line[column]) for line in table) for column in range(len(_HEADS))]
+    lines = []
+    previous = ["", ""]
+    for line in table:
+        shown = list(line)
+        if line[0] == previous[0]:
+            shown[0] = ""
+            if line[1] == previous[1]:
+                shown[1] = ""
+        previous = line[:2]
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(shown, widths, strict=True)).rstrip())
+    lines.insert(1, "-" * (sum(widths) + 2 * len(widths)))
+    return "\n".join([*lines, "", conditions(document)])
+
+
+def conditions(document: dict[str, Any]) -> str:
+    loads = [sample["machine_load"] for sample in document["samples"]]
+    offered = [
+        s for s in document["samples"] if s["relay"] == FORWARDING and s["scenario"].startswith("flood")
+    ]
+    paced = [s["headroom"] for s in document["samples"] if s["scenario"].startswith("one way")]
+    load = f"{statistics.median(loads):.1f} (median; {min(loads):.1f} to {max(loads):.1f})"
+    text = f"Load of the machine {load}."
+    if offered and paced:
+        most = statistics.median(sample["offered_per_second"] for sample in offered)
+        seen = statistics.median(sample["packets_per_second"] for sample in offered)
+        text += (
+            f" The generator offered {most:,.0f} packets/s and counted {seen:,.0f} when only the kernel"
+            f" forwarded; at {FIXED:,} packets/s it left {statistics.median(paced):.0%} of its core unused"
+            f" ({min(paced):.0%} at least)."
+        )
+    return text
+
+
+# -- docs ---------------------------------------------------------------------------------------------------
+
+_METHOD = f"""\
+## Method
+
+`make bench` measures, `make bench-quick` does less of it in under two minutes; both need root and coturn
+(`apt-get install coturn`). `BENCH_COTURN=/path/to/turnserver` adds another build of it.
+
+- For each relay three network namespaces, client, server and peer, joined by veth pairs. The relay is
+  pinned to one core; load and counting have the other one. All relays run at once, and an idle one takes no
+  time. coturn runs with `-m 1` and its log off, turnrelay with its limits raised.
+- Each client has an allocation of its own, made by an authenticated Allocate on its own socket, and a
+  channel to the peer. The generator then sends in the clients' names by AF_PACKET, one packet of each
+  client in turn, and an XDP program at each end counts what arrives, by flow; the one at the peer also
+  echoes. UDP checksums are left out, as if a network card had verified them. What the veth's ring refuses
+  counts as lost.
+- A relay's CPU is that of its process (all threads, `/proc/PID/task/*/schedstat`) and of the threads that
+  poll the server's two interfaces: with threaded NAPI nothing is worked off in a softirq of somebody else.
+  An echo counts as two packets. The receiving ends poll every 50 us while there is something to poll, as a
+  card's interrupt moderation does, so that sending wakes nobody up; idle tasks
+  keep the cores from halting. Ping-pong is measured without the threads.
+- Fixed rates: {FIXED:,} packets/s one way, {ECHO:,} there and back, {ECHO:,} Send indications,
+  {STREAM_RATE:,} over TCP and TLS, where each frame is a write of its own. The highest rate is found by
+  bisection, a rate being tried twice before it counts as failed; a rate that the generator did not reach
+  fails too.
+- Rounds are interleaved, another relay beginning each. Figures are medians over the rounds, with the least
+  and the most; "to coturn" is the median of the ratios within the rounds.
+- "kernel forwarding" is the same load routed by the server's kernel without any relay: what the generator
+  can offer and count, and the cost of two interfaces.
+- Allocations: challenge, Allocate, CreatePermission and ChannelBind; "per s of one core" follows from the
+  CPU, the clients themselves are not that fast. Memory is the growth of the resident set.
+"""
+
+
+def write_docs(document: dict[str, Any], path: Path, folder: Path) -> None:
+    machine, relays = document["machine"], document["relays"]
+    when = time.strftime("%Y-%m-%d", time.gmtime(document["started"]))
+    lines = [
+        "# Performance",
+        "",
+        "Written by `make bench`; do not edit.",
+        "",
+        f"Measured on {when}: {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
+        f"Python {machine['python']}; {document['rounds']} rounds of {document['seconds']} s a figure. "
+        + "; ".join(f"{name}: {version}" for name, version in relays.items())
+        + f". {conditions(document)} All samples are in [samples.json](performance/samples.json).",
+        "",
+    ]
+    for plot in _plots(document, folder):
+        lines += [f"![{plot.stem.replace('_', ' ')}](performance/{plot.name})", ""]
+    lines += ["| " + " | ".join(_HEADS) + " |", "|---|---|---|--:|--:|--:|"]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows(document)]
+    lines += ["", _METHOD.rstrip()]
+    path.write_text("\n".join(lines) + "\n")
+
+
+_PLOTS = (
+    ("cpu", _CPU, ("one way", "echo", "Send", "TCP", "TLS"), "Server CPU, us per relayed packet"),
+    ("throughput", _RATE, ("highest rate", "flood"), "Packets a second"),
+    ("latency", _OF_SCENARIO["ping-pong"][0], ("ping-pong",), "Round trip, p50, us"),
+)
+
+
+def _plots(document: dict[str, Any], folder: Path) -> list[Path]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    made = []
+    for name, figure, starts, title in _PLOTS:
+        chosen = [row for row in rows(document) if row.figure == figure and row.scenario.startswith(starts)]
+        if chosen:
+            pyplot.close(_bars(pyplot, chosen, title, folder / f"{name}.png"))
+            made.append(folder / f"{name}.png")
+    return made
+
+
+def _bars(pyplot: Any, chosen: Sequence[Row], title: str, path: Path) -> Any:
+    named = list(dict.fromkeys(row.scenario for row in chosen))
+    relays = list(dict.fromkeys(row.relay for row in chosen))
+    drawing, axes = pyplot.subplots(figsize=(9, 1.2 + 0.22 * len(named) * len(relays)))
+    height = 0.8 / len(relays)
+    for number, relay in enumerate(relays):
+        mine = {row.scenario: row for row in chosen if row.relay == relay}
+        places = [place + number * height for place, scenario in enumerate(named) if scenario in mine]
+        found = [mine[scenario] for scenario in named if scenario in mine]
+        errors = [[row.median - row.low for row in found], [row.high - row.median for row in found]]
+        axes.barh(
+            places, [row.median for row in found], height, xerr=errors, label=relay, error_kw={"lw": 0.8}
+        )
+    axes.set_yticks([place + 0.4 - height / 2 for place in range(len(named))], named)
+    axes.invert_yaxis()
+    axes.set_xlabel(title)
+    axes.legend(fontsize="small")
+    drawing.tight_layout()
+    drawing.savefig(path, dpi=110)
+    return drawing

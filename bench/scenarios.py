@@ -1,0 +1,150 @@
+"""What is measured: each function offers one load to one relay and returns the figures of one sample."""
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.clients import Fleet
+from bench.generator import Generator, Load, to_peer_directly
+from bench.network import PEER, Bench
+from bench.relays import Relay
+from bench.streams import StreamFleet
+
+Figures = dict[str, Any]
+_LOWEST_RATE = 5_000
+_TOLERATED_LOSS = 0.01
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the scenarios run on."""
+
+    bench: Bench
+    generator: Generator
+    seconds: float
+    folder: Path
+
+
+def fixed_rate(stage: Stage, fleet: Fleet, payload: int, rate: float, *, echo: bool = False) -> Figures:
+    """CPU per relayed packet at a rate that the relays can carry. An echo is relayed twice."""
+    stage.generator.use(fleet.channel_frames(payload))
+    return _measured(stage, fleet.relay, payload, rate, echo)
+
+
+def send_indications(stage: Stage, fleet: Fleet, payload: int, rate: float) -> Figures:
+    stage.generator.use(fleet.send_frames(payload))
+    return _measured(stage, fleet.relay, payload, rate, False)
+
+
+def flood(stage: Stage, fleet: Fleet, payload: int) -> Figures:
+    """What still comes through while the generator offers all that it can."""
+    stage.generator.use(fleet.channel_frames(payload))
+    return _measured(stage, fleet.relay, payload, 0, False)
+
+
+def highest_rate(stage: Stage, fleet: Fleet, payload: int, steps: int) -> Figures:
+    """The highest rate with under 1 % loss, by bisection of the logarithm of the rate."""
+    stage.generator.use(fleet.channel_frames(payload))
+    # What comes through a flood tells where to look.
+    goodput = _measured(stage, fleet.relay, payload, 0, False)["packets_per_second"]
+    low, high = max(goodput / 4, _LOWEST_RATE), max(4 * goodput, 4 * _LOWEST_RATE)
+    tried: list[Figures] = []
+    best: Figures = {}
+    for _ in range(steps):
+        rate = (low * high) ** 0.5
+        # A second try for what something else on the machine may have disturbed.
+        for _ in range(2):
+            figures = _measured(stage, fleet.relay, payload, rate, False)
+            load = figures["load"]
+            loss = 1 - load["peer_in_time"] / max(load["offered"], 1)
+            passed = loss < _TOLERATED_LOSS and load["offered"] >= 0.9 * rate * stage.seconds
+            tried.append({"rate": rate, "passed": passed, "loss": loss})
+            if passed:
+                break
+        if passed:
+            low, best = rate, figures
+        else:
+            high = rate
+    return {"packets_per_second": 0.0, **best, "tried": tried}
+
+
+def ping_pong(stage: Stage, fleet: Fleet, payload: int, count: int) -> Figures:
+    """Round trips through the relay to an echoing peer and back, one packet in flight."""
+    stage.generator.use(fleet.channel_frames(payload))
+    stage.bench.threaded(False)
+    try:
+        stage.generator.ping(payload, 200)
+        trips, lost = stage.generator.ping(payload, count)
+    finally:
+        stage.bench.threaded(True)
+    if len(trips) < 2:
+        return {"lost": lost}
+    hundredths = statistics.quantiles(trips, n=100)
+    return {"p50_us": statistics.median(trips) / 1e3, "p99_us": hundredths[98] / 1e3, "lost": lost}
+
+
+def allocations(stage: Stage, relay: Relay, count: int) -> tuple[Fleet, Figures]:
+    """Challenge, Allocate, CreatePermission, ChannelBind: the relay's CPU for each client, and its memory."""
+    fleet = Fleet(stage.bench, relay, count)
+    memory, cpu, start = relay.resident_bytes(), relay.cpu_seconds(), time.perf_counter()
+    fleet.allocate(permissions=True)
+    took, cpu = time.perf_counter() - start, relay.cpu_seconds() - cpu
+    return fleet, {
+        "cpu_us_per_allocation": cpu * 1e6 / count,
+        "allocations_per_second_of_cpu": count / cpu,
+        "observed_per_second": count / took,
+        "kib_per_allocation": (relay.resident_bytes() - memory) / 1024 / count,
+    }
+
+
+def stream(stage: Stage, fleet: StreamFleet, payload: int, rate: float) -> Figures:
+    """Over TCP or TLS; the peer is reached by UDP as ever."""
+    relay, generator = fleet.relay, stage.generator
+    generator.use(to_peer_directly(256))
+    at_start, cpu = generator.count()[0], relay.cpu_seconds()
+    load = fleet.run(payload, rate, stage.seconds)
+    time.sleep(0.15)
+    relayed, cpu = generator.count()[0] - at_start, relay.cpu_seconds() - cpu
+    return {
+        "cpu_us_per_packet": cpu * 1e6 / max(relayed, 1),
+        "packets_per_second": relayed / load.seconds,
+        "loss": 1 - relayed / max(load.offered, 1),
+        "load": asdict(load),
+    }
+
+
+def forwarding(stage: Stage, payload: int, rate: float, flows: int) -> Figures:
+    """The same packets forwarded by the server's kernel: what the generator can offer and count."""
+    stage.generator.use(to_peer_directly(flows), destination=PEER)
+    cpu = stage.bench.server_softirq_seconds()
+    load = stage.generator.run(payload, rate, stage.seconds)
+    return _figures(
+        load, stage.bench.server_softirq_seconds() - cpu, load.at_peer, load.peer_in_time, payload
+    )
+
+
+def _measured(stage: Stage, relay: Relay, payload: int, rate: float, echo: bool) -> Figures:
+    process, cpu = relay.process_seconds(), relay.cpu_seconds()
+    load = stage.generator.run(payload, rate, stage.seconds, echo=echo)
+    process, cpu = relay.process_seconds() - process, relay.cpu_seconds() - cpu
+    relayed = load.at_peer + (load.at_client if echo else 0)
+    in_time = load.peer_in_time + (load.client_in_time if echo else 0)
+    figures = _figures(load, cpu, relayed, in_time, payload)
+    figures["process_us_per_packet"] = process * 1e6 / max(relayed, 1)
+    if echo:
+        figures["loss"] = 1 - load.at_client / max(load.offered, 1)
+    return figures
+
+
+def _figures(load: Load, cpu: float, relayed: int, in_time: int, payload: int) -> Figures:
+    return {
+        "cpu_us_per_packet": cpu * 1e6 / max(relayed, 1),
+        "packets_per_second": in_time / load.seconds,
+        "megabits_per_second": in_time * payload * 8 / load.seconds / 1e6,
+        "loss": 1 - load.at_peer / max(load.offered, 1),
+        "offered_per_second": load.offered / load.seconds,
+        "headroom": load.headroom,
+        "load": asdict(load),
+    }
