@@ -20,8 +20,6 @@ PEER_PORT = 5000
 SERVER_CORE, GENERATOR_CORE = 0, 1
 NICENESS = -15
 """Of everything measured, relay and generator alike, so that what else runs here disturbs neither."""
-_OPEN_FILES = 200_000
-"""Of this process, with 10,000 clients for each relay, and of the relays, which inherit it."""
 _MODERATION_NS = 50_000
 _MODERATED_TIMES = 200
 """Polls without a packet before an interface waits to be woken again: it must not poll all night."""
@@ -48,7 +46,8 @@ class Bench:
 
     def __enter__(self) -> Self:
         os.sched_setaffinity(0, {GENERATOR_CORE})
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         try:
             self._build()
         except BaseException:
@@ -125,6 +124,11 @@ class Bench:
 
     def generator_softirq_seconds(self) -> float:
         return sum(scheduled_seconds(pid) for end in (self.client_end, self.peer_end) for pid in end.napi)
+
+
+def most_clients(relays: int) -> int:
+    """How many each relay may have: all of their sockets are open files of this process."""
+    return (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500) // relays
 
 
 @contextmanager
