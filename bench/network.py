@@ -126,6 +126,11 @@ class Bench:
         return sum(scheduled_seconds(pid) for end in (self.client_end, self.peer_end) for pid in end.napi)
 
 
+def most_clients(relays: int) -> int:
+    """How many each relay may have: all of their sockets are open files of this process."""
+    return (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500) // relays
+
+
 @contextmanager
 def awake() -> Iterator[None]:
     """Keeps both cores from halting: to wake one up costs a virtual machine more than to relay a packet, and

@@ -12,7 +12,7 @@ from typing import Any
 from bench import scenarios
 from bench.clients import Fleet
 from bench.generator import Generator
-from bench.network import Bench, awake
+from bench.network import Bench, awake, most_clients
 from bench.relays import Kind, Relay
 from bench.scenarios import Figures, Stage
 from bench.streams import StreamFleet
@@ -84,7 +84,7 @@ def udp_scenarios(plan: Plan, flows: int) -> Iterator[Scenario]:
         for size in (SMALL, LARGE) if everything else (SMALL,):
             yield Scenario(f"flood, {size} B, {flows} flows", partial(scenarios.flood, payload=size))
         yield Scenario(f"ping-pong, {SMALL} B", partial(scenarios.ping_pong, payload=SMALL, count=plan.pings))
-    if flows == 10_000:
+    if flows > 1000:
         measure = partial(scenarios.fixed_rate, payload=SMALL, rate=50 * flows, echo=True)
         yield Scenario(f"both ways, 50 packets/s each, {at}", measure)
 
@@ -113,7 +113,7 @@ class Run:
                 generator = stack.enter_context(Generator(bench, folder))
                 self._stages[name] = Stage(bench, generator, self._plan.seconds, folder)
             for flows in self._plan.flows:
-                self._udp(flows)
+                self._udp(min(flows, most_clients(len(self._kinds))))
             with self._relays() as relays:
                 self._allocations(relays)
                 self._streams(relays)
