@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 RUN_STAMP := $(VENV)/.run-is-set-up
 DEV_STAMP := $(VENV)/.dev-is-set-up
+BENCH_STAMP := $(VENV)/.bench-is-set-up
 PROJECTS := pyproject.toml stun/pyproject.toml server/pyproject.toml client_sdk/pyproject.toml uv.lock
 SOURCES := stun server client_sdk tests docs bench
 
@@ -36,10 +37,10 @@ docs: $(DEV_STAMP)
 	$(BIN)/python docs/generate.py
 
 # Against coturn on this machine; needs root. ARGS="--only userspace" measures one relay alone.
-bench: $(DEV_STAMP) bench/build/load bpf
+bench: $(BENCH_STAMP) bench/build/load bpf
 	PYTHONPATH=tests $(BIN)/python -m bench --docs $(ARGS)
 
-bench-quick: $(DEV_STAMP) bench/build/load bpf
+bench-quick: $(BENCH_STAMP) bench/build/load bpf
 	PYTHONPATH=tests $(BIN)/python -m bench --quick $(ARGS)
 
 bench/build/load: bench/load.c
@@ -69,5 +70,9 @@ $(RUN_STAMP): $(UV) $(PROJECTS)
 	@touch $@
 
 $(DEV_STAMP): $(UV) $(PROJECTS)
-	@$(UV) sync --locked --quiet --inexact --all-groups
+	@$(UV) sync --locked --quiet --inexact
+	@touch $@
+
+$(BENCH_STAMP): $(DEV_STAMP)
+	@$(UV) sync --locked --quiet --inexact --group bench
 	@touch $@
