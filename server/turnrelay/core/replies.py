@@ -60,9 +60,11 @@ def challenge(state: State, request: Message, path: FiveTuple, code: ErrorCode, 
             message.add(PASSWORD_ALGORITHMS, OFFERED_ALGORITHMS)
         return message.encode()
 
-    data = form(None)
-    if len(data) > UNAUTHENTICATED_BYTES:
-        data = form("")  # the reason phrase is for people and may go; the rest is needed
+    # The reason phrase is for people and may go; the rest is needed. Realm and code alone decide.
+    data = form("" if code in state.challenges_without_reason else None)
+    if len(data) > UNAUTHENTICATED_BYTES and code not in state.challenges_without_reason:
+        state.challenges_without_reason.add(code)
+        data = form("")
     return [Reply(path, data), RequestAnswered(request.method, code, path.transport)]
 
 

@@ -139,6 +139,8 @@ class State:
         self.reservations: dict[bytes, Reservation] = {}
         self.replies = RememberedReplies(limits.remembered_replies)
         self.deadlines = Deadlines()
+        self.challenges_without_reason: set[int] = set()
+        """Error codes whose reason phrase would make a challenge too long."""
         self._ticket = 0
 
     def ticket(self) -> int:
