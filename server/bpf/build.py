@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SOURCES = [FOLDER / "relay.bpf.c", FOLDER / "relay.h", FOLDER / "helpers.h"]
+PROGRAM = FOLDER / "relay.bpf.c"
+SOURCES = [PROGRAM, *sorted(FOLDER.glob("*.h"))]
 OBJECT = FOLDER.parent / "turnrelay" / "relay" / "kernel" / "relay.bpf.o"
 _MULTIARCH = Path(f"/usr/include/{platform.machine()}-linux-gnu")
 """Where Debian keeps asm/types.h; clang looks there only for its own machine, which BPF is not."""
@@ -32,7 +33,7 @@ def build(target: Path = OBJECT) -> bool:
     command = [clang, "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror"]
     if _MULTIARCH.is_dir():
         command += ["-I", str(_MULTIARCH)]
-    command += ["-c", str(SOURCES[0]), "-o", str(new)]
+    command += ["-c", str(PROGRAM), "-o", str(new)]
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own words
     if done.returncode:
         new.unlink(missing_ok=True)
