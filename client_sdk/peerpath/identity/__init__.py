@@ -1,0 +1,6 @@
+"""Who somebody is: Ed25519 keys, as text, in files and for people to compare. Nothing here uses the network."""
+
+from peerpath.identity.private_key import Identity, IdentityError
+from peerpath.identity.public_key import PublicKey
+
+__all__ = ["Identity", "IdentityError", "PublicKey"]
