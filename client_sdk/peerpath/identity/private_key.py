@@ -30,9 +30,9 @@ class IdentityError(PeerpathError):
 class Identity:
     """An Ed25519 private key (RFC 8032): who we are to our peers.
 
-        identity = Identity.generate()
-        identity.save("alice.key")
-        print(identity.public_key)
+    identity = Identity.generate()
+    identity.save("alice.key")
+    print(identity.public_key)
     """
 
     def __init__(self, private_key: Ed25519PrivateKey) -> None:
@@ -71,13 +71,13 @@ class Identity:
         return cls(key)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a PEM file with mode 0600. IdentityError if it is there already: a key is never overwritten."""
+        """Writes a PEM file with mode 0600; IdentityError if there is one: a key is never overwritten."""
         file = Path(path)
         pem = self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            raise IdentityError(f"{file}: exists, and a key is not overwritten; choose another name") from None
+            raise IdentityError(f"{file}: exists and is not overwritten; choose another name") from None
         except OSError as error:
             raise IdentityError(f"{file}: {error.strerror}") from error
         try:

@@ -58,7 +58,7 @@ class PublicKey:
 
     @property
     def fingerprint(self) -> str:
-        """Six groups of five digits, 99.6 bits of a hash: short enough for two people to read to each other."""
+        """Six groups of five digits, 99.6 bits of a hash: for two people to read to each other."""
         number = int.from_bytes(hashlib.sha512(b"peerpath fingerprint\0" + self.raw).digest())
         groups = []
         for _ in range(_FINGERPRINT_GROUPS):
