@@ -19,8 +19,9 @@ from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.server import Server
+from turnrelay.http_side import RelayParts, open_http
 from turnrelay.observe.log import EventLog, configure
-from turnrelay.observe.metrics import CONTENT_TYPE, Metrics
+from turnrelay.observe.metrics import Metrics
 from turnrelay.policy import user_database
 from turnrelay.policy.bandwidth import BandwidthLimits
 from turnrelay.policy.connection_limits import ConnectionLimits
@@ -43,7 +44,8 @@ from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import detect_relay_addresses, expand, local_addresses
 from turnrelay.transports.listeners import ListenError, Listeners
 from turnrelay.transports.tls import server_context
-from turnrelay.web.health import HttpServer, Readiness, application
+from turnrelay.web.application import HttpServer
+from turnrelay.web.health import Readiness
 from turnrelay.welcome import Welcome, turn_uris
 
 _RESCAN_SECONDS = 5.0
@@ -140,11 +142,9 @@ class Relay:
 
     async def start(self) -> None:
         """Listens and gets ready; OperatorError or ListenError names what is in the way."""
-        settings = self._settings
         self._listeners.open()
         self._metrics.watch(self._driver.server, self._plane, self._listeners.discarded)
-        if settings.http is not None:
-            await self._open_http(settings.http.host, settings.http.port)
+        self._http = await open_http(self._parts())
         self._notice_addresses()
         self._following = asyncio.create_task(self._follow_interfaces())
         self._readiness.ready = True
@@ -308,16 +308,10 @@ class Relay:
         advertised = {host.local: host.advertised for host in self._hosts}
         return ServerAddresses(others[0], alternate, settings.port, settings.port + 1, advertised)
 
-    async def _open_http(self, host: str, port: int) -> None:
-        self._http = HttpServer(application(self._readiness, self._metrics.render, CONTENT_TYPE))
-        try:
-            await self._http.open(host, port)
-        except OSError as error:
-            self._http = None
-            raise ListenError(
-                f"cannot serve HTTP on {host} port {port}: {error.strerror or error}; "
-                "choose another --http ADDR:PORT, or --http off"
-            ) from error
+    def _parts(self) -> RelayParts:
+        return RelayParts(
+            self._settings, self._readiness, self._metrics, self._driver, self._listeners, self._shared
+        )
 
     # -- the machine around it --------------------------------------------------------------------------
 

@@ -1,0 +1,46 @@
+"""The HTTP side put together from its parts: which features are served, and what each is given."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from turnrelay.observe.metrics import CONTENT_TYPE, Metrics
+from turnrelay.policy.credentials import SharedSecrets
+from turnrelay.settings import Settings
+from turnrelay.transports.driver import Driver
+from turnrelay.transports.listeners import ListenError, Listeners
+from turnrelay.web.application import HttpServer, RouteGroup
+from turnrelay.web.health import Health, Readiness
+
+
+@dataclass(frozen=True, slots=True)
+class RelayParts:
+    """What of a relay the features of the HTTP side may use."""
+
+    settings: Settings
+    readiness: Readiness
+    metrics: Metrics
+    driver: Driver
+    listeners: Listeners
+    shared_secrets: SharedSecrets
+
+
+def route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
+    """The features that the settings ask for, one a line."""
+    yield Health(parts.readiness, parts.metrics.render, CONTENT_TYPE)
+
+
+async def open_http(parts: RelayParts) -> HttpServer | None:
+    """The listening HTTP side, None where the settings want none; ListenError names what is in the way."""
+    address = parts.settings.http
+    if address is None:
+        return None
+    server = HttpServer(list(route_groups(parts)))
+    try:
+        await server.open(address.host, address.port)
+    except OSError as error:
+        await server.close()
+        raise ListenError(
+            f"cannot serve HTTP on {address.host} port {address.port}: {error.strerror or error}; "
+            "choose another --http ADDR:PORT, or --http off"
+        ) from error
+    return server

@@ -1,0 +1,50 @@
+"""One aiohttp application from the routes of many features, and the listener that serves it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from aiohttp import web
+
+
+class RouteGroup(Protocol):
+    """One feature of the HTTP side: a file of its own in this folder."""
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]:
+        """Its routes; asked for once."""
+
+    async def close(self) -> None:
+        """Ends what it keeps open (WebSockets, event streams, tasks)."""
+
+
+def application(groups: Sequence[RouteGroup]) -> web.Application:
+    """The routes of all the groups in one application."""
+    app = web.Application()
+    for group in groups:
+        app.add_routes(group.routes())
+    return app
+
+
+class HttpServer:
+    """The HTTP listener on the relay's own event loop."""
+
+    def __init__(self, groups: Sequence[RouteGroup]) -> None:
+        self._groups = groups
+        self._runner = web.AppRunner(
+            application(groups), access_log=None, handle_signals=False, shutdown_timeout=0.5
+        )
+        self.port = 0
+        self.authority = ""
+        """Host and port as they stand in a URL."""
+
+    async def open(self, host: str, port: int) -> None:
+        """Starts listening; raises OSError."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        self.port = self._runner.addresses[0][1]
+        self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    async def close(self) -> None:
+        """Ends every feature, then every connection."""
+        for group in self._groups:
+            await group.close()
+        await self._runner.cleanup()
