@@ -17,8 +17,8 @@ from stunwire.errors import DecodeError
 
 OUTCOME_VERSION = 1
 """The version of the record's form; another one is refused."""
-MAX_OUTCOME_SIZE = 2048
-"""Bytes of a record as JSON at most; the longest valid one takes about half of that."""
+MAX_OUTCOME_SIZE = 4096
+"""Bytes of a record as JSON at most; the longest valid one takes less."""
 MAX_DURATION_MS = 3_600_000
 
 
@@ -119,6 +119,8 @@ class MethodAttempt:
 
     method: TraversalMethod
     outcome: Outcome
+    family: PathFamily = PathFamily.NONE
+    """Of the addresses tried; NONE where the families were not told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class TraversalOutcome:
     """The initiator's own."""
     peer_nat: NatClass = NatClass.UNKNOWN
     attempts: tuple[MethodAttempt, ...] = field(default=())
-    """What was tried, in any order, each method once. Holds (method, CONNECTED) when there is a path."""
+    """What was tried, in any order, each method once a family. Holds the method of the path as CONNECTED."""
 
     def __post_init__(self) -> None:
         fault = _contradiction(self)
@@ -157,7 +159,10 @@ class TraversalOutcome:
             "duration_ms": self.duration_ms,
             "nat": self.nat,
             "peer_nat": self.peer_nat,
-            "attempts": [{"method": tried.method, "outcome": tried.outcome} for tried in self.attempts],
+            "attempts": [
+                {"method": tried.method, "outcome": tried.outcome, "family": tried.family}
+                for tried in self.attempts
+            ],
         }
         return json.dumps(record, separators=(",", ":"))
 
@@ -198,7 +203,7 @@ class TraversalOutcome:
 _RECORD = frozenset(
     ("version", "outcome", "method", "family", "duration_ms", "nat", "peer_nat", "attempts"),
 )
-_ATTEMPT = frozenset(("method", "outcome"))
+_ATTEMPT = frozenset(("method", "outcome", "family"))
 
 _Member = TypeVar("_Member", bound=StrEnum)
 
@@ -212,12 +217,13 @@ def _contradiction(record: TraversalOutcome) -> tuple[str, str] | None:
         return "method", "must be none, and only then, when the outcome is not connected"
     if not connected and record.family is not PathFamily.NONE:
         return "family", "must be none when the outcome is not connected"
-    methods = [tried.method for tried in record.attempts]
-    if TraversalMethod.NONE in methods:
+    tries = [(tried.method, tried.family) for tried in record.attempts]
+    if any(method is TraversalMethod.NONE for method, _ in tries):
         return "attempts", "none is no method to try"
-    if len(set(methods)) != len(methods):
-        return "attempts", "names a method twice"
-    if connected and MethodAttempt(record.method, Outcome.CONNECTED) not in record.attempts:
+    if len(set(tries)) != len(tries):
+        return "attempts", "names a method twice for one family"
+    succeeded = {tried.method for tried in record.attempts if tried.outcome is Outcome.CONNECTED}
+    if connected and record.method not in succeeded:
         return "attempts", "must hold the method that connected, as connected"
     return None
 
@@ -253,4 +259,5 @@ def _attempt(value: object) -> MethodAttempt:
     return MethodAttempt(
         _member(TraversalMethod, tried["method"], "attempts.method"),
         _member(Outcome, tried["outcome"], "attempts.outcome"),
+        _member(PathFamily, tried["family"], "attempts.family"),
     )

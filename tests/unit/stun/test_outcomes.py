@@ -29,7 +29,8 @@ CONNECTED = TraversalOutcome(
     peer_nat=NatClass.OPEN,
     attempts=(
         MethodAttempt(TraversalMethod.HOST, Outcome.FAILED),
-        MethodAttempt(TraversalMethod.SRFLX, Outcome.CONNECTED),
+        MethodAttempt(TraversalMethod.SRFLX, Outcome.FAILED, PathFamily.IPV6),
+        MethodAttempt(TraversalMethod.SRFLX, Outcome.CONNECTED, PathFamily.IPV4),
         MethodAttempt(TraversalMethod.RELAY_TLS, Outcome.CANCELLED),
     ),
 )
@@ -39,6 +40,24 @@ METHODS = [method for method in TraversalMethod if method is not TraversalMethod
 
 def changed(**fields: object) -> str:
     return json.dumps({**json.loads(CONNECTED.as_json()), **fields})
+
+
+def attempt(**fields: str) -> dict[str, str]:
+    return {"method": "host", "outcome": "failed", "family": "none", **fields}
+
+
+def test_the_longest_record_is_within_the_size():
+    tried = [MethodAttempt(method, Outcome.CONNECTED, family) for method in METHODS for family in PathFamily]
+    longest = TraversalOutcome(
+        Outcome.CONNECTED,
+        TraversalMethod.PREDICTED,
+        PathFamily.IPV4,
+        MAX_DURATION_MS,
+        NatClass.RESTRICTED,
+        NatClass.RESTRICTED,
+        tuple(tried),
+    )
+    assert TraversalOutcome.from_json(longest.as_json()) == longest
 
 
 def test_the_json_form_is_this():
@@ -51,17 +70,21 @@ def test_the_json_form_is_this():
         "nat": "symmetric",
         "peer_nat": "open",
         "attempts": [
-            {"method": "host", "outcome": "failed"},
-            {"method": "srflx", "outcome": "connected"},
-            {"method": "relay_tls", "outcome": "cancelled"},
+            {"method": "host", "outcome": "failed", "family": "none"},
+            {"method": "srflx", "outcome": "failed", "family": "ipv6"},
+            {"method": "srflx", "outcome": "connected", "family": "ipv4"},
+            {"method": "relay_tls", "outcome": "cancelled", "family": "none"},
         ],
     }
 
 
 @given(st.data())
 def test_every_record_goes_round(data):
-    tried = data.draw(st.lists(st.sampled_from(METHODS), unique=True))
-    attempts = tuple(MethodAttempt(method, data.draw(st.sampled_from(Outcome))) for method in tried)
+    tries = st.tuples(st.sampled_from(METHODS), st.sampled_from(PathFamily))
+    tried = data.draw(st.lists(tries, unique=True))
+    attempts = tuple(
+        MethodAttempt(method, data.draw(st.sampled_from(Outcome)), family) for method, family in tried
+    )
     connected = [a.method for a in attempts if a.outcome is Outcome.CONNECTED]
     if connected:
         path = Outcome.CONNECTED, connected[0], data.draw(st.sampled_from(PathFamily))
@@ -112,12 +135,16 @@ def test_every_record_goes_round(data):
         (changed(attempts=[]), "attempts"),
         (changed(attempts="host"), "attempts"),
         (changed(attempts=["host"]), "attempts"),
-        (changed(attempts=[{"method": "host"}]), "outcome"),
-        (changed(attempts=[{"method": "host", "outcome": "failed", "why": "x"}]), "attempts"),
-        (changed(attempts=[{"method": "none", "outcome": "failed"}]), "attempts"),
-        (changed(attempts=[{"method": "luck", "outcome": "failed"}]), "attempts.method"),
-        (changed(attempts=[{"method": "host", "outcome": "so-so"}]), "attempts.outcome"),
-        (changed(attempts=[{"method": "srflx", "outcome": "connected"}] * 2), "attempts"),
+        (changed(attempts=[{"method": "host", "family": "none"}]), "outcome"),
+        (
+            changed(attempts=[{"method": "host", "outcome": "failed", "family": "none", "why": "x"}]),
+            "attempts",
+        ),
+        (changed(attempts=[attempt(method="none")]), "attempts"),
+        (changed(attempts=[attempt(method="luck")]), "attempts.method"),
+        (changed(attempts=[attempt(outcome="so-so")]), "attempts.outcome"),
+        (changed(attempts=[attempt(family="ipv5")]), "attempts.family"),
+        (changed(attempts=[attempt(method="srflx", outcome="connected")] * 2), "attempts"),
     ],
 )
 def test_anything_else_is_refused_by_the_name_of_the_field(text, place):
