@@ -27,6 +27,7 @@ from turnrelay.policy.bandwidth import BandwidthLimits
 from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.policy.credentials import SharedSecrets, StaticUsers, UserDatabase, UserDirectory
 from turnrelay.policy.errors import OperatorError
+from turnrelay.policy.outcome_tokens import OutcomeTokens
 from turnrelay.policy.peer_access import PeerAccessPolicy
 from turnrelay.policy.quotas import AllocationQuotas
 from turnrelay.policy.rate_limits import PrefixRateLimit
@@ -112,6 +113,7 @@ class Relay:
         if self._has_own_secret:
             shared_secrets = [load_or_create_secret(settings.data_dir)]
         self._shared = SharedSecrets(shared_secrets, settings.realm)
+        self._outcome_tokens = OutcomeTokens(shared_secrets)
         users = [(user.name, user.password.get_secret_value()) for user in settings.users]
         database = UserDatabase(settings.data_dir / user_database.FILE_NAME, settings.realm)
         database.check()
@@ -310,7 +312,13 @@ class Relay:
 
     def _parts(self) -> RelayParts:
         return RelayParts(
-            self._settings, self._readiness, self._metrics, self._driver, self._listeners, self._shared
+            self._settings,
+            self._readiness,
+            self._metrics,
+            self._driver,
+            self._listeners,
+            self._shared,
+            self._outcome_tokens,
         )
 
     # -- the machine around it --------------------------------------------------------------------------

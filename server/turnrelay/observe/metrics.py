@@ -30,6 +30,7 @@ from turnrelay.core.events import (
 )
 from turnrelay.core.protocols import DenyRule, Limit
 from turnrelay.core.server import Server
+from turnrelay.observe.traversal import TraversalMetrics
 from turnrelay.relay.plane import RelayPlane
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -90,6 +91,7 @@ class Metrics:
         self._throttled = Counter(
             "turnrelay_throttled", "Messages dropped by a rate limit, by limit.", ["limit"], registry=registry
         )
+        self.traversal = TraversalMetrics(registry)
         self._start_from_zero()
 
     def observe(self, event: Event) -> None:

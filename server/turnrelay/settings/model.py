@@ -107,6 +107,12 @@ class LimitSettings(BaseModel):
     tcp_idle_seconds: Seconds = _setting(
         60, "seconds after which a silent connection without an allocation is closed", _SECONDS, "60"
     )
+    outcomes_per_prefix_per_second: AtLeastOne = _setting(
+        10, "traversal outcomes reported from one source prefix (/24, /56) a second", _COUNT, "10"
+    )
+    outcomes_per_prefix_burst: AtLeastOne = _setting(
+        100, "such reports that one source prefix may make at once", _COUNT, "100"
+    )
     default_lifetime_seconds: Seconds = _setting(
         600, "lifetime of an allocation whose client asks for none", _SECONDS, "600"
     )
