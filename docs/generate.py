@@ -1,11 +1,13 @@
-"""Writes the configuration tables in README.md and docs/configuration.md from the settings themselves.
+"""Writes the tables of the documents from the program itself: settings, reason codes.
 
 Run by `make docs`; a test holds the tables to the settings.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
+from turnrelay.observe.reasons import EVENTS
 from turnrelay.settings import LimitSettings, Settings
 from turnrelay.settings.keys import KEYS, Key
 
@@ -45,10 +47,17 @@ def limits_table() -> str:
     return "\n".join(rows)
 
 
+def reasons_table(event: str) -> str:
+    """The reason codes of one kind of log line."""
+    rows = ["| `reason` | what it means |", "|---|---|"]
+    return "\n".join([*rows, *(f"| `{code.value}` | {words} |" for code, words in EVENTS[event].items())])
+
+
 TABLES = {
     ("README.md", "flags"): flags_table,
     ("docs/configuration.md", "flags"): flags_table,
     ("docs/configuration.md", "limits"): limits_table,
+    **{("docs/logs.md", event): partial(reasons_table, event) for event in EVENTS},
 }
 
 

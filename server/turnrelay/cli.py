@@ -23,6 +23,7 @@ from turnrelay.cli_options import (
     given_flags,
     parse_duration,
 )
+from turnrelay.observe.trace import trace
 from turnrelay.policy.credentials import SharedSecrets, UserDatabase
 from turnrelay.policy.errors import OperatorError
 from turnrelay.policy.secret_file import load_or_create_secret
@@ -205,6 +206,33 @@ def credentials(
     typer.echo(f"valid till {datetime.fromtimestamp(int(now) + ttl, UTC):%Y-%m-%d %H:%M:%S} UTC")
     for uri in uris:
         typer.echo(f"URI        {uri}")
+
+
+@app.command("trace")
+def trace_allocation(
+    wanted: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Id of an allocation; with a log of level debug also an account or a client."
+        ),
+    ],
+    log: Annotated[
+        Path | None, typer.Option("--log", metavar="FILE", help="The log; standard input if none is given.")
+    ] = None,
+) -> None:
+    """Tell what the log knows about an allocation: why it was refused, or why it ended.
+
+    Reads the JSON form of the log (--log-format json, or auto where the log goes to no terminal).
+    """
+    try:
+        with sys.stdin if log is None else log.open(encoding="utf-8", errors="replace") as lines:
+            told = list(trace(lines, wanted))
+    except OSError as error:
+        raise OperatorError(f"{log}: cannot be read ({error.strerror})") from None
+    if not told:
+        raise OperatorError(f"the log has no JSON line about {wanted}")
+    for sentence in told:
+        typer.echo(sentence)
 
 
 @config_app.command("check")

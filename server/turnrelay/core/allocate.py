@@ -28,7 +28,7 @@ from turnrelay.core.events import AllocationCreated, AllocationRefused
 from turnrelay.core.limits import RESERVATION_LIFETIME, Limits
 from turnrelay.core.outputs import CloseRelay, OpenRelay, Output, Reply
 from turnrelay.core.protocols import Lease, Limit
-from turnrelay.core.refused import Refused
+from turnrelay.core.refused import Refused, ReservationRefused, refusal_reason
 from turnrelay.core.replies import refuse, succeed
 from turnrelay.core.state import PendingAllocation, Request, Reservation, State
 
@@ -150,7 +150,7 @@ def _read_reservation(state: State, token: bytes, account: str) -> Wish:
     reservation = state.reservations.get(token)
     # A token is worth a port, so only the account that paid for it may spend it.
     if reservation is None or reservation.account != account:
-        raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, "Reservation token is not valid")
+        raise ReservationRefused
     family = _IPV6 if ":" in reservation.relay.host else _IPV4
     return Wish([family], reservation=reservation)
 
@@ -168,7 +168,7 @@ def _advance(state: State, pending: PendingAllocation, now: float) -> list[Outpu
         refused = Refused(ErrorCode.INSUFFICIENT_CAPACITY)
         path, account = pending.request.path, pending.request.credential.account
         outputs = refuse(pending.request, refused)
-        outputs.append(AllocationRefused(path, account, refused.code, None))
+        outputs.append(AllocationRefused(path, account, refused.code, refusal_reason(refused)))
         return _remember(state, pending.request, outputs, now)
     return _complete(state, pending, now)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from turnrelay.core.addresses import FiveTuple, RelayedAddress, Transport
-from turnrelay.core.protocols import DenyRule, Limit
+from turnrelay.core.protocols import DenyRule
 
 
 class AuthenticationFailure(Enum):
@@ -29,6 +29,26 @@ class EndReason(Enum):
     SHUTDOWN = "shutdown"
 
 
+class RefusalReason(Enum):
+    """Why an authenticated Allocate was refused (RFC 8656 section 7.2)."""
+
+    ALLOCATIONS_PER_USER = "allocations_per_user"
+    ALLOCATIONS_PER_PREFIX = "allocations_per_prefix"
+    ALLOCATIONS_TOTAL = "allocations_total"
+    RELAY_PORTS = "relay_ports"
+    """No port is free, or the system gives no socket."""
+    ALLOCATION_EXISTS = "allocation_exists"
+    CLIENT_ADDRESS = "client_address"
+    """The client comes from an address that no client can have (RFC 8656 section 21.4)."""
+    RESERVATION_TOKEN = "reservation_token"  # noqa: S105 - a reason, not a secret
+    ADDRESS_FAMILY = "address_family"
+    """The relay has no address of the family that was asked for."""
+    RELAYED_TRANSPORT = "relayed_transport"
+    """Something other than UDP was asked for."""
+    UNKNOWN_ATTRIBUTE = "unknown_attribute"
+    BAD_REQUEST = "bad_request"
+
+
 class Throttle(Enum):
     """Which rate was exceeded."""
 
@@ -49,6 +69,8 @@ class RequestAnswered:
 class AuthenticationFailed:
     path: FiveTuple
     reason: AuthenticationFailure
+    allocation_id: str | None = None
+    """The allocation that lives on the path, whoever sent the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +94,12 @@ class AllocationEnded:
 
 @dataclass(frozen=True, slots=True)
 class AllocationRefused:
-    """An authenticated Allocate was refused; `limit` tells which quota, None any other reason."""
+    """An authenticated Allocate was answered with the error `code`."""
 
     path: FiveTuple
     account: str
     code: int
-    limit: Limit | None
+    reason: RefusalReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,7 @@ class PeerDenied:
     path: FiveTuple
     account: str
     rule: DenyRule
+    allocation_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from stunwire import Attribute, ErrorCode
 
+from turnrelay.core.events import RefusalReason
 from turnrelay.core.protocols import DenyRule, Limit
 
 
@@ -31,3 +32,29 @@ class PeerRefused(Refused):
     def __init__(self, rule: DenyRule) -> None:
         super().__init__(ErrorCode.FORBIDDEN, "Peer address is denied")
         self.rule = rule
+
+
+class ReservationRefused(Refused):
+    """508: the RESERVATION-TOKEN is unknown, used, or another account's (RFC 8656 section 7.2)."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.INSUFFICIENT_CAPACITY, "Reservation token is not valid")
+
+
+def refusal_reason(refused: Refused) -> RefusalReason:
+    """Why an Allocate was refused, for those who watch."""
+    if refused.limit is not None:
+        return RefusalReason(refused.limit.value)
+    if isinstance(refused, ReservationRefused):
+        return RefusalReason.RESERVATION_TOKEN
+    return _REASONS.get(refused.code, RefusalReason.BAD_REQUEST)
+
+
+_REASONS = {
+    ErrorCode.FORBIDDEN: RefusalReason.CLIENT_ADDRESS,
+    ErrorCode.UNKNOWN_ATTRIBUTE: RefusalReason.UNKNOWN_ATTRIBUTE,
+    ErrorCode.ALLOCATION_MISMATCH: RefusalReason.ALLOCATION_EXISTS,
+    ErrorCode.ADDRESS_FAMILY_NOT_SUPPORTED: RefusalReason.ADDRESS_FAMILY,
+    ErrorCode.UNSUPPORTED_TRANSPORT_PROTOCOL: RefusalReason.RELAYED_TRANSPORT,
+    ErrorCode.INSUFFICIENT_CAPACITY: RefusalReason.RELAY_PORTS,
+}

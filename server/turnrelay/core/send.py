@@ -25,7 +25,7 @@ def send(state: State, message: Message, path: FiveTuple, now: float) -> list[Ou
         return []
     rule = state.check_peer(peer)
     if rule is not None:
-        return [PeerDenied(path, allocation.credential.account, rule)]
+        return [PeerDenied(path, allocation.credential.account, rule, allocation.allocation_id)]
     return [SendToPeer(relay.address, peer, data, DONT_FRAGMENT in message and _may_set_df(path, peer))]
 
 

@@ -36,7 +36,7 @@ from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.outputs import CloseRelay, LookUpKey, Output, Reply
 from turnrelay.core.protocols import Credential, KeyQuery, PeerAccess, Quotas, RateLimit
 from turnrelay.core.refresh import refresh
-from turnrelay.core.refused import PeerRefused, Refused
+from turnrelay.core.refused import PeerRefused, Refused, refusal_reason
 from turnrelay.core.send import send
 from turnrelay.core.state import PendingRequest, Request, Reservation, State
 from turnrelay.core.understood import not_understood
@@ -259,7 +259,7 @@ class Server:
     def _challenge(
         self, message: Message, path: FiveTuple, failure: Unauthenticated, now: float
     ) -> list[Output]:
-        failed = AuthenticationFailed(path, failure.reason)
+        failed = AuthenticationFailed(path, failure.reason, self._allocation_id(path))
         if not self.state.rate_limit.allow(path.client.host, now):
             return [failed, Throttled(path, Throttle.UNAUTHENTICATED)]
         if failure.code is ErrorCode.BAD_REQUEST:
@@ -269,16 +269,22 @@ class Server:
     def _refuse(self, request: Request, refused: Refused, now: float) -> list[Output]:
         outputs = replies.refuse(request, refused)
         path, account = request.path, request.credential.account
-        if isinstance(refused, PeerRefused):
-            outputs.append(PeerDenied(path, account, refused.rule))
+        allocation_id = self._allocation_id(path)
+        if isinstance(refused, PeerRefused) and allocation_id is not None:
+            outputs.append(PeerDenied(path, account, refused.rule, allocation_id))
         if refused.code is ErrorCode.WRONG_CREDENTIALS:
-            outputs.append(AuthenticationFailed(path, AuthenticationFailure.WRONG_USER))
+            failure = AuthenticationFailure.WRONG_USER
+            outputs.append(AuthenticationFailed(path, failure, allocation_id))
         if request.message.method == Method.ALLOCATE:
-            outputs.append(AllocationRefused(path, account, refused.code, refused.limit))
+            outputs.append(AllocationRefused(path, account, refused.code, refusal_reason(refused)))
             for output in outputs:
                 if isinstance(output, Reply):
                     self.state.replies.remember(request, output.data, now)
         return outputs
+
+    def _allocation_id(self, path: FiveTuple) -> str | None:
+        allocation = self.state.allocations.get(path)
+        return None if allocation is None else allocation.allocation_id
 
     def _is_known(self, allocation: Allocation, message: Message, query: KeyQuery) -> bool:
         """Whether the keys of the allocation's user will do; a removed user must not prolong anything."""

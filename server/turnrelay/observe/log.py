@@ -74,16 +74,25 @@ class EventLog:
                     **self._identity(event),
                 )
             case AllocationRefused():
-                limit = event.limit.value if event.limit else None
                 self._log.info(
-                    "allocation refused", code=int(event.code), limit=limit, **self._identity(event)
+                    "allocation refused",
+                    reason=event.reason.value,
+                    code=int(event.code),
+                    **self._identity(event),
                 )
             case PeerDenied():
-                self._log.info("peer denied", rule=event.rule.value, **self._identity(event))
-            case AuthenticationFailed(path, reason):
+                self._log.info(
+                    "peer denied",
+                    allocation=event.allocation_id,
+                    reason=event.rule.value,
+                    **self._identity(event),
+                )
+            case AuthenticationFailed(path, reason, allocation_id):
                 if reason in _WORTH_A_LINE:
-                    client = {"client": path.client.host} if self._with_identities else {}
-                    self._log.info("authentication failed", reason=reason.value, **client)
+                    more = {} if allocation_id is None else {"allocation": allocation_id}
+                    if self._with_identities:
+                        more["client"] = path.client.host
+                    self._log.info("authentication failed", reason=reason.value, **more)
 
     def _identity(
         self,

@@ -12,7 +12,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from stunwire import ErrorCode, Method
+from stunwire import Method
 
 from turnrelay.core.addresses import Transport
 from turnrelay.core.events import (
@@ -24,11 +24,12 @@ from turnrelay.core.events import (
     EndReason,
     Event,
     PeerDenied,
+    RefusalReason,
     RequestAnswered,
     Throttle,
     Throttled,
 )
-from turnrelay.core.protocols import DenyRule, Limit
+from turnrelay.core.protocols import DenyRule
 from turnrelay.core.server import Server
 from turnrelay.observe.traversal import TraversalMetrics
 from turnrelay.relay.plane import RelayPlane
@@ -81,8 +82,8 @@ class Metrics:
         )
         self._allocations_refused = Counter(
             "turnrelay_allocations_refused",
-            "Authenticated Allocate requests refused for lack of quota or capacity, by limit.",
-            ["limit"],
+            "Authenticated Allocate requests refused, by reason.",
+            ["reason"],
             registry=registry,
         )
         self._peers_denied = Counter(
@@ -108,10 +109,7 @@ class Metrics:
             case AllocationEnded():
                 self._allocations_ended.labels(event.reason.value).inc()
             case AllocationRefused():
-                if event.limit is not None:
-                    self._allocations_refused.labels(event.limit.value).inc()
-                elif event.code == ErrorCode.INSUFFICIENT_CAPACITY:
-                    self._allocations_refused.labels(_NO_RELAY).inc()
+                self._allocations_refused.labels(event.reason.value).inc()
             case PeerDenied():
                 self._peers_denied.labels(event.rule.value).inc()
             case Throttled(_, throttle):
@@ -135,16 +133,14 @@ class Metrics:
             self._authentication_failures.labels(failure.value)
         for reason in EndReason:
             self._allocations_ended.labels(reason.value)
-        for limit in Limit:
-            self._allocations_refused.labels(limit.value)
-        self._allocations_refused.labels(_NO_RELAY)
+        for refusal in RefusalReason:
+            self._allocations_refused.labels(refusal.value)
         for rule in DenyRule:
             self._peers_denied.labels(rule.value)
         for throttle in Throttle:
             self._throttled.labels(throttle.value)
 
 
-_NO_RELAY = "relay_ports"
 _SUCCESS = "success"
 
 

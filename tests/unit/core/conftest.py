@@ -147,6 +147,10 @@ class World:
             discovery=discovery,
         )
 
+    def id_at(self, path: FiveTuple) -> str:
+        """The id of the allocation that lives on the path."""
+        return self.server.state.allocations[path].allocation_id
+
     @property
     def state(self) -> State:
         return self.server.state

@@ -18,7 +18,7 @@ from stunwire import (
     Attribute,
     Method,
 )
-from turnrelay.core.events import AllocationCreated, AllocationRefused, RequestAnswered
+from turnrelay.core.events import AllocationCreated, AllocationRefused, RefusalReason, RequestAnswered
 from turnrelay.core.limits import Limits
 from turnrelay.core.outputs import CloseRelay, Grant, LookUpKey, OpenRelay, SendToPeer
 from turnrelay.core.protocols import Limit
@@ -266,7 +266,7 @@ def test_10_quotas(world, alice, limit, code):
     world.quotas.limit = limit
     outputs = alice.allocate()
     assert refused(outputs) == code
-    assert AllocationRefused(HERE, "alice", code, limit) in outputs
+    assert AllocationRefused(HERE, "alice", code, RefusalReason(limit.value)) in outputs
     assert not only(outputs, OpenRelay)
     assert world.remnants() == {"replies": 1}
 
@@ -286,7 +286,7 @@ def test_the_capacity_of_the_server_is_508(world, alice):
     world.plane.available.clear()
     outputs = alice.allocate()
     assert refused(outputs) == 508
-    assert AllocationRefused(HERE, "alice", 508, None) in outputs
+    assert AllocationRefused(HERE, "alice", 508, RefusalReason.RELAY_PORTS) in outputs
     assert world.remnants() == {"replies": 1}
 
 
@@ -437,7 +437,7 @@ def test_a_relay_that_fails_is_508_and_leaves_nothing(world, alice):
     outputs = world.server.relay_failed(question.ticket, 1)
     assert refused(outputs) == 508
     assert sealed_with(reply(outputs).data, alice.key) == {"sha1"}
-    assert AllocationRefused(HERE, "alice", 508, None) in outputs
+    assert AllocationRefused(HERE, "alice", 508, RefusalReason.RELAY_PORTS) in outputs
     assert world.remnants() == {"replies": 1}
 
 

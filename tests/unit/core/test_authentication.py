@@ -148,7 +148,7 @@ def test_a_removed_user_prolongs_nothing(world, alice):
     del world.users["alice"]
     outputs = alice.refresh(3600, now=300)
     assert refused(outputs) == 401
-    assert AuthenticationFailed(HERE, AuthenticationFailure.UNKNOWN_USER) in outputs
+    assert AuthenticationFailed(HERE, AuthenticationFailure.UNKNOWN_USER, world.id_at(HERE)) in outputs
     assert len(world.plane.opened) == 1
     world.sleep(600)
     assert world.quotas.live() == 0

@@ -187,7 +187,7 @@ def test_a_denied_peer_is_403_and_nothing_is_bound(world, alice, relay):
     world.peers.denied.add(PEER)
     outputs = alice.bind(NUMBER, PEER)
     assert refused(outputs) == 403
-    assert PeerDenied(HERE, "alice", DenyRule.OWN_PORT) in outputs
+    assert PeerDenied(HERE, "alice", DenyRule.OWN_PORT, world.id_at(HERE)) in outputs
     assert not only(outputs, Grant)
     accepted(alice.bind(NUMBER, OTHER_PEER))
 

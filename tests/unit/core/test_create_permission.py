@@ -238,7 +238,7 @@ def test_a_denied_peer_is_403_for_all(world, alice, relay, peers):
     world.peers.denied_hosts.add(PEER.host)
     outputs = alice.permit(*peers)
     assert refused(outputs) == 403
-    assert PeerDenied(HERE, "alice", DenyRule.SPECIAL_PURPOSE) in outputs
+    assert PeerDenied(HERE, "alice", DenyRule.SPECIAL_PURPOSE, world.id_at(HERE)) in outputs
     assert not only(outputs, Grant)
     assert not passes(alice, OTHER_PEER, 1)
     assert sealed_with(reply(outputs).data, alice.key) == {"sha1"}

@@ -59,7 +59,7 @@ def test_without_allocation_it_is_437(alice):
 def test_of_another_users_allocation_it_is_441(world, relay):
     outputs = world.client(HERE, "bob").refresh(0)
     assert refused(outputs) == 441
-    assert AuthenticationFailed(HERE, AuthenticationFailure.WRONG_USER) in outputs
+    assert AuthenticationFailed(HERE, AuthenticationFailure.WRONG_USER, world.id_at(HERE)) in outputs
     assert world.plane.opened == {relay}
 
 

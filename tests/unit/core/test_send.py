@@ -163,13 +163,13 @@ def test_of_a_family_the_allocation_lacks(alice, relay):
 def test_to_a_denied_port_of_a_permitted_host(world, alice, relay):
     """Section 11.2: restrictions of address and port are allowed, and only the operator hears of it."""
     world.peers.denied.add(SAME_HOST)
-    assert alice.send(SAME_HOST, b"x") == [PeerDenied(HERE, "alice", DenyRule.OWN_PORT)]
+    assert alice.send(SAME_HOST, b"x") == [PeerDenied(HERE, "alice", DenyRule.OWN_PORT, world.id_at(HERE))]
     assert only(alice.send(PEER, b"x"), SendToPeer)
 
 
 def test_to_a_host_that_was_denied_since(world, alice, relay):
     world.peers.denied_hosts.add(PEER.host)
-    assert alice.send(PEER, b"x") == [PeerDenied(HERE, "alice", DenyRule.SPECIAL_PURPOSE)]
+    assert alice.send(PEER, b"x") == [PeerDenied(HERE, "alice", DenyRule.SPECIAL_PURPOSE, world.id_at(HERE))]
 
 
 def test_signing_it_makes_no_difference(world, alice, relay):
