@@ -1,15 +1,21 @@
-"""Writes the tables of the documents from the program itself: settings, reason codes.
+"""Writes the tables of the documents from the program itself: settings, reason codes, metrics.
 
 Run by `make docs`; a test holds the tables to the settings.
 """
 
+import asyncio
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+from turnrelay.app import Relay
 from turnrelay.observe.reasons import EVENTS
 from turnrelay.settings import LimitSettings, Settings
 from turnrelay.settings.keys import KEYS, Key
+from turnrelay.settings.values import HttpAddress
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"
@@ -53,10 +59,58 @@ def reasons_table(event: str) -> str:
     return "\n".join([*rows, *(f"| `{code.value}` | {words} |" for code, words in EVENTS[event].items())])
 
 
+async def metrics_page() -> str:
+    """What a relay on the loopback shows Prometheus."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            listen=["127.0.0.1"],
+            relay_ip=["127.0.0.1"],
+            port=0,
+            http=HttpAddress("127.0.0.1", 0),
+            data_dir=Path(folder),
+        )
+        relay = Relay(settings)
+        try:
+            await relay.start()
+            url = f"http://{relay.welcome().http}/metrics"
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                return await answer.text()
+        finally:
+            await relay.stop()
+
+
+NOT_LISTED = {"version", "python", "le"}
+"""Labels whose values are not a fixed set."""
+
+
+def metrics_table() -> str:
+    """Every metric: name, type, labels with their values, and what it is."""
+    rows = ["| metric | type | labels | what |", "|---|---|---|---|"]
+    for family in text_string_to_metric_families(asyncio.run(metrics_page())):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        values: dict[str, dict[str, None]] = {}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                values.setdefault(label, {})[value] = None
+        if "plane" in values:
+            values["plane"] = dict.fromkeys(["userspace", "xdp"])
+        # An error code has its series from the first such answer on.
+        if name == "turnrelay_requests_total":
+            values["result"] = dict.fromkeys(["success", "400", "401", "..."])
+        labels = "; ".join(
+            f"`{label}`" if label in NOT_LISTED else f"`{label}`: {', '.join(listed)}"
+            for label, listed in values.items()
+            if label != "le"
+        )
+        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(rows)
+
+
 TABLES = {
     ("README.md", "flags"): flags_table,
     ("docs/configuration.md", "flags"): flags_table,
     ("docs/configuration.md", "limits"): limits_table,
+    ("docs/metrics.md", "metrics"): metrics_table,
     **{("docs/logs.md", event): partial(reasons_table, event) for event in EVENTS},
 }
 

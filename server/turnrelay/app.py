@@ -45,6 +45,7 @@ from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import detect_relay_addresses, expand, local_addresses
 from turnrelay.transports.listeners import ListenError, Listeners
 from turnrelay.transports.tls import server_context
+from turnrelay.watch import Watch
 from turnrelay.web.application import HttpServer
 from turnrelay.web.health import Readiness
 from turnrelay.welcome import Welcome, turn_uris
@@ -114,12 +115,15 @@ class Relay:
             shared_secrets = [load_or_create_secret(settings.data_dir)]
         self._shared = SharedSecrets(shared_secrets, settings.realm)
         self._outcome_tokens = OutcomeTokens(shared_secrets)
+        self._watch = Watch(settings.limits.self_test_seconds)
         users = [(user.name, user.password.get_secret_value()) for user in settings.users]
+        users.append(self._watch.user)
         database = UserDatabase(settings.data_dir / user_database.FILE_NAME, settings.realm)
         database.check()
         directory = UserDirectory(StaticUsers(users, settings.realm), self._shared, database)
         external = [str(mapping) for mapping in settings.external_ip]
         self._hosts = relay_hosts(settings.relay_ip or detect_relay_addresses(), external)
+        self._families = frozenset(family_of(host.local) for host in self._hosts)
         self._discovery = self._behaviour_discovery()
         self._peers = PeerAccessPolicy(allow=settings.allow_peer, deny=settings.deny_peer)
         self._kernel = self._load_kernel_plane()
@@ -133,7 +137,11 @@ class Relay:
             asyncio.get_running_loop(),
             time.monotonic,
             time.time,
-            [self._metrics.observe, EventLog(settings.log_level).observe],
+            [
+                self._watch.unseen(self._metrics.observe),
+                self._watch.unseen(EventLog(settings.log_level).observe),
+            ],
+            self._metrics.answered,
         )
         self._plane = self._make_plane()
         self._driver.use_plane(self._plane)
@@ -145,11 +153,14 @@ class Relay:
     async def start(self) -> None:
         """Listens and gets ready; OperatorError or ListenError names what is in the way."""
         self._listeners.open()
-        self._metrics.watch(self._driver.server, self._plane, self._listeners.discarded)
+        self._metrics.watch(self._driver.server, self._plane, self._listeners, lambda: self._readiness.ready)
         self._http = await open_http(self._parts())
         self._notice_addresses()
         self._following = asyncio.create_task(self._follow_interfaces())
         self._readiness.ready = True
+        self._watch.start(
+            self._metrics.health, (self._listeners.hosts[0], self._listeners.port), self._families
+        )
         self._log.info("relay started", version=__version__, plane=self._plane_name)
 
     async def stop(self) -> None:
@@ -157,6 +168,7 @@ class Relay:
         was_ready, self._readiness.ready = self._readiness.ready, False
         if self._following is not None:
             self._following.cancel()
+        await self._watch.stop()
         self._listeners.close()
         await self._driver.close()
         if self._http is not None:
@@ -194,15 +206,15 @@ class Relay:
 
     def reload_certificate(self) -> None:
         """Reads the certificate again, for new connections; a bad one leaves the old one in use."""
-        if self._tls is None or self._settings.tls is None:
-            return
         try:
             # A context of its own: loading into the one in use would change it even where it fails.
-            self._tls = server_context(*self._settings.tls)
-        except (OSError, ssl.SSLError) as error:
+            tls = self._tls_context()
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._log.error("certificate not reloaded, the old one stays in use", error=str(error))
-        else:
-            self._listeners.use_tls(self._tls)
+            return
+        if tls is not None:
+            self._tls = tls
+            self._listeners.use_tls(tls)
             self._log.info("certificate reloaded")
 
     # -- the parts --------------------------------------------------------------------------------------
@@ -233,7 +245,7 @@ class Relay:
                 requests_per_allocation=limits.requests_per_allocation_per_second,
                 requests_burst=limits.requests_per_allocation_burst,
             ),
-            families=frozenset(family_of(host.local) for host in self._hosts),
+            families=self._families,
             discovery=self._discovery,
         )
 
@@ -273,7 +285,11 @@ class Relay:
         return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
 
     def _tls_context(self) -> ssl.SSLContext | None:
-        return server_context(*self._settings.tls) if self._settings.tls is not None else None
+        if self._settings.tls is None:
+            return None
+        context = server_context(*self._settings.tls)
+        self._metrics.health.certificate(read_certificate(self._settings.tls[0]).not_after)
+        return context
 
     def _make_listeners(self) -> Listeners:
         settings, limits = self._settings, self._settings.limits

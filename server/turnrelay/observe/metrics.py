@@ -1,17 +1,19 @@
-"""Metrics: what Prometheus scrapes. No label ever holds a user, an address or a realm."""
+"""Metrics: what Prometheus scrapes. No label ever holds a user, an address or a realm.
 
-from collections.abc import Callable, Iterable, Iterator
+docs/metrics.md is made from the page of a running relay.
+"""
+
+import platform
+from collections.abc import Callable
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from stunwire import Method
 
 from turnrelay.core.addresses import Transport
@@ -31,6 +33,9 @@ from turnrelay.core.events import (
 )
 from turnrelay.core.protocols import DenyRule
 from turnrelay.core.server import Server
+from turnrelay.observe.health import HealthMetrics
+from turnrelay.observe.latency import Latency
+from turnrelay.observe.live_figures import ClientSide, LiveFigures
 from turnrelay.observe.traversal import TraversalMetrics
 from turnrelay.relay.plane import RelayPlane
 
@@ -55,10 +60,21 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, of use to nobody here
         self.registry = CollectorRegistry()
         registry = self.registry
-        info = Gauge("turnrelay_build_info", "The running version.", ["version"], registry=registry)
-        info.labels(version).set(1)
-        plane = Gauge("turnrelay_plane_info", "The data plane in use.", ["plane"], registry=registry)
+        info = Gauge(
+            "turnrelay_build_info",
+            "Always 1; its labels tell the running version.",
+            ["version", "python"],
+            registry=registry,
+        )
+        info.labels(version, platform.python_version()).set(1)
+        plane = Gauge(
+            "turnrelay_plane_info",
+            "Always 1; its label tells the data plane in use.",
+            ["plane"],
+            registry=registry,
+        )
         plane.labels(plane_name).set(1)
+        ProcessCollector(registry=registry)
         self._requests = Counter(
             "turnrelay_requests",
             "Requests answered, by method and result (success, or the error code).",
@@ -90,8 +106,13 @@ class Metrics:
             "turnrelay_peers_denied", "Peer addresses denied, by rule.", ["rule"], registry=registry
         )
         self._throttled = Counter(
-            "turnrelay_throttled", "Messages dropped by a rate limit, by limit.", ["limit"], registry=registry
+            "turnrelay_throttled",
+            "Messages that a rate limit left without an answer, by limit.",
+            ["limit"],
+            registry=registry,
         )
+        self._latency = Latency(registry, _METHODS.values())
+        self.health = HealthMetrics(registry)
         self.traversal = TraversalMetrics(registry)
         self._start_from_zero()
 
@@ -99,15 +120,15 @@ class Metrics:
         """Counts one event of the core."""
         match event:
             case RequestAnswered(method, code, transport):
-                name = _METHODS.get(Method(method), "other")
                 result = str(int(code)) if code else _SUCCESS
-                self._requests.labels(name, result, transport.value).inc()
+                self._requests.labels(method_name(method), result, transport.value).inc()
             case AuthenticationFailed(_, reason):
                 self._authentication_failures.labels(reason.value).inc()
             case AllocationCreated():
                 self._allocations_created.labels(event.path.transport.value).inc()
             case AllocationEnded():
                 self._allocations_ended.labels(event.reason.value).inc()
+                self._latency.allocation_ended(event.age)
             case AllocationRefused():
                 self._allocations_refused.labels(event.reason.value).inc()
             case PeerDenied():
@@ -115,9 +136,18 @@ class Metrics:
             case Throttled(_, throttle):
                 self._throttled.labels(throttle.value).inc()
 
-    def watch(self, server: Server, plane: RelayPlane, discarded: Callable[[], dict[str, int]]) -> None:
+    def answered(self, answer: RequestAnswered, seconds: float) -> None:
+        """Measures one answer: seconds from reading the request to forming the response."""
+        self._latency.answered(method_name(answer.method), seconds)
+        if answer.method == Method.ALLOCATE and not answer.code:
+            self._latency.allocated(seconds)
+
+    def watch(
+        self, server: Server, plane: RelayPlane, clients: ClientSide, ready: Callable[[], bool]
+    ) -> None:
         """Adds the figures that are read at the moment of the scrape."""
-        self.registry.register(_LiveFigures(server, plane, discarded))
+        self.registry.register(LiveFigures(server, plane, clients))
+        self.health.watch(ready)
 
     def render(self) -> bytes:
         """The text format of Prometheus."""
@@ -141,74 +171,9 @@ class Metrics:
             self._throttled.labels(throttle.value)
 
 
+def method_name(method: int) -> str:
+    """The label of a method; "other" for one that this relay answers with an error alone."""
+    return _METHODS.get(Method(method), "other")
+
+
 _SUCCESS = "success"
-
-
-class _LiveFigures(Collector):
-    def __init__(self, server: Server, plane: RelayPlane, discarded: Callable[[], dict[str, int]]) -> None:
-        self._server = server
-        self._plane = plane
-        self._discarded = discarded
-
-    def describe(self) -> Iterable[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._holdings()
-        yield from self._traffic()
-        dropped = CounterMetricFamily(
-            "turnrelay_dropped_packets", "Application packets not relayed, by reason.", labels=["reason"]
-        )
-        for reason, count in self._plane.drops().items():
-            dropped.add_metric([reason], count)
-        yield dropped
-        discarded = CounterMetricFamily(
-            "turnrelay_discarded_messages",
-            "What clients sent that is nothing to answer, by reason.",
-            labels=["reason"],
-        )
-        for reason, count in self._discarded().items():
-            discarded.add_metric([reason], count)
-        yield discarded
-
-    def _holdings(self) -> Iterator[Metric]:
-        allocations = self._server.state.allocations
-        live = GaugeMetricFamily(
-            "turnrelay_allocations", "Live allocations, by the client's transport.", labels=["transport"]
-        )
-        by_transport = dict.fromkeys(Transport, 0)
-        permissions = channels = 0
-        for path, allocation in allocations.items():
-            by_transport[path.transport] += 1
-            permissions += len(allocation.permissions)
-            channels += allocation.bound_channels()
-        for transport, count in by_transport.items():
-            live.add_metric([transport.value], count)
-        yield live
-        yield GaugeMetricFamily("turnrelay_permissions", "Live permissions.", permissions)
-        yield GaugeMetricFamily("turnrelay_channels", "Live channel bindings.", channels)
-        in_use = capacity = 0
-        for used, size in self._plane.ports():
-            in_use += used
-            capacity += size
-        yield GaugeMetricFamily("turnrelay_relay_ports_in_use", "Relay ports in use or reserved.", in_use)
-        yield GaugeMetricFamily("turnrelay_relay_ports", "Relay ports there are.", capacity)
-
-    def _traffic(self) -> Iterator[Metric]:
-        labels = ["direction", "transport"]
-        packets = CounterMetricFamily(
-            "turnrelay_relayed_packets",
-            "Application packets relayed, by the client's transport.",
-            labels=labels,
-        )
-        size = CounterMetricFamily(
-            "turnrelay_relayed_bytes", "Application bytes relayed, headers not counted.", labels=labels
-        )
-        for transport, traffic in self._plane.traffic().items():
-            name = transport.value
-            packets.add_metric(["to_peer", name], traffic.packets_to_peer)
-            packets.add_metric(["from_peer", name], traffic.packets_from_peer)
-            size.add_metric(["to_peer", name], traffic.bytes_to_peer)
-            size.add_metric(["from_peer", name], traffic.bytes_from_peer)
-        yield packets
-        yield size

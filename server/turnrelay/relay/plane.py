@@ -29,6 +29,19 @@ class NoRelayAddress(Exception):
     """No port is free, or the system gives no socket; the client gets 508."""
 
 
+DROP_REASONS = (
+    "bandwidth",
+    "client_congested",
+    "client_unreachable",
+    "no_permission",
+    "no_such_relay",
+    "peer_congested",
+    "peer_unreachable",
+    "too_large",
+)
+"""All that `RelayPlane.drops` counts."""
+
+
 @dataclass(slots=True)
 class Traffic:
     """What was relayed for clients of one transport, as application data (headers not counted)."""
@@ -77,8 +90,14 @@ class RelayPlane(Protocol):
     def traffic(self) -> dict[Transport, Traffic]:
         """What was relayed since the start, by the client's transport; live, not at the end of sessions."""
 
+    def traffic_by_plane(self) -> dict[str, dict[Transport, Traffic]]:
+        """The same, told apart by what moved it: "userspace" and, where there is one, "xdp"."""
+
     def drops(self) -> dict[str, int]:
         """Packets not relayed, by reason."""
+
+    def receive_drops(self) -> int:
+        """Packets of peers that the kernel dropped, since a relayed address' buffer was full."""
 
     def ports(self) -> Iterable[tuple[int, int]]:
         """For each relay host, ports in use and in all."""

@@ -18,6 +18,7 @@ from turnrelay.relay.plane import (
     Traffic,
 )
 from turnrelay.relay.ports import PortPool
+from turnrelay.relay.receive_drops import receive_drops
 from turnrelay.relay.relay_socket import HEADROOM, RelaySocket, open_socket
 
 _MAX_DATAGRAM = 65535
@@ -52,6 +53,8 @@ class UserspacePlane:
         self._relays_of: Counter[FiveTuple] = Counter()
         self._ended = {transport: Traffic() for transport in Transport}
         self._drops: Counter[str] = Counter()
+        self._receive_drops = 0
+        """Of relayed addresses that are closed."""
         # One buffer serves all sockets: a packet is in it only between its arrival and its departure.
         self.buffer = bytearray(HEADROOM + _MAX_DATAGRAM + 4)
         self.view = memoryview(self.buffer)
@@ -75,6 +78,7 @@ class UserspacePlane:
         if relay_socket is None:
             return
         self._loop.remove_reader(relay_socket.sock)
+        self._receive_drops += receive_drops(relay_socket.sock)
         relay_socket.close()
         host, port = self._hosts.pop(relay)
         self._pools[host].give_back(port)
@@ -143,8 +147,14 @@ class UserspacePlane:
             _add(totals[path.transport], self.relays[relay].traffic)
         return totals
 
+    def traffic_by_plane(self) -> dict[str, dict[Transport, Traffic]]:
+        return {"userspace": self.traffic()}
+
     def drops(self) -> dict[str, int]:
         return dict(self._drops)
+
+    def receive_drops(self) -> int:
+        return self._receive_drops + sum(receive_drops(relay.sock) for relay in self.relays.values())
 
     def ports(self) -> Iterable[tuple[int, int]]:
         return [(pool.in_use, pool.capacity) for pool in self._pools.values()]

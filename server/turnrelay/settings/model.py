@@ -113,6 +113,12 @@ class LimitSettings(BaseModel):
     outcomes_per_prefix_burst: AtLeastOne = _setting(
         100, "such reports that one source prefix may make at once", _COUNT, "100"
     )
+    self_test_seconds: Annotated[Number, Field(ge=0, le=86400)] = _setting(
+        60,
+        "seconds between self-tests, in which the relay asks itself for an allocation; 0 for none",
+        "a whole number of seconds, 0 to 86400",
+        "60",
+    )
     default_lifetime_seconds: Seconds = _setting(
         600, "lifetime of an allocation whose client asks for none", _SECONDS, "600"
     )

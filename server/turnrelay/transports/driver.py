@@ -8,7 +8,7 @@ import structlog
 from stunwire import TransportAddress
 
 from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
-from turnrelay.core.events import Event
+from turnrelay.core.events import Event, RequestAnswered
 from turnrelay.core.outputs import (
     CloseRelay,
     Grant,
@@ -44,6 +44,8 @@ class Endpoint(Protocol):
 
 
 Observer = Callable[[Event], None]
+Answered = Callable[[RequestAnswered, float], None]
+"""Told of every response with the seconds since its request was read."""
 
 
 class Driver:
@@ -57,6 +59,7 @@ class Driver:
         clock: Callable[[], float],
         unix_time: Callable[[], float],
         observers: Sequence[Observer] = (),
+        answered: Answered | None = None,
     ) -> None:
         self.server = server
         self.clock = clock
@@ -64,6 +67,9 @@ class Driver:
         self._loop = loop
         self._unix_time = unix_time
         self._observers = tuple(observers)
+        self._answered = answered
+        self._asked_at = clock()
+        """When the request that is being worked on was read."""
         self._udp: dict[ServerAddress, Endpoint] = {}
         self._streams: dict[FiveTuple, Endpoint] = {}
         self._lookups: set[asyncio.Task[None]] = set()
@@ -84,7 +90,8 @@ class Driver:
 
     def receive(self, data: bytes, path: FiveTuple) -> None:
         """A STUN message from a client."""
-        self.carry_out(self.server.receive(data, path, self.clock()))
+        self._asked_at = now = self.clock()
+        self.carry_out(self.server.receive(data, path, now))
 
     def disconnected(self, path: FiveTuple) -> None:
         """A stream ended."""
@@ -134,6 +141,8 @@ class Driver:
                 case CloseRelay(relay):
                     self.plane.close(relay)
                 case event:
+                    if self._answered is not None and isinstance(event, RequestAnswered):
+                        self._answered(event, self.clock() - self._asked_at)
                     for observe in self._observers:
                         observe(event)
         self._arm()
@@ -143,18 +152,20 @@ class Driver:
         if candidates is not None:
             self.carry_out(self.server.key_found(ticket, candidates, self.clock()))
             return
-        task = self._loop.create_task(self._look_up_later(ticket, query))
+        task = self._loop.create_task(self._look_up_later(ticket, query, self._asked_at))
         self._lookups.add(task)
         task.add_done_callback(self._lookups.discard)
 
-    async def _look_up_later(self, ticket: int, query: KeyQuery) -> None:
+    async def _look_up_later(self, ticket: int, query: KeyQuery, asked_at: float) -> None:
         try:
             candidates = await self._directory.find(query, self._unix_time())
         except Exception as error:
+            self._asked_at = asked_at
             # Whatever it is, it concerns this request alone, and the core must get its answer.
             structlog.get_logger().error("user directory cannot be asked", error=str(error))
             self.carry_out(self.server.key_unavailable(ticket, self.clock()))
         else:
+            self._asked_at = asked_at
             self.carry_out(self.server.key_found(ticket, candidates, self.clock()))
 
     def _open(self, request: OpenRelay) -> None:

@@ -56,6 +56,7 @@ class Listeners:
         self._udp: dict[str, UdpListener] = {}
         self._streams: dict[str, list[StreamListener]] = {}
         self._closed: Counter[str] = Counter()
+        self._dropped = 0
         self._refused: set[str] = set()
         self._idle_sweep: asyncio.Task[None] | None = None
 
@@ -128,6 +129,11 @@ class Listeners:
             counts += self._counts(host)
         return {reason: counts[reason] for reason in _DISCARD_REASONS}
 
+    def receive_drops(self) -> int:
+        """Packets of clients that the kernel dropped, since a listening socket's buffer was full."""
+        listening = [*self._udp.values(), *self._more_udp]
+        return self._dropped + sum(udp.receive_drops() for udp in listening)
+
     def _add(self, host: str) -> None:
         loop = asyncio.get_running_loop()
         streams: list[StreamListener] = []
@@ -159,6 +165,7 @@ class Listeners:
 
     def _remove(self, host: str) -> None:
         self._closed += self._counts(host)
+        self._dropped += self._udp[host].receive_drops()
         self._udp.pop(host).close()
         for stream in self._streams.pop(host):
             stream.close()

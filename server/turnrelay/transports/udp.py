@@ -10,6 +10,7 @@ from stunwire import MAX_CHANNEL_RFC5766, MIN_CHANNEL
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.relay.flows import SocketAddress
 from turnrelay.relay.plane import ChannelForwarder
+from turnrelay.relay.receive_drops import receive_drops
 from turnrelay.transports.driver import Driver, transport_address
 
 _BATCH = 64
@@ -60,6 +61,10 @@ class UdpListener:
         self._loop.remove_reader(self._sock)
         self._driver.remove_udp(self.address)
         self._sock.close()
+
+    def receive_drops(self) -> int:
+        """Packets of clients that the kernel dropped, since the buffer was full."""
+        return receive_drops(self._sock)
 
     # -- Endpoint ---------------------------------------------------------------------------------------
 

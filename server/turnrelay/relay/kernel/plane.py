@@ -63,13 +63,15 @@ class XdpPlane:
 
     def traffic(self) -> dict[Transport, Traffic]:
         totals = self._userspace.traffic()
-        moved = self._kernel.totals.sums(ctypes.c_uint32(0))
-        udp = totals[Transport.UDP]
-        udp.packets_to_peer += moved[0]
-        udp.bytes_to_peer += moved[1]
-        udp.packets_from_peer += moved[2]
-        udp.bytes_from_peer += moved[3]
+        udp, moved = totals[Transport.UDP], self._moved()
+        udp.packets_to_peer += moved.packets_to_peer
+        udp.bytes_to_peer += moved.bytes_to_peer
+        udp.packets_from_peer += moved.packets_from_peer
+        udp.bytes_from_peer += moved.bytes_from_peer
         return totals
+
+    def traffic_by_plane(self) -> dict[str, dict[Transport, Traffic]]:
+        return {**self._userspace.traffic_by_plane(), "xdp": {Transport.UDP: self._moved()}}
 
     def drops(self) -> dict[str, int]:
         drops = self._userspace.drops()
@@ -77,6 +79,9 @@ class XdpPlane:
         if bandwidth:
             drops["bandwidth"] = drops.get("bandwidth", 0) + bandwidth
         return drops
+
+    def receive_drops(self) -> int:
+        return self._userspace.receive_drops()
 
     def ports(self) -> Iterable[tuple[int, int]]:
         return self._userspace.ports()
@@ -93,6 +98,10 @@ class XdpPlane:
             for direction in (_TO_PEER, _TO_CLIENT)
         )
         return Traffic(*to_peer, *from_peer)
+
+    def _moved(self) -> Traffic:
+        """What the kernel has relayed since the start."""
+        return Traffic(*self._kernel.totals.sums(ctypes.c_uint32(0))[:4])
 
     def _install(self, flow: ChannelFlow, expires_ns: int) -> None:
         legs = self._legs(flow)
