@@ -19,7 +19,7 @@ from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.server import Server
-from turnrelay.http_side import RelayParts, open_http
+from turnrelay.http_side import HttpSide, RelayParts, open_http
 from turnrelay.observe.log import EventLog, configure
 from turnrelay.observe.metrics import Metrics
 from turnrelay.policy import user_database
@@ -44,11 +44,11 @@ from turnrelay.settings.tls import read_certificate
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import detect_relay_addresses, expand, local_addresses
 from turnrelay.transports.listeners import ListenError, Listeners
-from turnrelay.transports.tls import server_context
+from turnrelay.transports.tls import TlsContexts
+from turnrelay.transports.tunnel import PATH as TUNNEL_PATH
 from turnrelay.watch import Watch
-from turnrelay.web.application import HttpServer
 from turnrelay.web.health import Readiness
-from turnrelay.welcome import Welcome, turn_uris
+from turnrelay.welcome import Welcome, tunnel_urls, turn_uris
 
 _RESCAN_SECONDS = 5.0
 _LAST_PORT = 65535
@@ -130,7 +130,7 @@ class Relay:
         self._plane_name = "userspace" if self._kernel is None else "xdp"
         self._metrics = Metrics(__version__, self._plane_name)
         self._readiness = Readiness()
-        self._tls = self._tls_context()
+        self._tls = self._tls_contexts()
         self._driver = Driver(
             self._server(directory),
             directory,
@@ -146,7 +146,7 @@ class Relay:
         self._plane = self._make_plane()
         self._driver.use_plane(self._plane)
         self._listeners = self._make_listeners()
-        self._http: HttpServer | None = None
+        self._http: HttpSide | None = None
         self._following: asyncio.Task[None] | None = None
         self._known_addresses: list[str] = []
 
@@ -186,20 +186,21 @@ class Relay:
             now = time.time()
             expires_at = now + _FIRST_CREDENTIAL_SECONDS
             username, password = self._shared.mint(_FIRST_CREDENTIAL_NAME, _FIRST_CREDENTIAL_SECONDS, now)
+        hosts, shared = self._client_hosts(), list(dict.fromkeys(self._listeners.over_http.ports))
+        secure = self._tls is not None
+        names = read_certificate(settings.tls_cert).names if settings.tls_cert is not None else ()
+        tls_ports = [self._listeners.tls_port, *shared] if secure else []
+        tunnels = shared if settings.tunnel == "on" else []
         return Welcome(
             version=__version__,
-            uris=turn_uris(
-                self._client_hosts(),
-                self._listeners.port,
-                self._listeners.tls_port if self._tls is not None else None,
-                read_certificate(settings.tls_cert).names if settings.tls_cert is not None else (),
-            ),
+            uris=turn_uris(hosts, self._listeners.port, tls_ports, names),
             username=username,
             password=password,
             expires_at=expires_at,
             relay_addresses=[host.advertised for host in self._hosts],
             ports=(settings.min_port, settings.max_port),
             http=self._http.authority if self._http is not None else None,
+            tunnels=tunnel_urls(hosts, tunnels, TUNNEL_PATH, secure=secure, tls_names=names),
             data_dir=str(settings.data_dir),
             plane=self._plane_name,
         )
@@ -208,7 +209,7 @@ class Relay:
         """Reads the certificate again, for new connections; a bad one leaves the old one in use."""
         try:
             # A context of its own: loading into the one in use would change it even where it fails.
-            tls = self._tls_context()
+            tls = self._tls_contexts()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._log.error("certificate not reloaded, the old one stays in use", error=str(error))
             return
@@ -284,12 +285,12 @@ class Relay:
         )
         return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
 
-    def _tls_context(self) -> ssl.SSLContext | None:
+    def _tls_contexts(self) -> TlsContexts | None:
         if self._settings.tls is None:
             return None
-        context = server_context(*self._settings.tls)
+        contexts = TlsContexts.load(*self._settings.tls)
         self._metrics.health.certificate(read_certificate(self._settings.tls[0]).not_after)
-        return context
+        return contexts
 
     def _make_listeners(self) -> Listeners:
         settings, limits = self._settings, self._settings.limits
@@ -354,7 +355,7 @@ class Relay:
         ports = set(self._listeners.ports)
         if self._discovery is not None:
             ports.add(self._discovery.alternate_port)
-        if self._http is not None:
+        if self._http is not None and self._http.port is not None:
             ports.add(self._http.port)
         external = [host.advertised for host in self._hosts]
         self._peers.update_local([*addresses, *external], ports)

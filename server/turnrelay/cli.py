@@ -107,6 +107,8 @@ def serve(
     allow_peer: Annotated[list[str] | None, flag("allow_peer", "CIDR")] = None,
     deny_peer: Annotated[list[str] | None, flag("deny_peer", "CIDR")] = None,
     http: Annotated[str | None, flag("http", "ADDR:PORT")] = None,
+    shared: Annotated[list[str] | None, flag("shared", "ADDR:PORT")] = None,
+    tunnel: Annotated[str | None, flag("tunnel", "on|off")] = None,
     plane: Annotated[str | None, flag("plane", "auto|userspace|xdp")] = None,
     data_dir: DataDirOption = None,
     log_level: Annotated[str | None, flag("log_level", "debug|info|warning|error")] = None,
@@ -196,8 +198,8 @@ def credentials(
         username, password = secrets.mint(name, ttl, now)
     except ValueError as error:
         raise OperatorError(str(error)) from None
-    tls_port = settings.tls_port if settings.tls is not None else None
-    uris = turn_uris(_known_hosts(settings), settings.port, tls_port)
+    tls_ports = [settings.tls_port, *settings.shared_ports] if settings.tls is not None else []
+    uris = turn_uris(_known_hosts(settings), settings.port, tls_ports)
     if as_json:
         typer.echo(json.dumps({"username": username, "password": password, "ttl": ttl, "uris": uris}))
         return

@@ -31,9 +31,13 @@ class RelayParts:
     outcome_tokens: OutcomeTokens
 
 
-def route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
-    """The features that the settings ask for, one a line."""
+def private_route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
+    """The features for the operator's network alone: not served on a port that TURN shares, one a line."""
     yield Health(parts.readiness, parts.metrics.render, CONTENT_TYPE)
+
+
+def route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
+    """The other features that the settings ask for, one a line."""
     yield _outcomes(parts)
 
 
@@ -52,18 +56,78 @@ def _outcomes(parts: RelayParts) -> Outcomes:
     )
 
 
-async def open_http(parts: RelayParts) -> HttpServer | None:
+class HttpSide:
+    """The features, on a listener of their own and on the ports that they share with TURN."""
+
+    def __init__(self, parts: RelayParts) -> None:
+        self._parts = parts
+        self._public = list(route_groups(parts))
+        self._own: HttpServer | None = None
+        self._shared: HttpServer | None = None
+        self._tunnels: list[RouteGroup] = []
+
+    @property
+    def port(self) -> int | None:
+        """Of the listener of its own."""
+        return None if self._own is None else self._own.port
+
+    @property
+    def authority(self) -> str | None:
+        """Host and port of that listener, as they stand in a URL."""
+        return None if self._own is None else self._own.authority
+
+    async def open(self) -> None:
+        """Starts listening; ListenError names what is in the way."""
+        address = self._parts.settings.http
+        if address is not None:
+            self._own = HttpServer([*private_route_groups(self._parts), *self._public, *self._tunnel()])
+            try:
+                await self._own.open(address.host, address.port)
+            except OSError as error:
+                raise ListenError(
+                    f"cannot serve HTTP on {address.host} port {address.port}: {error.strerror or error}; "
+                    "choose another --http ADDR:PORT, or --http off"
+                ) from error
+        if self._parts.settings.shared:
+            await self._open_shared()
+
+    async def _open_shared(self) -> None:
+        self._shared = HttpServer([*self._public, *self._tunnel(on_shared_port=True)])
+        make_http = await self._shared.protocol_factory()
+        for address in self._parts.settings.shared:
+            try:
+                self._parts.listeners.over_http.share(address.host, address.port, make_http)
+            except OSError as error:
+                raise ListenError(
+                    f"cannot listen on {address.host} port {address.port}: {error.strerror or error}; "
+                    "choose another --shared ADDR:PORT"
+                ) from error
+
+    def _tunnel(self, *, on_shared_port: bool = False) -> list[RouteGroup]:
+        """Each server has its own: on a shared port connections are counted when they are accepted."""
+        if self._parts.settings.tunnel == "off":
+            return []
+        tunnel = self._parts.listeners.over_http.tunnel(on_shared_port=on_shared_port)
+        self._tunnels.append(tunnel)
+        return [tunnel]
+
+    async def close(self) -> None:
+        """Ends every feature, then every connection."""
+        for group in (*self._public, *self._tunnels):
+            await group.close()
+        for server in (self._own, self._shared):
+            if server is not None:
+                await server.close()
+
+
+async def open_http(parts: RelayParts) -> HttpSide | None:
     """The listening HTTP side, None where the settings want none; ListenError names what is in the way."""
-    address = parts.settings.http
-    if address is None:
+    if parts.settings.http is None and not parts.settings.shared:
         return None
-    server = HttpServer(list(route_groups(parts)))
+    side = HttpSide(parts)
     try:
-        await server.open(address.host, address.port)
-    except OSError as error:
-        await server.close()
-        raise ListenError(
-            f"cannot serve HTTP on {address.host} port {address.port}: {error.strerror or error}; "
-            "choose another --http ADDR:PORT, or --http off"
-        ) from error
-    return server
+        await side.open()
+    except ListenError:
+        await side.close()
+        raise
+    return side

@@ -20,6 +20,8 @@ class Welcome:
     relay_addresses: Sequence[str]
     ports: tuple[int, int]
     http: str | None
+    tunnels: Sequence[str]
+    """URLs of the tunnel on the shared ports."""
     data_dir: str
     plane: str
 
@@ -39,6 +41,7 @@ class Welcome:
         lines += [f"  Data plane       {self.plane}"]
         if self.http is not None:
             lines += [f"  Metrics, health  http://{self.http}/metrics, /healthz, /readyz"]
+        lines += [f"  Tunnel           {url}" for url in self.tunnels]
         lines += [f"  Data directory   {self.data_dir}"]
         if all(ip_address(host).is_private for host in self.relay_addresses):
             lines += [
@@ -55,16 +58,27 @@ def _rows(label: str, values: Sequence[str]) -> list[str]:
 
 
 def turn_uris(
-    hosts: Sequence[str], port: int, tls_port: int | None, tls_names: Sequence[str] = ()
+    hosts: Sequence[str], port: int, tls_ports: Sequence[int], tls_names: Sequence[str] = ()
 ) -> list[str]:
-    """The URIs (RFC 7065) that clients may use, UDP first.
+    """The URIs (RFC 7065) that clients may use, UDP first; without a certificate there are no `tls_ports`.
 
     Over TLS clients compare the host with the certificate, so its names stand in those URIs if it has any.
     """
     uris: list[str] = []
-    for host in hosts:
-        name = f"[{host}]" if ":" in host else host
+    for name in map(_bracketed, hosts):
         uris += [f"turn:{name}:{port}?transport=udp", f"turn:{name}:{port}?transport=tcp"]
-        if tls_port is not None and not tls_names:
-            uris.append(f"turns:{name}:{tls_port}?transport=tcp")
-    return uris + [f"turns:{name}:{tls_port}?transport=tcp" for name in tls_names]
+        if not tls_names:
+            uris += [f"turns:{name}:{tls_port}?transport=tcp" for tls_port in tls_ports]
+    return uris + [f"turns:{name}:{tls_port}?transport=tcp" for name in tls_names for tls_port in tls_ports]
+
+
+def tunnel_urls(
+    hosts: Sequence[str], ports: Sequence[int], path: str, *, secure: bool, tls_names: Sequence[str] = ()
+) -> list[str]:
+    """The URLs of the tunnel on the shared ports, for the settings of clients."""
+    scheme, names = ("wss", tls_names or hosts) if secure else ("ws", hosts)
+    return [f"{scheme}://{_bracketed(name)}:{port}{path}" for name in names for port in ports]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from stunwire import (
@@ -22,13 +23,15 @@ from stunwire import (
     encode_channel_data,
     long_term_key,
 )
+from websockets import ConnectionClosed, Subprotocol
+from websockets.sync.client import connect
 
 _UDP = 17
 _PATIENCE = 5.0
 
 
 class StreamClient:
-    """One TCP connection to a relay, with an allocation."""
+    """One TCP or TLS connection to a relay, with an allocation."""
 
     def __init__(
         self,
@@ -36,11 +39,11 @@ class StreamClient:
         username: str,
         password: str,
         prepare: Callable[[socket.socket], None] = lambda sock: None,
+        wrap: Callable[[socket.socket], socket.socket] = lambda sock: sock,
     ) -> None:
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        prepare(self.sock)
-        self.sock.settimeout(_PATIENCE)
-        self.sock.connect(server)
+        """`prepare` is called before the connection is made, `wrap` afterwards: for TLS."""
+        self._prepare, self._wrap = prepare, wrap
+        self._connect(server)
         self._framer = StreamFramer()
         self._frames: list[bytes] = []
         self._username = username
@@ -59,7 +62,7 @@ class StreamClient:
     def send_request(self, method: Method, *attributes: tuple[Attribute[Any], Any]) -> bytes:
         """Sends an authenticated request and does not wait; its transaction ID."""
         message = self._form(method, attributes)
-        self.sock.sendall(message.encode(self._key))
+        self._send(message.encode(self._key))
         return message.transaction_id
 
     def refresh(self, lifetime: int) -> Message:
@@ -69,7 +72,7 @@ class StreamClient:
         return self.request(Method.CHANNEL_BIND, (CHANNEL_NUMBER, channel), (XOR_PEER_ADDRESS, peer))
 
     def send(self, channel: int, data: bytes) -> None:
-        self.sock.sendall(encode_channel_data(channel, data, pad=True))
+        self._send(encode_channel_data(channel, data, pad=True))
 
     def frame(self) -> bytes:
         """The next whole frame; an empty one when the relay closed the connection."""
@@ -83,6 +86,16 @@ class StreamClient:
     def close(self) -> None:
         self.sock.close()
 
+    def _connect(self, server: tuple[str, int]) -> None:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._prepare(sock)
+        sock.settimeout(_PATIENCE)
+        sock.connect(server)
+        self.sock = self._wrap(sock)
+
+    def _send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
     def _form(self, method: Method, attributes: tuple[tuple[Attribute[Any], Any], ...]) -> Message:
         message = Message(MessageClass.REQUEST, method)
         for attribute, value in attributes:
@@ -90,13 +103,45 @@ class StreamClient:
         return message.add(USERNAME, self._username).add(REALM, self._realm).add(NONCE, self._nonce)
 
     def _ask(self, message: Message, key: bytes | None = None) -> Message:
-        self.sock.sendall(message.encode(key))
+        self._send(message.encode(key))
         while frame := self.frame():
             if frame[0] < 4:
                 answer = Message.decode(frame)
                 if answer.transaction_id == message.transaction_id:
                     return answer
         raise ConnectionError("the relay closed the connection")
+
+
+class TunnelClient(StreamClient):
+    """One WebSocket to the tunnel of a relay, with an allocation. `options` are those of websockets."""
+
+    def __init__(self, url: str, username: str, password: str, **options: Any) -> None:
+        self._stack = ExitStack()
+        self.websocket = self._stack.enter_context(
+            connect(url, subprotocols=[Subprotocol("turn")], proxy=None, compression=None, **options)
+        )
+        super().__init__(("", 0), username, password)
+
+    def _connect(self, server: tuple[str, int]) -> None:
+        """The WebSocket is there already."""
+
+    def frame(self) -> bytes:
+        """The next message; an empty one when the relay closed the connection."""
+        try:
+            message = self.websocket.recv(_PATIENCE)
+        except ConnectionClosed:
+            return b""
+        assert isinstance(message, bytes)
+        return message
+
+    def send(self, channel: int, data: bytes) -> None:
+        self._send(encode_channel_data(channel, data))
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _send(self, data: bytes) -> None:
+        self.websocket.send(data)
 
 
 class Peer:

@@ -65,6 +65,7 @@ SERVE_FLAGS = {
     *("--config", "--listen", "--port", "--tls-port", "--tls-cert", "--tls-key", "--relay-ip"),
     *("--external-ip", "--alternate-ip", "--realm", "--user", "--shared-secret", "--min-port", "--max-port"),
     *("--allow-peer", "--deny-peer", "--http", "--plane", "--data-dir", "--log-level", "--log-format"),
+    *("--shared", "--tunnel"),
 }
 
 
@@ -89,9 +90,10 @@ def test_serve_passes_every_flag_on(terminal, served, tmp_path):
         *("--user", "d:e", "--shared-secret", "north-north-north", "--shared-secret", "south-south-south"),
         *("--min-port", "50000", "--max-port", "50010", "--allow-peer", "10.0.0.0/8"),
         *("--deny-peer", "10.1.0.0/16", "--http", "off", "--plane", "userspace"),
+        *("--shared", "0.0.0.0:443", "--shared", "[::]:443", "--tunnel", "off"),
         *("--data-dir", str(tmp_path), "--log-level", "debug", "--log-format", "json"),
     )
-    assert (result.exit_code, result.output) == (0, "")
+    assert (result.exit_code, result.output.count("without tls_cert")) == (0, 1)
     [settings] = served
     assert (settings.listen, settings.port, settings.tls_port) == (["10.0.0.1", "::1"], 3000, 3001)
     assert settings.relay_ip == ["10.0.0.1", "10.0.0.2"]
@@ -102,6 +104,8 @@ def test_serve_passes_every_flag_on(terminal, served, tmp_path):
     ]
     assert [secret.get_secret_value()[:5] for secret in settings.shared_secrets] == ["north", "south"]
     assert (settings.min_port, settings.max_port, settings.http) == (50000, 50010, None)
+    assert [str(shared) for shared in settings.shared] == ["0.0.0.0:443", "[::]:443"]
+    assert settings.tunnel == "off"
     assert (settings.allow_peer, settings.deny_peer) == (["10.0.0.0/8"], ["10.1.0.0/16"])
     assert (settings.plane, settings.data_dir) == ("userspace", tmp_path)
     assert settings.alternate_ip == "10.0.0.2"

@@ -409,6 +409,7 @@ def test_what_is_shown_can_be_read_again(case):
     [
         ({"min_port": "60000", "max_port": "50000"}, "min_port", "above max_port (50000, --max-port)"),
         ({"http": "127.0.0.1:3478"}, "http", "port 3478 is taken by port (default)"),
+        ({"shared": ["0.0.0.0:9641"]}, "shared", "port 9641 is taken by http (default)"),
         ({"tls_cert": "x"}, "tls_cert", "--tls-key FILE"),
         ({"tls_key": "x"}, "tls_key", "--tls-cert FILE"),
         ({"users": ["a:x", "b:y", "a:z"]}, "users", "user 'a' is given 2 times"),

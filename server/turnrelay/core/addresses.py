@@ -24,6 +24,8 @@ class Transport(Enum):
     UDP = "udp"
     TCP = "tcp"
     TLS = "tls"
+    WEBSOCKET = "websocket"
+    """TURN over WebSocket, for networks that let only HTTP out (docs/tunnel.md)."""
 
     @property
     def reliable(self) -> bool:

@@ -40,6 +40,11 @@ def warn_about(settings: Settings, origins: Origins, check_files: bool) -> Itera
             f"{origins['shared_secrets']}: a secret of fewer than {_GUESSABLE_SECRET} characters can be "
             "guessed by anyone who was ever given a credential; make one with: openssl rand -base64 32"
         )
+    if settings.shared and settings.tls is None:
+        yield (
+            f"{origins['shared']}: without tls_cert there is no TLS on the shared port; "
+            "that is right only behind a proxy that ends TLS itself"
+        )
     for cidr in settings.allow_peer:
         network = ip_network(cidr)
         opened = [host for host in _HARMFUL_PEERS if ip_address(host) in network]
@@ -75,6 +80,12 @@ def _check_ports(settings: Settings, origins: Origins) -> Iterator[Problem]:
                 str(port),
             )
         first_user.setdefault(port, key)
+    # Several shared addresses may have one port, as those of both families do.
+    for address in settings.shared:
+        if address.port in first_user:
+            key = first_user[address.port]
+            message = f"port {address.port} is taken by {key} ({origins[key]}); expected a port of its own"
+            yield Problem("shared", origins["shared"], message, str(address))
 
 
 def _check_lifetimes(settings: Settings, origins: Origins) -> Iterator[Problem]:

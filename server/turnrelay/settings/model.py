@@ -20,6 +20,7 @@ from turnrelay.settings.values import (
     read_external,
     read_host,
     read_http,
+    read_listening,
     read_realm,
     read_relay_host,
     read_secret,
@@ -36,6 +37,7 @@ Secret = Annotated[SecretStr, PlainValidator(read_secret)]
 Realm = Annotated[str, PlainValidator(read_realm)]
 File = Annotated[Path, AfterValidator(expand_home)]
 Http = Annotated[HttpAddress | None, PlainValidator(read_http)]
+Listening = Annotated[HttpAddress, PlainValidator(read_listening)]
 Number = Annotated[int, BeforeValidator(no_bool)]
 ListenPort = Annotated[Number, Field(ge=0, le=65535)]
 RelayPort = Annotated[Number, Field(ge=1, le=65535)]
@@ -101,9 +103,11 @@ class LimitSettings(BaseModel):
         "1.0",
     )
     tcp_connections_per_prefix: AtLeastOne = _setting(
-        500, "TCP and TLS connections of one source prefix (/24, /56)", _COUNT, "500"
+        500, "TCP, TLS and tunnel connections of one source prefix (/24, /56)", _COUNT, "500"
     )
-    tcp_connections_total: AtLeastOne = _setting(10_000, "TCP and TLS connections in all", _COUNT, "10000")
+    tcp_connections_total: AtLeastOne = _setting(
+        10_000, "TCP, TLS and tunnel connections in all", _COUNT, "10000"
+    )
     tcp_idle_seconds: Seconds = _setting(
         60, "seconds after which a silent connection without an allocation is closed", _SECONDS, "60"
     )
@@ -195,6 +199,15 @@ class Settings(BaseSettings):
         "ADDR:PORT or off",
         "127.0.0.1:9641",
     )
+    shared: list[Listening] = _setting(
+        [],
+        "address that TURN over TCP and TLS and the HTTP side, less metrics and health, share",
+        "ADDR:PORT",
+        "0.0.0.0:443",
+    )
+    tunnel: Annotated[Literal["on", "off"], BeforeValidator(lower)] = _setting(
+        "on", "TURN over WebSocket at /v1/tunnel of the HTTP side", "on or off", "off"
+    )
     plane: Annotated[Literal["auto", "userspace", "xdp"], BeforeValidator(lower)] = _setting(
         "userspace",
         "what moves the packets; auto is the kernel (XDP) where it can be had",
@@ -236,6 +249,11 @@ class Settings(BaseSettings):
         if self.tls_cert is None or self.tls_key is None:
             return None
         return self.tls_cert, self.tls_key
+
+    @property
+    def shared_ports(self) -> list[int]:
+        """The shared ports, each once."""
+        return list(dict.fromkeys(address.port for address in self.shared))
 
     def allocations_total(self, relay_addresses: int) -> int:
         """How many allocations there may be on that many relay addresses: each takes a port."""

@@ -124,10 +124,13 @@ def read_realm(value: object) -> str:
 def read_http(value: object) -> HttpAddress | None:
     if value is None or isinstance(value, HttpAddress):
         return value
-    text = _text(value)
-    if text.lower() == "off":
-        return None
-    host, colon, port = text.rpartition(":")
+    return None if _text(value).lower() == "off" else read_listening(value)
+
+
+def read_listening(value: object) -> HttpAddress:
+    if isinstance(value, HttpAddress):
+        return value
+    host, colon, port = _text(value).rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError("there is no port after the last colon")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):

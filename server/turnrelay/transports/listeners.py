@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import ssl
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,7 +10,9 @@ import structlog
 from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import expand
+from turnrelay.transports.over_http import ClientsOverHttp
 from turnrelay.transports.stream import StreamListener
+from turnrelay.transports.tls import TlsContexts
 from turnrelay.transports.udp import UdpListener
 
 _IDLE_SWEEP_SECONDS = 10.0
@@ -38,7 +39,7 @@ class Listeners:
         listen: list[str],
         port: int,
         tls_port: int,
-        tls: ssl.SSLContext | None,
+        tls: TlsContexts | None,
         limits: ConnectionLimits,
         idle_seconds: float,
         more_udp: Sequence[tuple[str, int]] = (),
@@ -59,11 +60,13 @@ class Listeners:
         self._dropped = 0
         self._refused: set[str] = set()
         self._idle_sweep: asyncio.Task[None] | None = None
+        self.over_http = ClientsOverHttp(driver, limits, idle_seconds, None if tls is None else tls.shared)
 
     @property
     def ports(self) -> list[int]:
         """The ports that are listened on."""
-        return [self.port] if self._tls is None else [self.port, self.tls_port]
+        ports = [self.port] if self._tls is None else [self.port, self.tls_port]
+        return ports + self.over_http.ports
 
     @property
     def hosts(self) -> list[str]:
@@ -92,18 +95,20 @@ class Listeners:
     def close(self) -> None:
         if self._idle_sweep is not None:
             self._idle_sweep.cancel()
+        self.over_http.close()
         for host in list(self._udp):
             self._remove(host)
         while self._more_udp:
             self._more_udp.pop().close()
 
-    def use_tls(self, tls: ssl.SSLContext) -> None:
+    def use_tls(self, tls: TlsContexts) -> None:
         """Takes another certificate for new connections."""
         self._tls = tls
         for streams in self._streams.values():
             for stream in streams:
                 if stream.tls is not None:
-                    stream.tls = tls
+                    stream.tls = tls.turn
+        self.over_http.use_tls(tls.shared)
 
     def follow_interfaces(self) -> None:
         """Listens on addresses that the machine got since.
@@ -124,7 +129,7 @@ class Listeners:
 
     def discarded(self) -> dict[str, int]:
         """What clients sent that is nothing to answer, by reason."""
-        counts = Counter(self._closed)
+        counts = self._closed + self.over_http.counts()
         for host in self._udp:
             counts += self._counts(host)
         return {reason: counts[reason] for reason in _DISCARD_REASONS}
@@ -144,7 +149,7 @@ class Listeners:
             streams.append(self._open_stream(host, self.port, None))
             if self._tls is not None:
                 streams.append(self._open_stream(host, self.tls_port, self._tls))
-                self.tls_port = streams[-1].port
+                self.tls_port = streams[-1].acceptor.port
         except OSError as error:
             if host in self._udp:
                 self._remove(host)
@@ -158,8 +163,9 @@ class Listeners:
                 f"cannot listen on {host} port {self.port}: {error.strerror or error}; {advice}", not_there
             ) from error
 
-    def _open_stream(self, host: str, port: int, tls: ssl.SSLContext | None) -> StreamListener:
-        stream = StreamListener(self._driver, self._limits, self._idle_seconds, tls)
+    def _open_stream(self, host: str, port: int, tls: TlsContexts | None) -> StreamListener:
+        context = None if tls is None else tls.turn
+        stream = StreamListener(self._driver, self._limits, self._idle_seconds, context)
         stream.open(asyncio.get_running_loop(), host, port)
         return stream
 
@@ -173,10 +179,10 @@ class Listeners:
     def _counts(self, host: str) -> Counter[str]:
         udp, streams = self._udp[host], self._streams[host]
         return Counter(
-            unbound_channel=udp.unbound + sum(stream.unbound for stream in streams),
+            unbound_channel=udp.unbound + sum(stream.clients.unbound for stream in streams),
             garbage=udp.garbage,
-            broken_stream=sum(stream.broken for stream in streams),
-            too_many_connections=sum(stream.refused for stream in streams),
+            broken_stream=sum(stream.clients.broken for stream in streams),
+            too_many_connections=sum(stream.acceptor.refused for stream in streams),
         )
 
     async def _close_idle(self) -> None:
@@ -185,7 +191,8 @@ class Listeners:
             await asyncio.sleep(_IDLE_SWEEP_SECONDS)
             for streams in self._streams.values():
                 for stream in streams:
-                    stream.close_idle(allocations.__contains__)
+                    stream.clients.close_idle(allocations.__contains__)
+            self.over_http.close_idle(allocations.__contains__)
 
 
 _DISCARD_REASONS = ("unbound_channel", "garbage", "broken_stream", "too_many_connections")

@@ -1,4 +1,4 @@
-"""StreamListener and StreamConnection: TURN over TCP and TLS (RFC 8656 sections 3.1 and 12.5)."""
+"""StreamConnection and StreamListener: TURN over TCP and TLS (RFC 8656 sections 3.1 and 12.5)."""
 
 import asyncio
 import socket
@@ -9,18 +9,16 @@ from typing import cast
 from stunwire import DecodeError, StreamFramer
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
-from turnrelay.policy.connection_limits import ConnectionLimits
+from turnrelay.policy.connection_limits import ConnectionLimits, Place
 from turnrelay.relay.plane import ChannelForwarder
+from turnrelay.transports.accepting import Acceptor
 from turnrelay.transports.driver import Driver, transport_address
 
 _WRITE_BUFFER = 1024 * 1024
 """Bytes a client may lag behind; then its data is dropped, as UDP would drop it, and nobody else waits."""
 _ANSWER_RESERVE = 256 * 1024
 _LAST_STUN_BYTE = 3
-_BACKLOG = 1024
-_ACCEPTED_AT_ONCE = 64
-_ACCEPT_PAUSE_SECONDS = 0.5
-_HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_SECONDS = 10.0
 
 
 class StreamConnection(asyncio.Protocol):
@@ -29,17 +27,16 @@ class StreamConnection(asyncio.Protocol):
     padded = True
     address = None
 
-    def __init__(self, listener: "StreamListener", prefix: bytes) -> None:
-        """`prefix` is the token that ConnectionLimits gave for it."""
-        self._listener = listener
-        self._driver = listener.driver
+    def __init__(self, clients: "StreamClients", place: Place) -> None:
+        self._clients = clients
+        self._driver = clients.driver
         self._framer = StreamFramer()
         self._transport: asyncio.Transport | None = None
-        self._prefix: bytes | None = prefix
+        self._place = place
         self._congested = False
         self.channels: dict[int, ChannelForwarder] = {}
         self.path: FiveTuple | None = None
-        self.idle_since = listener.driver.clock()
+        self.idle_since = clients.driver.clock()
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------
 
@@ -52,9 +49,9 @@ class StreamConnection(asyncio.Protocol):
         client = ClientAddress(transport_address(peer))
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         server = ServerAddress(transport_address(local))
-        self.path = FiveTuple(self._listener.kind, server, client)
+        self.path = FiveTuple(self._clients.kind, server, client)
         self._driver.add_stream(self.path, self)
-        self._listener.connections.add(self)
+        self._clients.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self.path is None:
@@ -69,7 +66,7 @@ class StreamConnection(asyncio.Protocol):
             if frame[0] > _LAST_STUN_BYTE:
                 forwarder = self.channels.get(frame[0] << 8 | frame[1])
                 if forwarder is None:
-                    self._listener.unbound += 1
+                    self._clients.unbound += 1
                 else:
                     forwarder.forward(memoryview(frame)[4:], now)
             else:
@@ -81,24 +78,18 @@ class StreamConnection(asyncio.Protocol):
 
     def _break(self) -> None:
         """There is no way to find the next message in a broken stream."""
-        self._listener.broken += 1
+        self._clients.broken += 1
         self.abort()
 
     def eof_received(self) -> bool:
         return False  # a client that stopped writing is gone
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.leave()
+        self._place.leave()
         if self.path is not None:
-            self._listener.connections.discard(self)
+            self._clients.connections.discard(self)
             path, self.path = self.path, None
             self._driver.disconnected(path)
-
-    def leave(self) -> None:
-        """Gives the place among the connections back, once."""
-        if self._prefix is not None:
-            self._listener.limits.leave(self._prefix)
-            self._prefix = None
 
     def pause_writing(self) -> None:
         self._congested = True
@@ -135,34 +126,16 @@ class StreamConnection(asyncio.Protocol):
             self._transport.abort()
 
 
-class StreamListener:
-    """One listening TCP address; TLS if it has a context."""
+class StreamClients:
+    """The connections of one kind that came to one listening address."""
 
-    def __init__(
-        self, driver: Driver, limits: ConnectionLimits, idle_seconds: float, tls: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, driver: Driver, idle_seconds: float, kind: Transport) -> None:
         self.driver = driver
-        self.limits = limits
-        self.kind = Transport.TLS if tls else Transport.TCP
+        self.kind = kind
         self.connections: set[StreamConnection] = set()
-        self.refused = 0
         self.broken = 0
         self.unbound = 0
-        self.tls = tls
-        """For connections to come; it can be replaced."""
         self._idle_seconds = idle_seconds
-        self._sock: socket.socket | None = None
-        self._welcoming: set[asyncio.Task[None]] = set()
-        self.port = 0
-
-    def open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
-        """Starts listening; raises OSError."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        self._sock.setblocking(False)
-        self.port = self._sock.getsockname()[1]
-        self._loop = loop
-        loop.add_reader(self._sock, self._accept)
 
     def close_idle(self, has_allocation: Callable[[FiveTuple], bool]) -> None:
         """Closes streams that hold no allocation and have been silent for too long."""
@@ -173,61 +146,39 @@ class StreamListener:
                 connection.abort()
 
     def close(self) -> None:
-        if self._sock is not None:
-            self._loop.remove_reader(self._sock)
-            self._sock.close()
-            self._sock = None
-        for task in list(self._welcoming):
-            task.cancel()
         for connection in list(self.connections):
             connection.abort()
 
-    def _accept(self) -> None:
-        """Takes waiting connections, a bounded number.
 
-        Accepted here and not by asyncio, a connection counts before its TLS handshake: otherwise whoever
-        never finishes a handshake could hold any number of sockets.
-        """
-        assert self._sock is not None  # close() stops the calls
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                sock, peer = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:
-                self._pause_accepting()
-                return
-            prefix = self.limits.admit(peer[0])
-            if prefix is None:
-                self.refused += 1
-                sock.close()
-                continue
-            sock.setblocking(False)
-            task = self._loop.create_task(self._welcome(sock, prefix))
-            self._welcoming.add(task)
-            task.add_done_callback(self._welcoming.discard)
+class StreamListener:
+    """One listening TCP address; TLS if it has a context."""
 
-    async def _welcome(self, sock: socket.socket, prefix: bytes) -> None:
-        connection = StreamConnection(self, prefix)
+    def __init__(
+        self, driver: Driver, limits: ConnectionLimits, idle_seconds: float, tls: ssl.SSLContext | None
+    ) -> None:
+        kind = Transport.TLS if tls else Transport.TCP
+        self.clients = StreamClients(driver, idle_seconds, kind)
+        self.acceptor = Acceptor(limits, self._welcome)
+        self.tls = tls
+        """For connections to come; it can be replaced."""
+
+    def open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
+        """Starts listening; raises OSError."""
+        self.acceptor.open(loop, host, port)
+
+    def close(self) -> None:
+        self.acceptor.close()
+        self.clients.close()
+
+    async def _welcome(self, sock: socket.socket, place: Place) -> None:
+        connection = StreamConnection(self.clients, place)
         try:
-            await self._loop.connect_accepted_socket(
+            await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
                 sock,
                 ssl=self.tls,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self.tls else None,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self.tls else None,
             )
         except (OSError, asyncio.CancelledError):  # also a failed handshake, which is an OSError
             sock.close()
-            connection.leave()
-
-    def _pause_accepting(self) -> None:
-        """Out of descriptors or memory: a listening socket that stays readable must not busy the loop."""
-        if self._sock is None:
-            return
-        self.refused += 1
-        self._loop.remove_reader(self._sock)
-        self._loop.call_later(_ACCEPT_PAUSE_SECONDS, self._resume_accepting)
-
-    def _resume_accepting(self) -> None:
-        if self._sock is not None:
-            self._loop.add_reader(self._sock, self._accept)
+            place.leave()

@@ -1,6 +1,7 @@
 """One aiohttp application from the routes of many features, and the listener that serves it."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -25,10 +26,9 @@ def application(groups: Sequence[RouteGroup]) -> web.Application:
 
 
 class HttpServer:
-    """The HTTP listener on the relay's own event loop."""
+    """An application on the relay's own event loop. Its features are closed by whoever made them."""
 
     def __init__(self, groups: Sequence[RouteGroup]) -> None:
-        self._groups = groups
         self._runner = web.AppRunner(
             application(groups), access_log=None, handle_signals=False, shutdown_timeout=0.5
         )
@@ -43,8 +43,13 @@ class HttpServer:
         self.port = self._runner.addresses[0][1]
         self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
+    async def protocol_factory(self) -> Callable[[], asyncio.Protocol]:
+        """What serves connections that somebody else accepts."""
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        return server
+
     async def close(self) -> None:
-        """Ends every feature, then every connection."""
-        for group in self._groups:
-            await group.close()
+        """Ends every connection."""
         await self._runner.cleanup()
