@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import secrets
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Coroutine
