@@ -1,0 +1,34 @@
+"""HostNames: the names by which clients reach this relay's HTTP side."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+_LOCALHOST = "localhost"
+
+
+class HostNames:
+    """A registration is signed for the host that the client dialed. The Host header alone does not prove which
+    that was, since whoever passes a challenge on writes it: it has to be one of our own names, too.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """DNS names, a first label of `*` standing for any, and numeric addresses."""
+        self._names = frozenset(name.lower() for name in names)
+
+    def include(self, authority: str, local_host: str) -> bool:
+        """Whether a Host header names us, on a connection that came in at the address `local_host`."""
+        name = _host_of(authority)
+        if name in self._names or name == local_host:
+            return True
+        if name == _LOCALHOST:
+            return ip_address(local_host).is_loopback
+        _, dot, parent = name.partition(".")
+        return bool(dot) and f"*.{parent}" in self._names
+
+
+def _host_of(authority: str) -> str:
+    """The host without the port, an IPv6 address without brackets."""
+    text = authority.lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
