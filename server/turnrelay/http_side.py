@@ -5,15 +5,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from turnrelay.observe.metrics import CONTENT_TYPE, Metrics
+from turnrelay.observe.rendezvous import RendezvousFigures
 from turnrelay.policy.credentials import SharedSecrets
 from turnrelay.policy.outcome_tokens import OutcomeTokens
 from turnrelay.policy.rate_limits import PrefixRateLimit
 from turnrelay.settings import Settings
+from turnrelay.settings.tls import read_certificate
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.listeners import ListenError, Listeners
 from turnrelay.web.application import HttpServer, RouteGroup
+from turnrelay.web.client_addresses import ClientAddresses
 from turnrelay.web.health import Health, Readiness
 from turnrelay.web.outcomes import Outcomes, Report
+from turnrelay.web.rendezvous import HostNames, Rendezvous, RendezvousLimits
 
 _OUTCOME_SLOTS = 4096
 
@@ -39,6 +43,8 @@ def private_route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
 def route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
     """The other features that the settings ask for, one a line."""
     yield _outcomes(parts)
+    if parts.settings.rendezvous == "on":
+        yield _rendezvous(parts)
 
 
 def _outcomes(parts: RelayParts) -> Outcomes:
@@ -54,6 +60,30 @@ def _outcomes(parts: RelayParts) -> Outcomes:
         time.monotonic,
         time.time,
     )
+
+
+def _rendezvous(parts: RelayParts) -> Rendezvous:
+    settings, limits = parts.settings, parts.settings.limits
+    names = [*settings.rendezvous_host, *(external.public for external in settings.external_ip)]
+    if settings.tls_cert is not None:
+        names += read_certificate(settings.tls_cert).names
+    rendezvous = Rendezvous(
+        RendezvousLimits(
+            connections_total=limits.rendezvous_connections_total,
+            connections_per_prefix=limits.rendezvous_connections_per_prefix,
+            messages_per_key_per_second=limits.rendezvous_messages_per_key_per_second,
+            messages_per_key_burst=limits.rendezvous_messages_per_key_burst,
+            messages_per_prefix_per_second=limits.rendezvous_messages_per_prefix_per_second,
+            messages_per_prefix_burst=limits.rendezvous_messages_per_prefix_burst,
+        ),
+        HostNames(names),
+        ClientAddresses(settings.trusted_proxy),
+    )
+    counts = rendezvous.counts
+    parts.metrics.registry.register(
+        RendezvousFigures(lambda: rendezvous.connections, counts.messages, counts.refusals)
+    )
+    return rendezvous
 
 
 class HttpSide:

@@ -65,7 +65,7 @@ SERVE_FLAGS = {
     *("--config", "--listen", "--port", "--tls-port", "--tls-cert", "--tls-key", "--relay-ip"),
     *("--external-ip", "--alternate-ip", "--realm", "--user", "--shared-secret", "--min-port", "--max-port"),
     *("--allow-peer", "--deny-peer", "--http", "--plane", "--data-dir", "--log-level", "--log-format"),
-    *("--shared", "--tunnel"),
+    *("--shared", "--tunnel", "--rendezvous", "--rendezvous-host", "--trusted-proxy"),
 }
 
 
@@ -91,6 +91,8 @@ def test_serve_passes_every_flag_on(terminal, served, tmp_path):
         *("--min-port", "50000", "--max-port", "50010", "--allow-peer", "10.0.0.0/8"),
         *("--deny-peer", "10.1.0.0/16", "--http", "off", "--plane", "userspace"),
         *("--shared", "0.0.0.0:443", "--shared", "[::]:443", "--tunnel", "off"),
+        *("--rendezvous", "OFF", "--rendezvous-host", "A.example", "--rendezvous-host", "*.b.example"),
+        *("--trusted-proxy", "127.0.0.1", "--trusted-proxy", "10.0.0.0/8"),
         *("--data-dir", str(tmp_path), "--log-level", "debug", "--log-format", "json"),
     )
     assert (result.exit_code, result.output.count("without tls_cert")) == (0, 1)
@@ -106,6 +108,9 @@ def test_serve_passes_every_flag_on(terminal, served, tmp_path):
     assert (settings.min_port, settings.max_port, settings.http) == (50000, 50010, None)
     assert [str(shared) for shared in settings.shared] == ["0.0.0.0:443", "[::]:443"]
     assert settings.tunnel == "off"
+    assert settings.rendezvous == "off"
+    assert settings.rendezvous_host == ["a.example", "*.b.example"]
+    assert settings.trusted_proxy == ["127.0.0.1/32", "10.0.0.0/8"]
     assert (settings.allow_peer, settings.deny_peer) == (["10.0.0.0/8"], ["10.1.0.0/16"])
     assert (settings.plane, settings.data_dir) == ("userspace", tmp_path)
     assert settings.alternate_ip == "10.0.0.2"

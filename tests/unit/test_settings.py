@@ -192,6 +192,11 @@ def test_values_that_are_read(case, key, given, read):
 @pytest.mark.parametrize(
     ("key", "given", "says"),
     [
+        ("rendezvous", True, "expected on or off"),
+        ("rendezvous_host", ["https://relay.example"], "is no host name"),
+        ("rendezvous_host", ["relay.example:443"], "is no host name"),
+        ("rendezvous_host", ["*"], "is no host name"),
+        ("trusted_proxy", ["nginx"], "is no range of addresses"),
         ("listen", ["eth0"], "is no IP address"),
         ("listen", ["10.0.0.1:3478"], "is no IP address"),
         ("listen", ["fe80::1%eth0"], "zone"),

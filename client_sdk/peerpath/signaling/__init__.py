@@ -9,6 +9,8 @@ from peerpath.signaling.channel import MAX_MESSAGE_BYTES, Signaling, SignalingCl
 from peerpath.signaling.dialing import Dialing
 from peerpath.signaling.envelope import Route
 from peerpath.signaling.memory import MemorySignaling, memory_pair
+from peerpath.signaling.rendezvous import PeerAbsent, Rendezvous, RendezvousChannel, RendezvousState
+from peerpath.signaling.rendezvous_link import RendezvousError
 from peerpath.signaling.replay_guard import ReplayGuard
 
 __all__ = [
@@ -16,6 +18,11 @@ __all__ = [
     "Answering",
     "Dialing",
     "MemorySignaling",
+    "PeerAbsent",
+    "Rendezvous",
+    "RendezvousChannel",
+    "RendezvousError",
+    "RendezvousState",
     "ReplayGuard",
     "Route",
     "Signaling",

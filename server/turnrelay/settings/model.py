@@ -19,6 +19,7 @@ from turnrelay.settings.values import (
     read_cidr,
     read_external,
     read_host,
+    read_host_name,
     read_http,
     read_listening,
     read_realm,
@@ -28,6 +29,7 @@ from turnrelay.settings.values import (
 )
 
 Host = Annotated[str, PlainValidator(read_host)]
+HostName = Annotated[str, PlainValidator(read_host_name)]
 RelayHost = Annotated[str, PlainValidator(read_relay_host)]
 AlternateHost = Annotated[str | None, PlainValidator(read_alternate_host)]
 External = Annotated[ExternalAddress, PlainValidator(read_external)]
@@ -123,6 +125,24 @@ class LimitSettings(BaseModel):
         "a whole number of seconds, 0 to 86400",
         "60",
     )
+    rendezvous_connections_per_prefix: AtLeastOne = _setting(
+        500, "clients at the rendezvous of one source prefix (/24, /56)", _COUNT, "500"
+    )
+    rendezvous_connections_total: AtLeastOne = _setting(
+        10_000, "clients at the rendezvous in all", _COUNT, "10000"
+    )
+    rendezvous_messages_per_key_per_second: AtLeastOne = _setting(
+        20, "messages that one key may send by the rendezvous a second", _COUNT, "20"
+    )
+    rendezvous_messages_per_key_burst: AtLeastOne = _setting(
+        200, "such messages that one key may send at once", _COUNT, "200"
+    )
+    rendezvous_messages_per_prefix_per_second: AtLeastOne = _setting(
+        200, "connections and messages of one source prefix at the rendezvous a second", _COUNT, "200"
+    )
+    rendezvous_messages_per_prefix_burst: AtLeastOne = _setting(
+        2000, "such connections and messages of one source prefix at once", _COUNT, "2000"
+    )
     default_lifetime_seconds: Seconds = _setting(
         600, "lifetime of an allocation whose client asks for none", _SECONDS, "600"
     )
@@ -207,6 +227,21 @@ class Settings(BaseSettings):
     )
     tunnel: Annotated[Literal["on", "off"], BeforeValidator(lower)] = _setting(
         "on", "TURN over WebSocket at /v1/tunnel of the HTTP side", "on or off", "off"
+    )
+    rendezvous: Annotated[Literal["on", "off"], BeforeValidator(lower)] = _setting(
+        "on", "messages between clients' keys at /v1/rendezvous of the HTTP side", "on or off", "off"
+    )
+    rendezvous_host: list[HostName] = _setting(
+        [],
+        "name by which clients reach the rendezvous, beside those of the certificate and its own addresses",
+        "a host name",
+        "relay.example.org",
+    )
+    trusted_proxy: list[Cidr] = _setting(
+        [],
+        "range of reverse proxies whose X-Forwarded-For the HTTP side believes",
+        "a range of addresses",
+        "127.0.0.1/32",
     )
     plane: Annotated[Literal["auto", "userspace", "xdp"], BeforeValidator(lower)] = _setting(
         "userspace",

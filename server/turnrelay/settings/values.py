@@ -1,5 +1,6 @@
 """The types of settings, read from text. Each reader raises ValueError saying what is wrong with the text."""
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,6 +13,8 @@ from turnrelay.policy.peer_access import read_cidr as _read_network
 
 _REALM_CHARACTERS = 127  # RFC 8489 section 14.9: fewer than 128
 _USERNAME_BYTES = 508  # RFC 8489 section 14.3: less than 509
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,18 @@ def read_listening(value: object) -> HttpAddress:
     if not host:
         raise ValueError("there is no address; for every interface write 0.0.0.0 or [::]")
     return HttpAddress(read_host(host.removeprefix("[").removesuffix("]")), int(port))
+
+
+def read_host_name(value: object) -> str:
+    """A DNS name in lower case, `*.` at its beginning for any one label; or a numeric address."""
+    text = _text(value).lower().removesuffix(".")
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        pass
+    if _HOST_NAME.fullmatch(text) is None:
+        raise ValueError("is no host name: letters, digits, hyphens and dots, without a scheme or a port")
+    return text
 
 
 def expand_home(path: Path) -> Path:

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from aiohttp import web
 
-_GONE = "0.0.0.0"  # noqa: S104 - no address to listen on, the one that nobody has
+_GONE = "0.0.0.0"
 
 
 class ClientAddresses:

@@ -1,4 +1,4 @@
-"""`/v1/rendezvous`: messages between Ed25519 keys that are connected now. Nothing is stored, nothing is opened.
+"""`/v1/rendezvous`: messages between Ed25519 keys that are connected now. Nothing is stored.
 
 The frames are stunwire.rendezvous; docs/rendezvous.md describes the protocol.
 """

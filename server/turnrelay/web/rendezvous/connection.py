@@ -21,7 +21,7 @@ class Connection:
             protocols=(SUBPROTOCOL,),
             # Sealed messages do not get smaller, and what inflates would have to be bounded again.
             compress=False,
-            max_msg_size=MAX_FRAME_BYTES,
+            max_msg_size=MAX_FRAME_BYTES + 1,  # the least that is refused, in aiohttp's count
             writer_limit=_WRITE_BUFFER_BYTES,
         )
 

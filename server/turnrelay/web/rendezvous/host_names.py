@@ -7,8 +7,8 @@ _LOCALHOST = "localhost"
 
 
 class HostNames:
-    """A registration is signed for the host that the client dialed. The Host header alone does not prove which
-    that was, since whoever passes a challenge on writes it: it has to be one of our own names, too.
+    """A registration is signed for the host that the client dialed. That the Host header says the same proves
+    nothing, since whoever passes a challenge on writes it: it has to be one of our own names, too.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -61,5 +61,5 @@ class Registry(Generic[SomeDevice]):
         if not others:
             return Result.ABSENT
         frame = From(sender, message).encode()
-        # A list: each of them gets it, whatever the ones before said.
-        return Result.DELIVERED if any([other.offer(frame) for other in others]) else Result.CONGESTED
+        taken = sum(other.offer(frame) for other in others)
+        return Result.DELIVERED if taken else Result.CONGESTED

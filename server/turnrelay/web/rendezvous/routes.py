@@ -101,7 +101,7 @@ class Rendezvous:
             await self._converse(connection, client, authority)
         finally:
             self._connections.discard(connection)
-            self._limits.leave(place)
+            place.leave()
         return response
 
     async def _converse(self, connection: Connection, client: str, authority: str) -> None:

@@ -1,0 +1,181 @@
+"""RendezvousLink: one registered WebSocket, from its handshake to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Self
+
+import aiohttp
+from stunwire import DecodeError
+from stunwire.rendezvous import (
+    HANDSHAKE_SECONDS,
+    HEARTBEAT_SECONDS,
+    MAX_FRAME_BYTES,
+    MAX_NUMBER,
+    SUBPROTOCOL,
+    Challenge,
+    CloseCode,
+    From,
+    Register,
+    Registered,
+    Result,
+    ResultOf,
+    ServerFrame,
+    To,
+    decode_from_server,
+    registration_transcript,
+)
+from yarl import URL
+
+from peerpath.errors import PeerpathError
+from peerpath.identity import Identity, PublicKey
+
+Receive = Callable[[PublicKey, bytes], None]
+
+_CLOSE_SECONDS = 1.0
+
+_REFUSALS = {
+    CloseCode.BAD_SIGNATURE: "does not accept the proof of this identity: is the URL the server's own name",
+    CloseCode.REPLACED: "has newer devices of this identity, and keeps no more than four",
+    CloseCode.GOING_AWAY: "is going away",
+}
+
+
+class RendezvousError(PeerpathError):
+    """The rendezvous server is not reached, refuses, or cannot deliver: the message says which."""
+
+
+class LinkLost(RendezvousError):
+    """The connection ended. `replaced` if because newer devices of the same identity took its place."""
+
+    def __init__(self, message: str, *, replaced: bool = False) -> None:
+        super().__init__(message)
+        self.replaced = replaced
+
+
+class RendezvousLink:
+    """`connect` makes it; then `run` reads until the link is lost, while `deliver` sends."""
+
+    def __init__(
+        self, url: URL, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse
+    ) -> None:
+        self._url = url
+        self._session = session
+        self._socket = socket
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[Result]] = {}
+        self._lost = False
+
+    @classmethod
+    async def connect(
+        cls,
+        url: URL,
+        identity: Identity,
+        tls: ssl.SSLContext | None,
+        connector: aiohttp.BaseConnector | None,
+    ) -> Self:
+        """Connects and registers; RendezvousError says why not."""
+        session = aiohttp.ClientSession(connector=connector)
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                socket = await session.ws_connect(
+                    url,
+                    protocols=(SUBPROTOCOL,),
+                    heartbeat=HEARTBEAT_SECONDS,
+                    max_msg_size=MAX_FRAME_BYTES + 1,  # the least that is refused, in aiohttp's count
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
+                    ssl=True if tls is None else tls,
+                )
+                link = cls(url, session, socket)
+                await link._register(identity)
+                return link
+        except BaseException as error:
+            await session.close()
+            if isinstance(error, TimeoutError):
+                raise RendezvousError(
+                    f"{url}: no answer within {HANDSHAKE_SECONDS:.0f} s; is there a relay with a rendezvous?"
+                ) from error
+            if isinstance(error, aiohttp.WSServerHandshakeError):
+                reason = _REFUSED.get(error.status, f"answers with HTTP status {error.status}")
+                raise RendezvousError(f"{url}: {reason}") from error
+            if isinstance(error, aiohttp.ClientError | OSError | ValueError):
+                raise RendezvousError(f"{url}: cannot be reached: {error}") from error
+            raise
+
+    async def run(self, receive: Receive) -> None:
+        """Hands every message with its sender's key to `receive`; LinkLost when the connection ends."""
+        try:
+            while True:
+                match await self._next():
+                    case From(key, message):
+                        receive(PublicKey(key), message)
+                    case ResultOf(number, result):
+                        waiting = self._waiting.pop(number, None)
+                        if waiting is not None and not waiting.done():
+                            waiting.set_result(result)
+                    case frame:
+                        raise LinkLost(f"{self._url}: sent a {type(frame).__name__} out of turn")
+        finally:
+            self._lost = True
+            for waiting in self._waiting.values():
+                waiting.cancel()
+            await self.close()
+
+    async def deliver(self, peer: PublicKey, message: bytes) -> Result:
+        """Sends a message and waits for its result; LinkLost if the connection ends first."""
+        waiting: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._number = (self._number + 1) & MAX_NUMBER
+        number = self._number
+        self._waiting[number] = waiting
+        try:
+            await self._socket.send_bytes(To(number, peer.raw, message).encode())
+            if not self._lost:
+                await asyncio.wait((waiting,))
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise LinkLost(f"{self._url}: the connection was lost: {error}") from error
+        finally:
+            self._waiting.pop(number, None)
+        if self._lost or waiting.cancelled():
+            raise LinkLost(f"{self._url}: the connection was lost")
+        return waiting.result()
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._socket.close()
+        await self._session.close()
+
+    async def _register(self, identity: Identity) -> None:
+        challenge = await self._next()
+        if not isinstance(challenge, Challenge):
+            raise RendezvousError(f"{self._url}: is no rendezvous, it began with something else")
+        transcript = registration_transcript(challenge.nonce, self._url.host_port_subcomponent or "")
+        await self._socket.send_bytes(Register(identity.public_key.raw, identity.sign(transcript)).encode())
+        if not isinstance(await self._next(), Registered):
+            raise RendezvousError(f"{self._url}: did not confirm the registration")
+
+    async def _next(self) -> ServerFrame:
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.BINARY:
+            try:
+                return decode_from_server(message.data)
+            except DecodeError as error:
+                raise LinkLost(f"{self._url}: sent what is no frame: {error}") from error
+        if message.type is aiohttp.WSMsgType.TEXT:
+            raise LinkLost(f"{self._url}: sent text, frames are binary")
+        code = self._socket.close_code
+        reason = _REFUSALS.get(CloseCode(code)) if code in list(CloseCode) else None
+        said = f" ({message.extra})" if message.type is aiohttp.WSMsgType.CLOSE and message.extra else ""
+        raise LinkLost(
+            f"{self._url}: {reason or 'ended the connection'}{said}", replaced=code == CloseCode.REPLACED
+        )
+
+
+_REFUSED = {
+    400: "is no rendezvous of the version that this program speaks",
+    404: "has no rendezvous: it is off, or the path is another",
+    421: "does not know itself by this name; its operator can add it with --rendezvous-host",
+    429: "gets too much from this network, try again later",
+    503: "takes no more connections from this network, try again later",
+}
