@@ -123,6 +123,8 @@ class Settings(BaseSettings):
     """How often hole punching is tried."""
     binding_refresh: Seconds = 60.0
     """Seconds for which a public address that was seen is believed without asking again."""
+    port_mapping: bool = True
+    """Whether the router is asked to forward a port (PCP, NAT-PMP, UPnP)."""
     keepalive_interval: Annotated[Seconds, Field(ge=15)] = 15.0
     """Seconds between packets that keep a NAT's mapping alive (RFC 8445 section 11: 15 at least)."""
     candidate_timeout: Seconds = 5.0

@@ -1,6 +1,8 @@
 """One computer of the matrix: holds ICE sessions for whoever sits at the other end of a Unix socket.
 
-    python ice_peer.py SOCKET NAME URI...
+    python ice_peer.py SOCKET NAME [OPTION...] URI...
+
+With --port-mapping the router is asked to forward a port.
 
 It says hello with NAME, and then one JSON object a line goes each way. They name their session; what a
 session sends as "signal" is for the peer's session of the same number, and comes to it as it is.
@@ -34,6 +36,7 @@ from peerpath.ice.json_form import (
     description_from_json,
     description_to_json,
 )
+from peerpath.portmap import find_gateway
 
 USER, PASSWORD = "alice", "wonderland"
 EXCHANGED = 3  # datagrams that each side has answered at the end
@@ -45,8 +48,11 @@ Message = dict[str, Any]
 class Session:
     """From the call, or the peer's description, to the end."""
 
-    def __init__(self, servers: list[IceServer], tell: Callable[[str, Message], None]) -> None:
+    def __init__(
+        self, servers: list[IceServer], options: list[str], tell: Callable[[str, Message], None]
+    ) -> None:
         self._servers = servers
+        self._options = options
         self._tell = tell
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._answered: dict[int, asyncio.Event] = {}
@@ -66,7 +72,8 @@ class Session:
         first = await self.inbox.get()
         self._tell("began", {})
         role = Role.CONTROLLING if first["do"] == "call" else Role.CONTROLLED
-        async with IceEndpoint(role, self._servers) as self._endpoint:
+        gateways = find_gateway if "--port-mapping" in self._options else None
+        async with IceEndpoint(role, self._servers, gateways=gateways) as self._endpoint:
             self._endpoint.on_output = self._happened
             await self._endpoint.gather()
             if first["do"] == "signal":
@@ -109,6 +116,7 @@ class Session:
                     "remote": path.remote.type.value,
                     "nominated": path.nominated,
                     "relayed": path.is_relayed,
+                    "technique": path.local.technique.value,
                 },
             )
             if 0 not in self._answered:
@@ -147,8 +155,10 @@ class Session:
         task.add_done_callback(self._tasks.discard)
 
 
-async def serve(socket_path: str, name: str, uris: list[str]) -> None:
+async def serve(socket_path: str, name: str, arguments: list[str]) -> None:
     """All sessions, until the socket is closed."""
+    options = [argument for argument in arguments if argument.startswith("--")]
+    uris = [argument for argument in arguments if not argument.startswith("--")]
     servers = [IceServer(uri, *((USER, PASSWORD) if uri.startswith("turn") else ())) for uri in uris]
     reader, writer = await asyncio.open_unix_connection(socket_path)
     sessions: dict[int, Session] = {}
@@ -164,7 +174,7 @@ async def serve(socket_path: str, name: str, uris: list[str]) -> None:
         number = message["session"]
         if number not in sessions:
             sessions[number] = Session(
-                servers, lambda event, content, number=number: tell(number, event, content)
+                servers, options, lambda event, content, number=number: tell(number, event, content)
             )
             task = asyncio.create_task(sessions[number].run())
             running.add(task)

@@ -20,6 +20,18 @@ class CandidateType(StrEnum):
     RELAYED = "relay"
 
 
+class Technique(StrEnum):
+    """What it took to have a way in at an address, beyond asking for it."""
+
+    NONE = "none"
+    PORT_MAPPING = "portmap"
+    """The router was asked to forward a port."""
+    PREDICTION = "predicted"
+    """The port of a mapping was told beforehand."""
+    BIRTHDAY = "birthday"
+    """One of many sockets was hit by one of many guesses."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """What a peer gets to know of a candidate, and all that is known of a peer's.
@@ -60,6 +72,7 @@ class LocalCandidate:
     """Of its base, 0 to 65535; peer-reflexive candidates of the base inherit it."""
     server: str = ""
     """The server that it was learned from, in the words of the configuration."""
+    technique: Technique = Technique.NONE
 
     @property
     def type(self) -> CandidateType:

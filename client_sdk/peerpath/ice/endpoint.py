@@ -34,6 +34,7 @@ from peerpath.ice.outputs import (
     Transmit,
 )
 from peerpath.ice.pacer import Pacer
+from peerpath.ice.port_mappings import PortMappings
 from peerpath.ice.priority import local_preferences
 from peerpath.ice.report import CandidateLog, IceReport, pair_entries, server_entries
 from peerpath.ice.role import Role
@@ -43,6 +44,7 @@ from peerpath.ice.stream_relays import StreamRelays
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.interfaces import host_addresses
 from peerpath.net.resolving import Resolver
+from peerpath.portmap.gateways import FindGateway
 
 PROCESS_PACER = Pacer()
 """Shared by all endpoints of the process (RFC 8445 section 14.2)."""
@@ -67,7 +69,8 @@ class IceEndpoint:
 
     `hosts` tells the addresses to use, for those who do not want all of this machine's; it is asked again
     every `rescan` seconds, and candidates come and go with it. `ports` is the range of local UDP ports.
-    Times are seconds.
+    `gateways` switches port mapping on: it tells the gateway of a local address, as
+    `peerpath.portmap.find_gateway` does. Times are seconds.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class IceEndpoint:
         rescan: float = 3.0,
         resolver: Resolver | None = None,
         tls: ssl.SSLContext | None = None,
+        gateways: FindGateway | None = None,
     ) -> None:
         self.options = options or AgentOptions()
         self._loop = asyncio.get_running_loop()
@@ -96,6 +100,9 @@ class IceEndpoint:
         self._resolver = resolver or Resolver()
         self._sockets: dict[TransportAddress, DatagramSocket] = {}
         self._relays = StreamRelays(self.stack, self._do, resolver=self._resolver, tls=tls)
+        self._mappings: PortMappings | None = None
+        if gateways is not None and not self.options.relay_only:
+            self._mappings = PortMappings(self.stack, self._do, gateways)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._found: asyncio.Queue[LocalCandidate | None] = asyncio.Queue()
@@ -174,6 +181,8 @@ class IceEndpoint:
                 del self._sockets[base]
                 gone.close()
                 self._do(self.stack.remove_base(base, "the interface is gone", self._now()))
+                if self._mappings is not None:
+                    self._keep(self._mappings.end(base))
         preferences = local_preferences(hosts)
         used = {base.host for base in self._sockets}
         for host in hosts:
@@ -187,6 +196,8 @@ class IceEndpoint:
         made.on_datagram = lambda data, source: self._arrived(data, base, source)
         self._sockets[base] = made
         self._do(self.stack.add_base(base, self._now(), preference))
+        if self._mappings is not None:
+            self._mappings.begin(base)
 
     async def _bind(self, host: str) -> DatagramSocket:
         low, high = self._ports
@@ -363,9 +374,12 @@ class IceEndpoint:
             self._timer = self._loop.call_at(deadline, self._on_timer)
 
     def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(self._loop.create_task(work))  # type: ignore[arg-type]
+
+    def _keep(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -374,6 +388,8 @@ class IceEndpoint:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._mappings is not None:
+            await self._mappings.close()
         self._do(self.stack.close(self._now()))
         if self._timer is not None:
             self._timer.cancel()

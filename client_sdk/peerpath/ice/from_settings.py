@@ -8,6 +8,7 @@ from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.options import AgentOptions
 from peerpath.ice.role import Role
+from peerpath.portmap.gateways import find_gateway
 from peerpath.settings import Fallback, Settings
 
 
@@ -32,11 +33,12 @@ def servers_from(settings: Settings) -> list[IceServer]:
 def endpoint_from(role: Role, settings: Settings, **more: Any) -> IceEndpoint:
     """An IceEndpoint with the servers, ports, times and privacy of `settings`; `more` goes to it as it is."""
     options = AgentOptions(relay_only=settings.relay_only, keepalive_interval=settings.keepalive_interval)
+    gateways = find_gateway if settings.automatic and settings.port_mapping else None
     return IceEndpoint(
         role,
         servers_from(settings),
         options=options,
         ports=settings.local_ports,
         patience=settings.candidate_timeout,
-        **more,
+        **{"gateways": gateways, **more},
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stunwire import DecodeError, Message, Method, TransportAddress, is_stun
 
-from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, Technique
 from peerpath.ice.connectivity_check import form_keepalive
 from peerpath.ice.foundation import Foundations
-from peerpath.ice.outputs import CandidateFound, GatheringComplete, Transmit
+from peerpath.ice.outputs import CandidateFound, CandidateMapped, GatheringComplete, Transmit
 from peerpath.ice.pacer import Pacer, Turn, gathering_rto
 from peerpath.ice.priority import MAX_LOCAL_PREFERENCE, candidate_priority, relay_preference
 from peerpath.ice.relays import (
@@ -25,9 +25,15 @@ from peerpath.ice.relays import (
 from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
 from peerpath.stun.binding import BindingAnswer, BindingOptions, BindingRequests, Send, Settled
 
-GathererOutput = Transmit | CandidateFound | GatheringComplete | RelayData | PeerRefused | RelayClosed
+GathererOutput = (
+    Transmit | CandidateFound | CandidateMapped | GatheringComplete | RelayData | PeerRefused | RelayClosed
+)
 
 _MAX_REDIRECTS = 3
+_INQUIRIES = (Inquiry.BINDING, Inquiry.ALLOCATION)
+
+MAPPING_PATIENCE = 1.0
+"""Seconds after which gathering is complete without port mappings; they may still come."""
 
 
 @dataclass(slots=True)
@@ -83,6 +89,8 @@ class Gatherer:
         self._all_servers_known = False
         self._complete = False
         self._begun_at: float | None = None
+        self._mappings_until: float | None = None
+        """How long gathering is not complete for want of port mappings."""
         self._keeps_alive = True
         self._redirects = 0
 
@@ -97,7 +105,7 @@ class Gatherer:
         outputs: list[GathererOutput] = []
         if not self._relay_only:
             outputs.append(CandidateFound(self._candidate(CandidateType.HOST, base, self._bases[base])))
-        self._plan([_Task(base, server, inquiry) for server in self._servers for inquiry in Inquiry])
+        self._plan([_Task(base, server, inquiry) for server in self._servers for inquiry in _INQUIRIES])
         return outputs + self._work(now)
 
     def remove_base(self, base: TransportAddress, now: float) -> list[GathererOutput]:
@@ -113,7 +121,7 @@ class Gatherer:
     def add_server(self, server: GatheringServer, now: float) -> list[GathererOutput]:
         self._begin(now)
         self._servers.append(server)
-        self._plan([_Task(base, server, inquiry) for base in self._bases for inquiry in Inquiry])
+        self._plan([_Task(base, server, inquiry) for base in self._bases for inquiry in _INQUIRIES])
         return self._work(now)
 
     def no_more_servers(self, now: float) -> list[GathererOutput]:
@@ -184,6 +192,7 @@ class Gatherer:
                 moments.append(base.keepalive_at)
         if not self._complete and self._begun_at is not None:
             moments.append(self._begun_at + self._patience)
+            moments.append(self._mappings_until)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def handle_timeout(self, now: float) -> list[GathererOutput]:
@@ -194,6 +203,8 @@ class Gatherer:
                 # Section 5.1.1.4: the binding must live until a check has used it.
                 base.keepalive_at = now + self._keepalive_interval
                 outputs.append(Transmit(form_keepalive(), base.address, base.mapped_by))
+        if self._mappings_until is not None and now >= self._mappings_until:
+            self._mappings_until = None
         outputs += self.relayed(self.relays.handle_timeout(now), now)
         return outputs + self._work(now)
 
@@ -236,6 +247,54 @@ class Gatherer:
         """It could not be had."""
         report.failed(reason, now)
         return self._work(now)
+
+    # -- port mappings ----------------------------------------------------------------------------------
+
+    def expect_mapping(self, gateway: str, base: TransportAddress, now: float) -> ServerReport:
+        """The driver goes for a port mapping for the socket at `base`."""
+        self._begin(now)
+        report = ServerReport(gateway, Inquiry.PORT_MAPPING, "udp", base, now)
+        self.reports.append(report)
+        self._mappings_until = now + MAPPING_PATIENCE
+        return report
+
+    def add_mapping(
+        self, report: ServerReport, external: TransportAddress, now: float
+    ) -> list[GathererOutput]:
+        """It was had: as good as a server-reflexive candidate, and open to everybody."""
+        assert report.base is not None
+        report.succeeded(external, now)
+        base = self._bases.get(report.base)
+        if base is None or self._relay_only or external == base.address:
+            return self._work(now)
+        if external in base.mapped:
+            return [CandidateMapped(base.address, external), *self._work(now)]
+        base.mapped.add(external)
+        candidate = self._candidate(
+            CandidateType.SERVER_REFLEXIVE, external, base, f"mapping {report.server}", report.server
+        )
+        mapped = replace(candidate, technique=Technique.PORT_MAPPING)
+        return [CandidateFound(mapped), *self._work(now)]
+
+    def settle_mapping(self, report: ServerReport, reason: str, now: float) -> list[GathererOutput]:
+        """There is none."""
+        report.failed(reason, now)
+        return self._work(now)
+
+    def remove_mapping(self, base: TransportAddress, external: TransportAddress) -> None:
+        """The gateway forwards it no more."""
+        if base in self._bases:
+            self._bases[base].mapped.discard(external)
+
+    def seen_as(self, base: TransportAddress) -> list[TransportAddress] | None:
+        """How the STUN servers saw the socket at `base`; None while some of them may still answer."""
+        asked = [
+            report for report in self.reports if (report.inquiry, report.base) == (Inquiry.BINDING, base)
+        ]
+        answers = [report.result for report in asked if report.result is not None]
+        if not answers and not (self._all_servers_known and all(report.is_settled for report in asked)):
+            return None
+        return answers
 
     # -- steps ------------------------------------------------------------------------------------------
 
@@ -325,12 +384,17 @@ class Gatherer:
         """Says once that gathering is complete: all has been answered, or there was time enough."""
         if self._complete or self._begun_at is None or not self._bases:
             return []
-        settled = not self._tasks and all(report.is_settled for report in self.reports)
+        settled = not self._tasks and not any(map(self._is_awaited, self.reports))
         out_of_time = now >= self._begun_at + self._patience
         if not (self._all_servers_known and settled) and not out_of_time:
             return []
         self._complete = True
         return [GatheringComplete()]
+
+    def _is_awaited(self, report: ServerReport) -> bool:
+        if report.inquiry is Inquiry.PORT_MAPPING and self._mappings_until is None:
+            return False
+        return not report.is_settled
 
     # -- candidates -------------------------------------------------------------------------------------
 

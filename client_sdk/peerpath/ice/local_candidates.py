@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from stunwire import TransportAddress
 
-from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, Technique
 from peerpath.ice.foundation import Foundations
 from peerpath.ice.priority import peer_reflexive_priority
 
@@ -31,6 +32,18 @@ class LocalCandidates:
             return False
         siblings.append(candidate)
         return True
+
+    def mapped(self, base: TransportAddress, address: TransportAddress) -> None:
+        """A candidate that is known already has turned out to be the outer end of a port mapping."""
+        self._by_base[base] = [
+            replace(known, technique=Technique.PORT_MAPPING) if known.address == address else known
+            for known in self._by_base.get(base, ())
+        ]
+
+    def remove(self, base: TransportAddress, address: TransportAddress) -> None:
+        """One that was learned of a base which stays."""
+        siblings = self._by_base.get(base, [])
+        siblings[:] = [known for known in siblings if known.address != address]
 
     def remove_base(self, base: TransportAddress) -> bool:
         return self._by_base.pop(base, None) is not None
@@ -58,6 +71,7 @@ class LocalCandidates:
             ),
             sender.base,
             sender.local_preference,
+            technique=sender.technique,
         )
         siblings.append(learned)
         return learned

@@ -95,6 +95,14 @@ class CandidateFound:
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateMapped:
+    """A server-reflexive candidate of `base` that is known already is open to everybody: a port mapping."""
+
+    base: TransportAddress
+    address: TransportAddress
+
+
+@dataclass(frozen=True, slots=True)
 class GatheringComplete:
     """No candidate of this side will follow: tell the peer (RFC 8838 section 13)."""
 
@@ -143,6 +151,7 @@ Output = (
     | PermissionNeeded
     | NameToResolve
     | CandidateFound
+    | CandidateMapped
     | GatheringComplete
     | CandidateRefused
     | PairSelected

@@ -31,6 +31,8 @@ class Inquiry(StrEnum):
 
     BINDING = "server-reflexive address"
     ALLOCATION = "relayed address"
+    PORT_MAPPING = "port mapping"
+    """Of a gateway, which is no server of ICE: what there is to say about it is the same."""
 
 
 @dataclass(slots=True)

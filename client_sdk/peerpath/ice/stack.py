@@ -16,6 +16,7 @@ from peerpath.ice.gatherer import Gatherer, GathererOutput
 from peerpath.ice.options import AgentOptions
 from peerpath.ice.outputs import (
     CandidateFound,
+    CandidateMapped,
     GatheringComplete,
     Output,
     PairSelected,
@@ -85,6 +86,18 @@ class IceStack:
     ) -> list[Output]:
         """A relayed address whose packets the driver carries; `report` came from `gatherer.expect_relay`."""
         return self._carry(self.gatherer.add_relay(report, relayed, mapped, server_host, index, now), now)
+
+    def add_mapping(self, report: ServerReport, external: TransportAddress, now: float) -> list[Output]:
+        """A port mapping that leads to a socket; `report` came from `gatherer.expect_mapping`."""
+        return self._carry(self.gatherer.add_mapping(report, external, now), now)
+
+    def settle_mapping(self, report: ServerReport, reason: str, now: float) -> list[Output]:
+        return self._carry(self.gatherer.settle_mapping(report, reason, now), now)
+
+    def remove_mapping(self, base: TransportAddress, external: TransportAddress) -> None:
+        """It is no more: pairs that use it lose their consent, new ones do not come."""
+        self.gatherer.remove_mapping(base, external)
+        self.agent.candidates.remove(base, external)
 
     def settle_relay(self, report: ServerReport, reason: str, now: float) -> list[Output]:
         return self._carry(self.gatherer.settle_relay(report, reason, now), now)
@@ -172,6 +185,8 @@ class IceStack:
     def _react(self, output: Output, now: float) -> Sequence[Output | GathererOutput]:
         if isinstance(output, CandidateFound):
             return self.agent.add_local_candidate(output.candidate, now)
+        if isinstance(output, CandidateMapped):
+            self.agent.candidates.mapped(output.base, output.address)
         if isinstance(output, GatheringComplete):
             return self.agent.end_of_local_candidates(now)
         if isinstance(output, PairSelected):

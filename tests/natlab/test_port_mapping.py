@@ -1,0 +1,164 @@
+"""Port mapping against Debian's miniupnpd on the router of a Linux NAT: made, used, renewed, given back."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.miniupnpd import Miniupnpd
+from support.processes import Process
+from support.relay import Access
+from support.relay import Site as RelaySite
+from support.turnrelay_server import TurnRelayServer
+
+from natlab import ice_peer, portmap_peer
+from natlab.calls import exchange
+from natlab.lab import Lab, Site
+
+PORT = 4567
+
+
+@pytest.fixture(scope="module")
+def lab(lab_is_possible: None) -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab) -> Site:
+    return lab.site("linux", delay=0.005)
+
+
+class Mapper:
+    """portmap_peer.py on the host of a site."""
+
+    def __init__(self, site: Site, methods: str) -> None:
+        argv = [sys.executable, "-P", portmap_peer.__file__, site.host.address, str(PORT), methods]
+        self.process: Process = site.host.popen(argv)
+
+    def said(self, key: str) -> list[Any]:
+        lines = self.process.output().splitlines()
+        return [said[key] for said in map(json.loads, filter(_is_whole, lines)) if key in said]
+
+    def wait_for(self, ready: Callable[["Mapper"], bool]) -> None:
+        self.process.wait_until(lambda: ready(self))
+
+    def close(self) -> None:
+        self.process.stop()
+        assert self.said("closed") == [True], self.process.output()
+
+
+def _is_whole(line: str) -> bool:
+    return line.startswith("{") and line.endswith("}")
+
+
+@pytest.mark.parametrize(
+    ("methods", "configuration"),
+    [
+        ("pcp", ()),
+        ("nat-pmp", ()),
+        ("upnp", ()),
+        ("upnp", ("force_igd_desc_v1=yes",)),
+        ("pcp,nat-pmp,upnp", ()),
+        ("pcp,nat-pmp,upnp", ("enable_natpmp=no",)),
+    ],
+    ids=["PCP", "NAT-PMP", "UPnP-IGD 2", "UPnP-IGD 1", "all", "all where UPnP alone is there"],
+)
+def test_a_mapping_is_made_and_given_back(
+    site: Site, tmp_path: Path, methods: str, configuration: tuple[str, ...]
+) -> None:
+    with Miniupnpd(site, tmp_path, *configuration) as router:
+        mapper = Mapper(site, methods)
+        mapper.wait_for(lambda mapper: mapper.said("mapping"))
+        assert mapper.said("mapping") == [[site.public_address, PORT]]
+        [forward] = router.forwards()
+        assert f"dport {PORT} dnat ip to {site.host.address}:{PORT}" in forward
+        mapper.close()
+        assert _becomes(lambda: router.forwards() == [])
+
+
+@pytest.mark.parametrize("methods", ["pcp", "nat-pmp"])
+def test_a_mapping_is_made_again_when_the_router_has_forgotten_it(
+    site: Site, tmp_path: Path, methods: str
+) -> None:
+    with Miniupnpd(site, tmp_path) as router:
+        mapper = Mapper(site, methods)
+        mapper.wait_for(lambda mapper: mapper.said("mapping"))
+        time.sleep(3)  # an epoch of 0 or 1 after one of 2 would pass for rounding
+        router.reboot()
+        assert _becomes(lambda: len(router.forwards()) == 1)
+        mapper.close()
+        assert _becomes(lambda: router.forwards() == [])
+
+
+def test_a_mapping_is_renewed_at_half_of_its_life(site: Site, tmp_path: Path) -> None:
+    # miniupnpd gives PCP clients what they ask for, and this much at most.
+    with Miniupnpd(site, tmp_path, "max_lifetime=8", "min_lifetime=4") as router:
+        mapper = Mapper(site, "pcp")
+        mapper.wait_for(lambda mapper: mapper.said("mapping"))
+        time.sleep(9)
+        assert len(router.forwards()) == 1
+        assert mapper.said("mapping") == [[site.public_address, PORT]]
+        mapper.close()
+
+
+def test_behind_a_second_nat_nothing_is_offered(lab: Lab, tmp_path: Path) -> None:
+    inner = lab.site("linux", behind=lab.site("port-restricted"))
+    with Miniupnpd(inner, tmp_path):
+        mapper = Mapper(inner, "pcp,nat-pmp,upnp")
+        mapper.wait_for(lambda mapper: len(mapper.said("method")) == 3)
+        assert mapper.said("mapping") == []
+        assert all(mapper.said("reason")), mapper.process.output()
+        mapper.process.stop()
+
+
+@pytest.mark.parametrize("peer_kind", ["symmetric", "linux-random"])
+async def test_a_peer_whose_ports_are_random_connects_directly_thanks_to_it(
+    lab: Lab, tmp_path: Path, peer_kind: str
+) -> None:
+    server = lab.server()
+    mapped, peer = lab.site("linux", delay=0.005), lab.site(peer_kind, delay=0.005)
+    access = Access(ice_peer.USER, ice_peer.PASSWORD)
+    relay = TurnRelayServer(RelaySite.prepare(tmp_path, server.address, namespace=server.namespace), access)
+    at_server = f"{server.address}:{TurnRelayServer.port}"
+    uris = [f"stun:{at_server}", f"turn:{at_server}?transport=udp"]
+    with relay, Miniupnpd(mapped, tmp_path) as router:
+        async with exchange({"mapped": mapped, "peer": peer}, uris, "--port-mapping") as board:
+            async with board.call("mapped", "peer") as call:
+                assert await call.until(lambda call: call.is_direct and call.has_heard, 20), str(call)
+                assert len(router.forwards()) == 1
+            assert call.caller.path is not None
+            assert call.caller.path["technique"] == "portmap"
+            assert "PCP at" in call.caller.report
+            assert "no answer" in call.called.report  # its own router maps no ports
+            assert _becomes(lambda: router.forwards() == [])
+
+
+async def test_a_router_whose_outer_address_is_not_what_stun_servers_see_is_not_believed(
+    lab: Lab, tmp_path: Path
+) -> None:
+    server = lab.server()
+    inner, peer = lab.site("linux", behind=lab.site("port-restricted")), lab.site("open")
+    relay = TurnRelayServer(
+        RelaySite.prepare(tmp_path, server.address, namespace=server.namespace), Access("a", "b")
+    )
+    uris = [f"stun:{server.address}:{TurnRelayServer.port}"]
+    with relay, Miniupnpd(inner, tmp_path, "ext_ip=8.8.8.8") as router:
+        async with exchange({"inner": inner, "peer": peer}, uris, "--port-mapping") as board:
+            async with board.call("inner", "peer") as call:
+                assert await call.until(lambda call: call.is_direct and call.has_heard, 20), str(call)
+            assert "8.8.8.8, but STUN servers see" in call.caller.report
+            assert "srflx 8.8.8.8" not in call.caller.report
+            assert _becomes(lambda: router.forwards() == [])
+
+
+def _becomes(true: Callable[[], bool], within: float = 10.0) -> bool:
+    deadline = time.monotonic() + within
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
