@@ -8,6 +8,7 @@ from peerpath.signaling.answering import Answering
 from peerpath.signaling.channel import MAX_MESSAGE_BYTES, Signaling, SignalingClosed, SignalingError
 from peerpath.signaling.dialing import Dialing
 from peerpath.signaling.envelope import Route
+from peerpath.signaling.manual import ManualSignaling
 from peerpath.signaling.memory import MemorySignaling, memory_pair
 from peerpath.signaling.rendezvous import PeerAbsent, Rendezvous, RendezvousChannel, RendezvousState
 from peerpath.signaling.rendezvous_link import RendezvousError
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "Answering",
     "Dialing",
+    "ManualSignaling",
     "MemorySignaling",
     "PeerAbsent",
     "Rendezvous",
