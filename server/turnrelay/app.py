@@ -18,9 +18,10 @@ from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.server import Server
-from turnrelay.http_side import HttpSide, RelayParts, open_http
+from turnrelay.http_side import HttpSide, open_http
 from turnrelay.observe.log import EventLog, configure
 from turnrelay.observe.metrics import Metrics
+from turnrelay.operator_side import operator_token_place
 from turnrelay.policy import user_database
 from turnrelay.policy.bandwidth import BandwidthLimits
 from turnrelay.policy.connection_limits import ConnectionLimits
@@ -38,8 +39,9 @@ from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
 from turnrelay.relay.kernel.plane import XdpPlane
 from turnrelay.relay.plane import BandwidthPolicy
 from turnrelay.relay.userspace import UserspacePlane
+from turnrelay.relay_parts import RelayParts
 from turnrelay.settings import Settings
-from turnrelay.settings.tls import read_certificate
+from turnrelay.settings.tls import Certificate, read_certificate
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import detect_relay_addresses, expand, local_addresses
 from turnrelay.transports.listeners import ListenError, Listeners
@@ -129,6 +131,7 @@ class Relay:
         self._plane_name = "userspace" if self._kernel is None else "xdp"
         self._metrics = Metrics(__version__, self._plane_name)
         self._readiness = Readiness()
+        self._certificate: Certificate | None = None
         self._tls = self._tls_contexts()
         self._driver = Driver(
             self._server(directory),
@@ -145,7 +148,7 @@ class Relay:
         self._plane = self._make_plane()
         self._driver.use_plane(self._plane)
         self._listeners = self._make_listeners()
-        self._http: HttpSide | None = None
+        self.http: HttpSide | None = None
         self._following: asyncio.Task[None] | None = None
         self._known_addresses: list[str] = []
 
@@ -153,7 +156,7 @@ class Relay:
         """Listens and gets ready; OperatorError or ListenError names what is in the way."""
         self._listeners.open()
         self._metrics.watch(self._driver.server, self._plane, self._listeners, lambda: self._readiness.ready)
-        self._http = await open_http(self._parts())
+        self.http = await open_http(self._parts())
         self._notice_addresses()
         self._following = asyncio.create_task(self._follow_interfaces())
         self._readiness.ready = True
@@ -170,8 +173,8 @@ class Relay:
         await self._watch.stop()
         self._listeners.close()
         await self._driver.close()
-        if self._http is not None:
-            await self._http.close()
+        if self.http is not None:
+            await self.http.close()
         if self._kernel is not None:
             self._kernel.close()
         if was_ready:
@@ -185,21 +188,17 @@ class Relay:
             now = time.time()
             expires_at = now + _FIRST_CREDENTIAL_SECONDS
             username, password = self._shared.mint(_FIRST_CREDENTIAL_NAME, _FIRST_CREDENTIAL_SECONDS, now)
-        hosts, shared = self._client_hosts(), list(dict.fromkeys(self._listeners.over_http.ports))
-        secure = self._tls is not None
-        names = read_certificate(settings.tls_cert).names if settings.tls_cert is not None else ()
-        tls_ports = [self._listeners.tls_port, *shared] if secure else []
-        tunnels = shared if settings.tunnel == "on" else []
         return Welcome(
             version=__version__,
-            uris=turn_uris(hosts, self._listeners.port, tls_ports, names),
+            uris=self._uris(),
             username=username,
             password=password,
             expires_at=expires_at,
             relay_addresses=[host.advertised for host in self._hosts],
             ports=(settings.min_port, settings.max_port),
-            http=self._http.authority if self._http is not None else None,
-            tunnels=tunnel_urls(hosts, tunnels, TUNNEL_PATH, secure=secure, tls_names=names),
+            http=self.http.authority if self.http is not None else None,
+            tunnels=self._tunnel_urls() if settings.tunnel == "on" else [],
+            operator_token=operator_token_place(settings),
             data_dir=str(settings.data_dir),
             plane=self._plane_name,
         )
@@ -287,8 +286,9 @@ class Relay:
     def _tls_contexts(self) -> TlsContexts | None:
         if self._settings.tls is None:
             return None
-        contexts = TlsContexts.load(*self._settings.tls)
-        self._metrics.health.certificate(read_certificate(self._settings.tls[0]).not_after)
+        contexts, certificate = TlsContexts.load(*self._settings.tls), read_certificate(self._settings.tls[0])
+        self._certificate = certificate
+        self._metrics.health.certificate(certificate.not_after)
         return contexts
 
     def _make_listeners(self) -> Listeners:
@@ -335,7 +335,31 @@ class Relay:
             self._listeners,
             self._shared,
             self._outcome_tokens,
+            self._plane_name,
+            self._hosts,
+            self._uris,
+            lambda: self._certificate,
         )
+
+    def _uris(self) -> list[str]:
+        """What TURN clients are told to connect to."""
+        tls_ports = [] if self._tls is None else [self._listeners.tls_port, *self._shared_ports()]
+        return turn_uris(self._client_hosts(), self._listeners.port, tls_ports, self._certified_names())
+
+    def _tunnel_urls(self) -> list[str]:
+        return tunnel_urls(
+            self._client_hosts(),
+            self._shared_ports(),
+            TUNNEL_PATH,
+            secure=self._tls is not None,
+            tls_names=self._certified_names(),
+        )
+
+    def _shared_ports(self) -> list[int]:
+        return list(dict.fromkeys(self._listeners.over_http.ports))
+
+    def _certified_names(self) -> tuple[str, ...]:
+        return () if self._certificate is None else self._certificate.names
 
     # -- the machine around it --------------------------------------------------------------------------
 
@@ -354,8 +378,8 @@ class Relay:
         ports = set(self._listeners.ports)
         if self._discovery is not None:
             ports.add(self._discovery.alternate_port)
-        if self._http is not None and self._http.port is not None:
-            ports.add(self._http.port)
+        if self.http is not None and self.http.port is not None:
+            ports.add(self.http.port)
         external = [host.advertised for host in self._hosts]
         self._peers.update_local([*addresses, *external], ports)
 

@@ -26,7 +26,7 @@ from turnrelay.cli_options import (
 from turnrelay.observe.trace import trace
 from turnrelay.policy.credentials import SharedSecrets, UserDatabase
 from turnrelay.policy.errors import OperatorError
-from turnrelay.policy.secret_file import load_or_create_secret
+from turnrelay.policy.secret_file import OPERATOR_TOKEN, load_or_create_secret
 from turnrelay.policy.user_database import FILE_NAME as USERS_FILE
 from turnrelay.settings import Settings
 from turnrelay.settings.display import effective_settings
@@ -112,6 +112,9 @@ def serve(
     rendezvous: Annotated[str | None, flag("rendezvous", "on|off")] = None,
     rendezvous_host: Annotated[list[str] | None, flag("rendezvous_host", "NAME")] = None,
     trusted_proxy: Annotated[list[str] | None, flag("trusted_proxy", "CIDR")] = None,
+    operator_token: Annotated[str | None, flag("operator_token", "TOKEN")] = None,
+    session_details: Annotated[str | None, flag("session_details", "redacted|full")] = None,
+    test_page: Annotated[str | None, flag("test_page", "off|operator|open")] = None,
     plane: Annotated[str | None, flag("plane", "auto|userspace|xdp")] = None,
     data_dir: DataDirOption = None,
     log_level: Annotated[str | None, flag("log_level", "debug|info|warning|error")] = None,
@@ -238,6 +241,22 @@ def trace_allocation(
         raise OperatorError(f"the log has no JSON line about {wanted}")
     for sentence in told:
         typer.echo(sentence)
+
+
+@app.command()
+def token(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Print the operator's token: for the console, and as `Authorization: Bearer TOKEN` for the API.
+
+    Where none is configured, it is the one that serve makes in the data directory.
+    """
+    settings = _load(config, given_flags(locals()), check_files=False).settings
+    if settings.operator_token is not None:
+        typer.echo(settings.operator_token.get_secret_value())
+    else:
+        typer.echo(load_or_create_secret(settings.data_dir, OPERATOR_TOKEN))
 
 
 @config_app.command("check")

@@ -2,37 +2,23 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from turnrelay.observe.metrics import CONTENT_TYPE, Metrics
+from turnrelay import __version__
+from turnrelay.observe.metrics import CONTENT_TYPE
 from turnrelay.observe.rendezvous import RendezvousFigures
-from turnrelay.policy.credentials import SharedSecrets
-from turnrelay.policy.outcome_tokens import OutcomeTokens
+from turnrelay.operator_side import operator_features
 from turnrelay.policy.rate_limits import PrefixRateLimit
-from turnrelay.settings import Settings
+from turnrelay.relay_parts import RelayParts
 from turnrelay.settings.tls import read_certificate
-from turnrelay.transports.driver import Driver
-from turnrelay.transports.listeners import ListenError, Listeners
+from turnrelay.transports.listeners import ListenError
 from turnrelay.web.application import HttpServer, RouteGroup
 from turnrelay.web.client_addresses import ClientAddresses
-from turnrelay.web.health import Health, Readiness
+from turnrelay.web.health import Health
+from turnrelay.web.openapi import OpenApi
 from turnrelay.web.outcomes import Outcomes, Report
 from turnrelay.web.rendezvous import HostNames, Rendezvous, RendezvousLimits
 
 _OUTCOME_SLOTS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class RelayParts:
-    """What of a relay the features of the HTTP side may use."""
-
-    settings: Settings
-    readiness: Readiness
-    metrics: Metrics
-    driver: Driver
-    listeners: Listeners
-    shared_secrets: SharedSecrets
-    outcome_tokens: OutcomeTokens
 
 
 def private_route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
@@ -45,6 +31,8 @@ def route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
     yield _outcomes(parts)
     if parts.settings.rendezvous == "on":
         yield _rendezvous(parts)
+    yield OpenApi(__version__)
+    yield from operator_features(parts)
 
 
 def _outcomes(parts: RelayParts) -> Outcomes:
@@ -105,6 +93,12 @@ class HttpSide:
     def authority(self) -> str | None:
         """Host and port of that listener, as they stand in a URL."""
         return None if self._own is None else self._own.authority
+
+    @property
+    def routes(self) -> set[tuple[str, str]]:
+        """Method and path of everything that is served."""
+        servers = [server for server in (self._own, self._shared) if server is not None]
+        return {route for server in servers for route in server.routes}
 
     async def open(self) -> None:
         """Starts listening; ListenError names what is in the way."""

@@ -22,6 +22,8 @@ class Welcome:
     http: str | None
     tunnels: Sequence[str]
     """URLs of the tunnel on the shared ports."""
+    operator_token: str
+    """Where it is, never what it is."""
     data_dir: str
     plane: str
 
@@ -40,6 +42,8 @@ class Welcome:
         lines += ["", f"  Relay addresses  {', '.join(self.relay_addresses)}, ports {first}-{last}, UDP"]
         lines += [f"  Data plane       {self.plane}"]
         if self.http is not None:
+            lines += [f"  Console, test    http://{self.http}/, /test"]
+            lines += [f"  Operator token   {self.operator_token}"]
             lines += [f"  Metrics, health  http://{self.http}/metrics, /healthz, /readyz"]
         lines += [f"  Tunnel           {url}" for url in self.tunnels]
         lines += [f"  Data directory   {self.data_dir}"]

@@ -74,6 +74,9 @@ class _Userspace:
     def traffic(self) -> dict[Transport, Traffic]:
         return {transport: Traffic() for transport in Transport}
 
+    def traffic_of(self, relay: RelayedAddress) -> Traffic:
+        return Traffic()
+
     def drops(self) -> dict[str, int]:
         return {}
 

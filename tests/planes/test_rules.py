@@ -331,6 +331,16 @@ def test_counts_stay_when_the_channel_goes(any_rig):
     assert any_rig.plane.carried(bind(any_rig)) == Traffic()
 
 
+def test_the_traffic_of_a_relay_is_that_of_its_channels_live_and_gone(any_rig):
+    flow = bind(any_rig)
+    any_rig.run(from_client(data=pattern(50)))
+    assert any_rig.plane.traffic_of(flow.relay) == Traffic(1, 50, 0, 0)
+    any_rig.plane.revoke(flow)
+    assert any_rig.plane.traffic_of(flow.relay) == Traffic(1, 50, 0, 0)
+    any_rig.plane.close(flow.relay)
+    assert any_rig.plane.traffic_of(flow.relay) == Traffic()
+
+
 def test_an_allocation_spends_its_bandwidth_in_both_directions(any_rig):
     relay = any_rig.relay(RELAYS[4], limits=BandwidthLimits(100_000, 0))
     any_rig.channel(relay, CLIENTS[4], SERVERS[4], PEERS[4])

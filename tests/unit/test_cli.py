@@ -64,6 +64,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 SERVE_FLAGS = {
     *("--config", "--listen", "--port", "--tls-port", "--tls-cert", "--tls-key", "--relay-ip"),
     *("--external-ip", "--alternate-ip", "--realm", "--user", "--shared-secret", "--min-port", "--max-port"),
+    *("--operator-token", "--session-details", "--test-page"),
     *("--allow-peer", "--deny-peer", "--http", "--plane", "--data-dir", "--log-level", "--log-format"),
     *("--shared", "--tunnel", "--rendezvous", "--rendezvous-host", "--trusted-proxy"),
 }
@@ -93,6 +94,14 @@ def test_serve_passes_every_flag_on(terminal, served, tmp_path):
         *("--shared", "0.0.0.0:443", "--shared", "[::]:443", "--tunnel", "off"),
         *("--rendezvous", "OFF", "--rendezvous-host", "A.example", "--rendezvous-host", "*.b.example"),
         *("--trusted-proxy", "127.0.0.1", "--trusted-proxy", "10.0.0.0/8"),
+        *(
+            "--operator-token",
+            "twenty-characters-or-more",
+            "--session-details",
+            "full",
+            "--test-page",
+            "open",
+        ),
         *("--data-dir", str(tmp_path), "--log-level", "debug", "--log-format", "json"),
     )
     assert (result.exit_code, result.output.count("without tls_cert")) == (0, 1)
@@ -116,6 +125,8 @@ def test_serve_passes_every_flag_on(terminal, served, tmp_path):
     assert settings.alternate_ip == "10.0.0.2"
     assert (settings.log_level, settings.log_format, settings.realm) == ("debug", "json", "file")
     assert settings.limits.allocations_total == 7
+    assert settings.operator_token.get_secret_value() == "twenty-characters-or-more"
+    assert (settings.session_details, settings.test_page) == ("full", "open")
 
 
 def test_serve_without_flags(terminal, served):
@@ -264,6 +275,17 @@ def test_a_secret_that_others_may_read_is_refused(terminal):
     assert "chmod 600" in result.stderr
 
 
+# -- token ------------------------------------------------------------------------------------------------
+
+
+def test_the_token_is_the_one_that_serve_uses(terminal):
+    token = terminal.run("token").stdout.strip()
+    assert token == (terminal.data_dir / "operator-token").read_text().strip()
+    assert terminal.run("token").stdout.strip() == token
+    terminal.environ["TURNRELAY_OPERATOR_TOKEN"] = "configured-by-the-operator"
+    assert terminal.run("token").stdout.strip() == "configured-by-the-operator"
+
+
 # -- config -----------------------------------------------------------------------------------------------
 
 
@@ -280,17 +302,22 @@ def test_config_check(terminal, tmp_path):
 
 def test_config_show_masks_secrets_and_names_sources(terminal, tmp_path):
     config = tmp_path / "turnrelay.toml"
-    config.write_text('users = ["alice:hunter22"]\nshared_secrets = ["north-north-north"]')
+    config.write_text(
+        'users = ["alice:hunter22"]\nshared_secrets = ["north-north-north"]\n'
+        'operator_token = "south-south-south-south"'
+    )
     config.chmod(0o600)
     terminal.environ["TURNRELAY_LISTEN"] = "10.0.0.1,::1"
     result = terminal.run("config", "show", "--config", str(config))
     lines = result.stdout.splitlines()
     assert f'users = ["alice:********"]  # {config}: users' in lines
     assert f'shared_secrets = ["********"]  # {config}: shared_secrets' in lines
+    assert f'operator_token = "********"  # {config}: operator_token' in lines
     assert 'listen = ["10.0.0.1", "::1"]  # TURNRELAY_LISTEN' in lines
     assert "allocations_per_user = 100  # default" in lines
     assert "hunter22" not in result.output
     assert "north" not in result.output
+    assert "south" not in result.output
 
 
 def test_config_show_prints_a_file_that_can_be_read(terminal, tmp_path):

@@ -27,6 +27,8 @@ class EndReason(Enum):
     DELETED = "deleted"
     DISCONNECTED = "disconnected"
     SHUTDOWN = "shutdown"
+    OPERATOR = "operator"
+    """The operator ended it."""
 
 
 class RefusalReason(Enum):

@@ -139,6 +139,13 @@ class Server:
             return []
         return end_allocation(self.state, allocation, EndReason.DISCONNECTED, now)
 
+    def end(self, allocation_id: str, now: float) -> list[Output]:
+        """The operator ends an allocation; nothing for an id that is not, or no longer, one."""
+        for allocation in self.state.allocations.values():
+            if allocation.allocation_id == allocation_id:
+                return end_allocation(self.state, allocation, EndReason.OPERATOR, now)
+        return []
+
     def shut_down(self, now: float) -> list[Output]:
         """Ends every allocation and reservation; what still waits for an answer will come to nothing."""
         outputs: list[Output] = []

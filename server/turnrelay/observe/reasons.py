@@ -12,6 +12,7 @@ ENDED = {
     EndReason.DELETED: "the client gave it up",
     EndReason.DISCONNECTED: "the client's connection closed",
     EndReason.SHUTDOWN: "the relay stopped",
+    EndReason.OPERATOR: "the operator ended it",
 }
 REFUSED = {
     RefusalReason.ALLOCATIONS_PER_USER: "the user has as many allocations as limits.allocations_per_user "

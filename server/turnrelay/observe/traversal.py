@@ -53,6 +53,8 @@ class TraversalMetrics:
             ["result"],
             registry=registry,
         )
+        self.by_outcome = dict.fromkeys((outcome.value for outcome in Outcome), 0)
+        """How many attempts so far."""
         self._start_from_zero()
 
     def watch(self, minted: Callable[[], int], results: Iterable[str]) -> None:
@@ -63,6 +65,7 @@ class TraversalMetrics:
 
     def record(self, outcome: TraversalOutcome) -> None:
         """Counts one record."""
+        self.by_outcome[outcome.outcome] += 1
         self._sessions.labels(outcome.outcome, outcome.method, outcome.family).inc()
         self._pairs.labels(outcome.nat_pair, outcome.outcome).inc()
         for tried in outcome.attempts:

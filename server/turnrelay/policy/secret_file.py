@@ -1,4 +1,4 @@
-"""The shared secret that a relay without configured users makes for itself on its first start."""
+"""Secrets that a relay makes for itself on its first start: its shared secret and the operator's token."""
 
 import fcntl
 import os
@@ -9,17 +9,19 @@ from pathlib import Path
 
 from turnrelay.policy.errors import OperatorError
 
-FILE_NAME = "shared-secret"
+SHARED_SECRET = "shared-secret"  # noqa: S105 - a file name
+OPERATOR_TOKEN = "operator-token"  # noqa: S105 - a file name
 _SECRET_BYTES = 32
 
 
-def load_or_create_secret(data_dir: Path) -> str:
-    """The secret in `data_dir`, made there if there is none: 43 characters of base64url.
+def load_or_create_secret(data_dir: Path, file_name: str = SHARED_SECRET) -> str:
+    """The secret in a file of `data_dir`, made there if there is none: 43 characters of base64url.
 
     The directory is made with mode 0700, the file with 0600. Two processes that start at once get the same
     secret. OperatorError when the file can't be read or written, is empty, or is open to other users.
     """
-    path = data_dir / FILE_NAME
+    path = data_dir / file_name
+    what = file_name.replace("-", " ")
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _only_one_at_a_time(data_dir):
@@ -29,13 +31,13 @@ def load_or_create_secret(data_dir: Path) -> str:
         secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise OperatorError(
-            f"{path}: cannot read or create the shared secret ({error.strerror}); "
+            f"{path}: cannot read or create the {what} ({error.strerror}); "
             "choose a directory that this user may write with --data-dir"
         ) from None
     except UnicodeDecodeError:
-        raise OperatorError(f"{path}: is no text file; delete it to get a new secret") from None
+        raise OperatorError(f"{path}: is no text file; delete it to get a new one") from None
     if not secret:
-        raise OperatorError(f"{path}: is empty; delete it to get a new secret")
+        raise OperatorError(f"{path}: is empty; delete it to get a new one")
     return secret
 
 

@@ -51,6 +51,12 @@ class Traffic:
     packets_from_peer: int = 0
     bytes_from_peer: int = 0
 
+    def add(self, part: "Traffic") -> None:
+        self.packets_to_peer += part.packets_to_peer
+        self.bytes_to_peer += part.bytes_to_peer
+        self.packets_from_peer += part.packets_from_peer
+        self.bytes_from_peer += part.bytes_from_peer
+
 
 class Bandwidth(Protocol):
     """The buckets of bytes that a relayed address spends from; None where no limit is set."""
@@ -92,6 +98,9 @@ class RelayPlane(Protocol):
 
     def traffic_by_plane(self) -> dict[str, dict[Transport, Traffic]]:
         """The same, told apart by what moved it: "userspace" and, where there is one, "xdp"."""
+
+    def traffic_of(self, relay: RelayedAddress) -> Traffic:
+        """What one relayed address has relayed since it was opened; nothing for one that is not open."""
 
     def drops(self) -> dict[str, int]:
         """Packets not relayed, by reason."""

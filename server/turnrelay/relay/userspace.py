@@ -144,11 +144,17 @@ class UserspacePlane:
             for transport, ended in self._ended.items()
         }
         for relay, path in self._paths.items():
-            _add(totals[path.transport], self.relays[relay].traffic)
+            totals[path.transport].add(self.relays[relay].traffic)
         return totals
 
     def traffic_by_plane(self) -> dict[str, dict[Transport, Traffic]]:
         return {"userspace": self.traffic()}
+
+    def traffic_of(self, relay: RelayedAddress) -> Traffic:
+        traffic = Traffic()
+        if relay in self.relays:
+            traffic.add(self.relays[relay].traffic)
+        return traffic
 
     def drops(self) -> dict[str, int]:
         return dict(self._drops)
@@ -235,7 +241,7 @@ class UserspacePlane:
         return True
 
     def _end_client(self, path: FiveTuple, relay: RelaySocket) -> None:
-        _add(self._ended[path.transport], relay.traffic)
+        self._ended[path.transport].add(relay.traffic)
         assert relay.link is not None
         for entry in relay.channels.values():
             relay.link.channels.pop(entry.channel, None)
@@ -243,10 +249,3 @@ class UserspacePlane:
         if not self._relays_of[path]:
             del self._relays_of[path]
             self._links.release(path)
-
-
-def _add(total: Traffic, part: Traffic) -> None:
-    total.packets_to_peer += part.packets_to_peer
-    total.bytes_to_peer += part.bytes_to_peer
-    total.packets_from_peer += part.packets_from_peer
-    total.bytes_from_peer += part.bytes_from_peer

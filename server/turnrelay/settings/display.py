@@ -30,6 +30,8 @@ def _toml(key: Key, value: object) -> str:
         return json.dumps([f"{user.name}:{MASK}" for user in value], ensure_ascii=False)
     if isinstance(value, list):
         return json.dumps([MASK if key.secret else str(item) for item in value], ensure_ascii=False)
+    if key.secret:
+        return json.dumps(MASK)
     if isinstance(value, int | float):
         return json.dumps(value)
     return json.dumps("off" if value is None else str(value), ensure_ascii=False)

@@ -16,7 +16,7 @@ CONFIG_VARIABLE = "TURNRELAY_CONFIG"
 
 # A flag that may be repeated is named for one item, the key for all of them.
 _IRREGULAR_FLAGS = {"users": "--user", "shared_secrets": "--shared-secret"}
-_SECRET_KEYS = frozenset(("users", "shared_secrets"))
+_SECRET_KEYS = frozenset(("users", "shared_secrets", "operator_token"))
 MASK = "********"
 
 

@@ -22,6 +22,7 @@ from turnrelay.settings.values import (
     read_host_name,
     read_http,
     read_listening,
+    read_operator_token,
     read_realm,
     read_relay_host,
     read_secret,
@@ -36,6 +37,7 @@ External = Annotated[ExternalAddress, PlainValidator(read_external)]
 Cidr = Annotated[str, PlainValidator(read_cidr)]
 User = Annotated[StaticUser, PlainValidator(read_user)]
 Secret = Annotated[SecretStr, PlainValidator(read_secret)]
+OperatorToken = Annotated[SecretStr | None, PlainValidator(read_operator_token)]
 Realm = Annotated[str, PlainValidator(read_realm)]
 File = Annotated[Path, AfterValidator(expand_home)]
 Http = Annotated[HttpAddress | None, PlainValidator(read_http)]
@@ -143,6 +145,9 @@ class LimitSettings(BaseModel):
     rendezvous_messages_per_prefix_burst: AtLeastOne = _setting(
         2000, "such connections and messages of one source prefix at once", _COUNT, "2000"
     )
+    credential_ttl_seconds: Seconds = _setting(
+        86400, "longest time that a credential of the API may be valid", _SECONDS, "86400"
+    )
     default_lifetime_seconds: Seconds = _setting(
         600, "lifetime of an allocation whose client asks for none", _SECONDS, "600"
     )
@@ -215,7 +220,7 @@ class Settings(BaseSettings):
     )
     http: Http = _setting(
         HttpAddress("127.0.0.1", 9641),
-        "address for metrics and health; off for none",
+        "address of the HTTP side (metrics, health, API, console); off for none",
         "ADDR:PORT or off",
         "127.0.0.1:9641",
     )
@@ -243,6 +248,24 @@ class Settings(BaseSettings):
         "a range of addresses",
         "127.0.0.1/32",
     )
+    operator_token: OperatorToken = _setting(
+        None,
+        "token of the operator, for the API and the console; made in the data directory if none is given",
+        "at least 20 characters",
+        "vJ5sXo2MhLr8Qy1NfW6t",
+    )
+    session_details: Annotated[Literal["redacted", "full"], BeforeValidator(lower)] = _setting(
+        "redacted",
+        "what API and console show of a session; full is its addresses and user name, too",
+        "redacted or full",
+        "redacted",
+    )
+    test_page: Annotated[Literal["off", "operator", "open"], BeforeValidator(lower)] = _setting(
+        "operator",
+        "who may run the page /test, which relays a little: the operator, or with open anyone",
+        "off, operator or open",
+        "operator",
+    )
     plane: Annotated[Literal["auto", "userspace", "xdp"], BeforeValidator(lower)] = _setting(
         "userspace",
         "what moves the packets; auto is the kernel (XDP) where it can be had",
@@ -251,7 +274,7 @@ class Settings(BaseSettings):
     )
     data_dir: File = Field(
         default_factory=lambda: default_data_dir(os.environ),
-        description="directory of the user database and the generated secret",
+        description="directory of the user database and the generated secrets",
         json_schema_extra={"expected": "a directory", "example": "/var/lib/turnrelay"},
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = _setting(

@@ -23,6 +23,8 @@ class Certificate:
     """SubjectPublicKeyInfo, DER."""
     names: tuple[str, ...]
     """The DNS names it is for, wildcards left out."""
+    addresses: tuple[str, ...]
+    """The IP addresses it is for."""
 
 
 def read_certificate(path: Path) -> Certificate:
@@ -32,18 +34,20 @@ def read_certificate(path: Path) -> Certificate:
         public_key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("holds no certificate that can be read (PEM: -----BEGIN CERTIFICATE-----)") from None
+    names, addresses = _subjects(certificate)
     return Certificate(
-        certificate.not_valid_before_utc, certificate.not_valid_after_utc, public_key, _dns_names(certificate)
+        certificate.not_valid_before_utc, certificate.not_valid_after_utc, public_key, names, addresses
     )
 
 
-def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
+def _subjects(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
-        return ()
+        return (), ()
     names = alternatives.get_values_for_type(x509.DNSName)
-    return tuple(name for name in names if not name.startswith("*"))
+    addresses = alternatives.get_values_for_type(x509.IPAddress)
+    return tuple(name for name in names if not name.startswith("*")), tuple(map(str, addresses))
 
 
 def read_public_key(path: Path) -> bytes:

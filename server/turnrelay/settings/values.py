@@ -12,6 +12,7 @@ from turnrelay.core.addresses import family_of
 from turnrelay.policy.peer_access import read_cidr as _read_network
 
 _REALM_CHARACTERS = 127  # RFC 8489 section 14.9: fewer than 128
+_OPERATOR_TOKEN_CHARACTERS = 20
 _USERNAME_BYTES = 508  # RFC 8489 section 14.3: less than 509
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
@@ -112,6 +113,18 @@ def read_secret(value: object) -> SecretStr:
     text = _text(value)
     if not text.strip():
         raise ValueError("the secret is empty")
+    return SecretStr(text)
+
+
+def read_operator_token(value: object) -> SecretStr | None:
+    """A token that goes into a header as it is, long enough that nobody guesses it over the network."""
+    if value is None or isinstance(value, SecretStr):
+        return value
+    text = _text(value)
+    if len(text) < _OPERATOR_TOKEN_CHARACTERS:
+        raise ValueError(f"the token has fewer than {_OPERATOR_TOKEN_CHARACTERS} characters")
+    if not all("!" <= character <= "~" for character in text):
+        raise ValueError("the token holds something other than letters, digits and marks of ASCII")
     return SecretStr(text)
 
 

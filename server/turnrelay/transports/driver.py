@@ -98,6 +98,16 @@ class Driver:
         self._streams.pop(path, None)
         self.carry_out(self.server.disconnected(path, self.clock()))
 
+    def end(self, allocation_id: str) -> bool:
+        """The operator ends an allocation; False if there is none of that id."""
+        outputs = self.server.end(allocation_id, self.clock())
+        self.carry_out(outputs)
+        return bool(outputs)
+
+    def observe(self, observer: Observer) -> None:
+        """Tells another observer of every event from now on."""
+        self._observers += (observer,)
+
     def add_udp(self, address: ServerAddress, endpoint: Endpoint) -> None:
         self._udp[address] = endpoint
 

@@ -6,6 +6,15 @@ from typing import Protocol
 
 from aiohttp import web
 
+from turnrelay.web.answers import errors_as_json
+
+_MAX_BODY = 64 * 1024
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
 
 class RouteGroup(Protocol):
     """One feature of the HTTP side: a file of its own in this folder."""
@@ -19,10 +28,16 @@ class RouteGroup(Protocol):
 
 def application(groups: Sequence[RouteGroup]) -> web.Application:
     """The routes of all the groups in one application."""
-    app = web.Application()
+    app = web.Application(middlewares=[errors_as_json], client_max_size=_MAX_BODY)
+    app.on_response_prepare.append(_add_headers)
     for group in groups:
         app.add_routes(group.routes())
     return app
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
 
 
 class HttpServer:
@@ -35,6 +50,15 @@ class HttpServer:
         self.port = 0
         self.authority = ""
         """Host and port as they stand in a URL."""
+
+    @property
+    def routes(self) -> set[tuple[str, str]]:
+        """Method and path of every route; the HEAD that comes with each GET is left out."""
+        return {
+            (route.method, route.resource.canonical)
+            for route in self._runner.app.router.routes()
+            if route.resource is not None and route.method != "HEAD"
+        }
 
     async def open(self, host: str, port: int) -> None:
         """Starts listening; raises OSError."""

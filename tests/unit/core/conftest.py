@@ -192,6 +192,9 @@ class World:
     def shut_down(self, now: float) -> list[Output]:
         return self.settle(self.server.shut_down(now), now)
 
+    def end(self, allocation_id: str, now: float) -> list[Output]:
+        return self.settle(self.server.end(allocation_id, now), now)
+
     def tick(self, now: float) -> list[Output]:
         return self.settle(self.server.handle_timeout(now), now)
 

@@ -200,6 +200,10 @@ def end_by_shutting_down(world, client):
     world.shut_down(1)
 
 
+def end_by_the_operator(world, client):
+    world.end(world.state.allocations[client.path].allocation_id, 1)
+
+
 def end_family_by_family(world, client):
     client.refresh(0, (REQUESTED_ADDRESS_FAMILY, AddressFamily.IPV4), now=1)
     assert world.quotas.live() == 1
@@ -212,8 +216,14 @@ def end_one_by_deletion_the_other_by_expiry(world, client):
     world.sleep(600)
 
 
-ENDS = [end_by_expiry, end_by_deletion, end_by_disconnecting, end_by_shutting_down]
-REASONS = [EndReason.EXPIRED, EndReason.DELETED, EndReason.DISCONNECTED, EndReason.SHUTDOWN]
+ENDS = [end_by_expiry, end_by_deletion, end_by_disconnecting, end_by_shutting_down, end_by_the_operator]
+REASONS = [
+    EndReason.EXPIRED,
+    EndReason.DELETED,
+    EndReason.DISCONNECTED,
+    EndReason.SHUTDOWN,
+    EndReason.OPERATOR,
+]
 
 
 @pytest.mark.parametrize("end", [*ENDS, end_family_by_family, end_one_by_deletion_the_other_by_expiry])
@@ -253,6 +263,15 @@ def test_a_closed_connection_ends_its_own_allocation_alone(world, streaming):
 
 def test_a_closed_connection_without_allocation_is_nothing(world):
     assert world.disconnect(STREAM, 0) == []
+
+
+def test_the_operator_ends_one_allocation_and_no_other(world, alice, bob):
+    alice.allocate()
+    bob.allocate()
+    ended = world.state.allocations[alice.path].allocation_id
+    world.end(ended, 1)
+    assert list(world.state.allocations) == [bob.path]
+    assert world.end(ended, 1) == world.end("nothing", 1) == []
 
 
 def test_shutting_down_answers_nobody(world):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from turnrelay.policy.errors import OperatorError
-from turnrelay.policy.secret_file import load_or_create_secret
+from turnrelay.policy.secret_file import OPERATOR_TOKEN, load_or_create_secret
 
 
 def test_made_once_and_private(tmp_path):
@@ -18,6 +18,13 @@ def test_made_once_and_private(tmp_path):
     assert data_dir.stat().st_mode & 0o777 == 0o700
     assert (data_dir / "shared-secret").stat().st_mode & 0o777 == 0o600
     assert [file.name for file in data_dir.iterdir()] == ["shared-secret"]
+
+
+def test_each_secret_has_its_own_file(tmp_path):
+    shared, token = load_or_create_secret(tmp_path), load_or_create_secret(tmp_path, OPERATOR_TOKEN)
+    assert shared != token
+    assert load_or_create_secret(tmp_path, OPERATOR_TOKEN) == token
+    assert (tmp_path / "operator-token").stat().st_mode & 0o777 == 0o600
 
 
 def test_two_directories_two_secrets(tmp_path):

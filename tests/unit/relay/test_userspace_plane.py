@@ -619,8 +619,10 @@ async def test_traffic_is_live_and_by_the_transport_of_the_client(relays, plane)
     # Application data alone: no headers, no padding.
     expected = {transport: Traffic(n + 1, 10 * (n + 1), 1, 5) for n, transport in enumerate(Transport)}
     assert plane.traffic() == expected
+    assert [plane.traffic_of(relay) for relay in plane.relays] == list(expected.values())
     for relay in list(plane.relays):
         plane.close(relay)
+        assert plane.traffic_of(relay) == Traffic()
     assert plane.traffic() == expected
 
 

@@ -34,6 +34,8 @@ class XdpPlane:
         self._installed: dict[ChannelFlow, tuple[LegKey, LegKey, int]] = {}
         """The keys of both legs, towards the peer first, and the slot of that one."""
         self._by_relay: defaultdict[RelayedAddress, set[ChannelFlow]] = defaultdict(set)
+        self._past: defaultdict[RelayedAddress, Traffic] = defaultdict(Traffic)
+        """What channels that are in the maps no longer have relayed."""
         self._free = list(range(kernel.counters.max_entries - 2, -1, -2))
         self._full = False
         self._log = structlog.get_logger()
@@ -46,6 +48,7 @@ class XdpPlane:
     def close(self, relay: RelayedAddress) -> None:
         for flow in list(self._by_relay.get(relay, ())):
             self._remove(flow)
+        self._past.pop(relay, None)
         self._userspace.close(relay)
 
     def grant(self, flow: Flow, expires_at: float) -> None:
@@ -72,6 +75,16 @@ class XdpPlane:
 
     def traffic_by_plane(self) -> dict[str, dict[Transport, Traffic]]:
         return {**self._userspace.traffic_by_plane(), "xdp": {Transport.UDP: self._moved()}}
+
+    def traffic_of(self, relay: RelayedAddress) -> Traffic:
+        traffic = self._userspace.traffic_of(relay)
+        if relay in self._past:
+            traffic.add(self._past[relay])
+        for flow in self._by_relay.get(relay, ()):
+            carried = self.carried(flow)
+            assert carried is not None  # _by_relay holds what is installed
+            traffic.add(carried)
+        return traffic
 
     def drops(self) -> dict[str, int]:
         drops = self._userspace.drops()
@@ -153,9 +166,11 @@ class XdpPlane:
         return [(leg_key(client, server, flow.channel), to_peer), (leg_key(peer, local, 0), to_client)]
 
     def _remove(self, flow: ChannelFlow) -> None:
-        installed = self._installed.pop(flow, None)
-        if installed is None:
+        carried = self.carried(flow)
+        if carried is None:
             return
+        self._past[flow.relay].add(carried)
+        installed = self._installed.pop(flow)
         *keys, slot = installed
         for key in keys:
             self._kernel.legs.delete(key)

@@ -1,0 +1,126 @@
+"""LiveFigures: what the console draws, sampled at intervals and kept for some minutes."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from turnrelay.core.addresses import Transport
+from turnrelay.core.state import State
+from turnrelay.relay.plane import RelayPlane, Traffic
+from turnrelay.web.failures import RecentFailures
+from turnrelay.web.health import Readiness
+
+INTERVAL_SECONDS = 2.0
+_KEPT = 150
+"""Samples: five minutes."""
+
+
+class Node(NamedTuple):
+    """What does not change while the relay runs."""
+
+    version: str
+    plane: str
+    started_at: float
+    """Unix time."""
+
+
+class LiveFigures:
+    """One sampler for all who watch.
+
+    `updates` hands every new sample to whoever waits; a slow watcher misses samples, and costs no memory.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        state: State,
+        plane: RelayPlane,
+        readiness: Readiness,
+        failures: RecentFailures,
+        traversals: Mapping[str, int],
+        unix_time: Callable[[], float],
+    ) -> None:
+        """`traversals` holds how many traversals were reported so far, by outcome."""
+        self._node = node
+        self._state = state
+        self._plane = plane
+        self._readiness = readiness
+        self._failures = failures
+        self._traversals = traversals
+        self._unix_time = unix_time
+        self._samples: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._traffic = Traffic()
+        self._sampled_at = 0.0
+        self._changed = asyncio.Condition()
+        self._sampling: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Samples from now on, on the running loop."""
+        self._sampling = asyncio.create_task(self._sample_on())
+
+    def close(self) -> None:
+        if self._sampling is not None:
+            self._sampling.cancel()
+
+    def history(self) -> list[dict[str, Any]]:
+        """The samples of the last minutes, the oldest first."""
+        return list(self._samples)
+
+    def now(self) -> dict[str, Any]:
+        """The state of the node and its recent failures at this moment."""
+        in_use = capacity = 0
+        for used, size in self._plane.ports():
+            in_use += used
+            capacity += size
+        return {
+            "node": {
+                **self._node._asdict(),
+                "ready": self._readiness.ready,
+                "ports_in_use": in_use,
+                "ports": capacity,
+            },
+            "failures": self._failures.recent(),
+        }
+
+    async def next_sample(self) -> dict[str, Any]:
+        """Waits for the next sample."""
+        async with self._changed:
+            await self._changed.wait()
+        return self._samples[-1]
+
+    async def _sample_on(self) -> None:
+        while True:
+            self._samples.append(self._sample())
+            async with self._changed:
+                self._changed.notify_all()
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    def _sample(self) -> dict[str, Any]:
+        at = self._unix_time()
+        before, elapsed = self._traffic, at - self._sampled_at
+        self._traffic, self._sampled_at = _total(self._plane), at
+        sessions = dict.fromkeys((transport.value for transport in Transport), 0)
+        for path in self._state.allocations:
+            sessions[path.transport.value] += 1
+
+        def rate(now: int, then: int) -> float:
+            # The first sample has nothing before it, and a clock that was set back no interval.
+            return round((now - then) / elapsed, 1) if self._samples and elapsed > 0 else 0.0
+
+        return {
+            "at": round(at, 3),
+            "sessions": sessions,
+            "bytes_to_peer": rate(self._traffic.bytes_to_peer, before.bytes_to_peer),
+            "bytes_from_peer": rate(self._traffic.bytes_from_peer, before.bytes_from_peer),
+            "packets_to_peer": rate(self._traffic.packets_to_peer, before.packets_to_peer),
+            "packets_from_peer": rate(self._traffic.packets_from_peer, before.packets_from_peer),
+            "traversals": dict(self._traversals),
+        }
+
+
+def _total(plane: RelayPlane) -> Traffic:
+    total = Traffic()
+    for traffic in plane.traffic().values():
+        total.add(traffic)
+    return total
