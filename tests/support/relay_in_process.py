@@ -59,7 +59,9 @@ class Operated:
 
 
 @asynccontextmanager
-async def operated_relay(data_dir: Path, **settings: object) -> AsyncIterator[Operated]:
+async def operated_relay(
+    data_dir: Path, *, limits: Mapping[str, int] | None = None, **settings: object
+) -> AsyncIterator[Operated]:
     """A relay on an address of its own; `settings` are added to those that this takes."""
     with loopback_address() as address:
         arguments: dict[str, Any] = {
@@ -68,6 +70,8 @@ async def operated_relay(data_dir: Path, **settings: object) -> AsyncIterator[Op
             "http": f"{address}:0",
             "data_dir": data_dir,
             **settings,
+            # Its own allocations would be among those that a test counts.
+            "limits": {"self_test_seconds": 0, **(limits or {})},
         }
         relay = Relay(Settings(**arguments))
         await relay.start()

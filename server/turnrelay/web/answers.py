@@ -54,4 +54,5 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         if error.status < 400:
             raise
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return refused(error.status, error.reason.lower().replace(" ", "_"), error.reason, headers)
+        code = error.reason.lower().replace(" ", "_")
+        return refused(error.status, code, error.text or error.reason, headers)

@@ -154,6 +154,7 @@ async function listSessions() {
   }
 }
 
+const NAMES = { udp: "UDP", tcp: "TCP", tls: "TLS", websocket: "WebSocket" };
 const LABELS = [null, "over", "age", "to peers", "from peers", "peers", null];
 
 function makeRow({ id }) {
@@ -170,7 +171,7 @@ function fillRow(row, session) {
   const [name, over, age, toPeers, fromPeers, peers] = row.cells;
   if (!name.firstChild) name.append(make("span", { class: "mono" }, session.id), make("span", { class: "who" }));
   setText(name.lastChild, session.account === undefined ? "" : `${session.account} from ${session.client}`);
-  setText(over, `${session.transport.toUpperCase()}, ${session.families.join(" and ").replaceAll("ipv", "IPv")}`);
+  setText(over, `${NAMES[session.transport]}, ${session.families.join(" and ").replaceAll("ipv", "IPv")}`);
   setText(age, duration(session.age_seconds));
   setText(toPeers, bytes(session.traffic.bytes_to_peer));
   setText(fromPeers, bytes(session.traffic.bytes_from_peer));
