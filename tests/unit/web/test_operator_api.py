@@ -268,7 +268,7 @@ async def test_events_tell_of_sessions_and_failures(relay):
         assert history["node"]["ready"] is True
         name, update = await anext(events)
         assert name == "sample"
-            assert update["sample"]["sessions"] == {"udp": 1, "tcp": 0, "tls": 0, "websocket": 0}
+        assert update["sample"]["sessions"] == {"udp": 1, "tcp": 0, "tls": 0, "websocket": 0}
         with pytest.raises(TurnRefused):
             await relay.allocation(password="wrong")
         async for _, update in events:
