@@ -7,7 +7,7 @@ RUN_STAMP := $(VENV)/.run-is-set-up
 DEV_STAMP := $(VENV)/.dev-is-set-up
 BENCH_STAMP := $(VENV)/.bench-is-set-up
 PROJECTS := pyproject.toml stun/pyproject.toml server/pyproject.toml client_sdk/pyproject.toml uv.lock
-SOURCES := stun server client_sdk tests docs bench
+SOURCES := stun server client_sdk tests docs bench grafana
 
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 export VIRTUAL_ENV :=
@@ -35,6 +35,7 @@ format: $(DEV_STAMP)
 
 docs: $(DEV_STAMP)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python grafana/generate.py
 
 # Against coturn on this machine; needs root. ARGS="--only userspace" measures one relay alone.
 bench: $(BENCH_STAMP) bench/build/load bpf
