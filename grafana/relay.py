@@ -180,6 +180,15 @@ def relay() -> dict[str, Any]:
                 "s",
             ),
             lines(
+                "Rendezvous",
+                "Clients that are there, and messages between keys each second.",
+                [
+                    (_gauge("turnrelay_rendezvous_connections"), "clients"),
+                    (rate("turnrelay_rendezvous_messages_total", more='result="delivered"'), "messages"),
+                ],
+                "short",
+            ),
+            lines(
                 "Processor",
                 "Cores in use, by relay.",
                 [(rate("process_cpu_seconds_total", "instance"), "{{instance}}")],

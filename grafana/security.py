@@ -106,6 +106,18 @@ def security() -> dict[str, Any]:
                 "reqps",
             ),
             lines(
+                "Rendezvous",
+                "Connections that were refused or ended, by reason, and messages that were not delivered.",
+                [
+                    (rate("turnrelay_rendezvous_refusals_total", "reason"), "refused: {{reason}}"),
+                    (
+                        rate("turnrelay_rendezvous_messages_total", "result", 'result!="delivered"'),
+                        "message: {{result}}",
+                    ),
+                ],
+                "cps",
+            ),
+            lines(
                 "Reports of outcomes",
                 "What became of them: many duplicate or unauthorized ones are somebody making figures up.",
                 [(rate("turnrelay_traversal_reports_total", "result"), "{{result}}")],

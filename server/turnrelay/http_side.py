@@ -43,6 +43,7 @@ def _outcomes(parts: RelayParts) -> Outcomes:
         PrefixRateLimit(
             limits.outcomes_per_prefix_per_second, limits.outcomes_per_prefix_burst, slots=_OUTCOME_SLOTS
         ),
+        ClientAddresses(parts.settings.trusted_proxy),
         traversal.record,
         lambda report: traversal.count_report(report.value),
         time.monotonic,

@@ -9,6 +9,7 @@ from aiohttp import web
 from stunwire import MAX_OUTCOME_SIZE, DecodeError, TraversalOutcome
 
 from turnrelay.policy.outcome_tokens import OutcomeTokens, Redemption
+from turnrelay.web.client_addresses import ClientAddresses
 
 _BODY_SECONDS = 10.0
 _BEARER = "bearer "
@@ -57,6 +58,7 @@ class Outcomes:
         self,
         tokens: OutcomeTokens,
         rate_limit: RateLimit,
+        clients: ClientAddresses,
         record: Callable[[TraversalOutcome], None],
         count: Callable[[Report], None],
         clock: Callable[[], float],
@@ -64,6 +66,7 @@ class Outcomes:
     ) -> None:
         self._tokens = tokens
         self._rate_limit = rate_limit
+        self._clients = clients
         self._record = record
         self._count = count
         self._clock = clock
@@ -76,7 +79,7 @@ class Outcomes:
         """Nothing stays open."""
 
     async def _post(self, request: web.Request) -> web.Response:
-        if not self._rate_limit.allow(request.remote or "0.0.0.0", self._clock()):
+        if not self._rate_limit.allow(self._clients.of(request), self._clock()):
             return self._refuse(Report.RATE_LIMITED, "too many reports from this network; try again later")
         token = _bearer(request)
         refused = _OF_TOKEN.get(self._tokens.check(token, self._unix_time()))

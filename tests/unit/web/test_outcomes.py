@@ -21,6 +21,7 @@ from turnrelay.observe.traversal import TraversalMetrics
 from turnrelay.policy.outcome_tokens import LIFETIME_SECONDS, OutcomeTokens
 from turnrelay.policy.rate_limits import PrefixRateLimit
 from turnrelay.web.application import HttpServer
+from turnrelay.web.client_addresses import ClientAddresses
 from turnrelay.web.outcomes import Outcomes, Report
 
 RELAYED = TraversalOutcome(
@@ -52,6 +53,7 @@ class Site:
                 Outcomes(
                     self.tokens,
                     PrefixRateLimit(0.001, burst, slots=16),
+                    ClientAddresses(["127.0.0.0/8"]),
                     self.metrics.record,
                     self._count,
                     lambda: self.now,
@@ -67,8 +69,12 @@ class Site:
     def scrape(self):
         return parse(generate_latest(self.registry).decode())
 
-    async def post(self, body: object, token: str | None = None, scheme: str = "Bearer") -> tuple[int, dict]:
+    async def post(
+        self, body: object, token: str | None = None, scheme: str = "Bearer", forwarded_for: str = ""
+    ) -> tuple[int, dict]:
         headers = {} if token is None else {"Authorization": f"{scheme} {token}"}
+        if forwarded_for:
+            headers["X-Forwarded-For"] = forwarded_for
         async with (
             aiohttp.ClientSession() as session,
             session.post(f"http://{self.server.authority}/v1/outcomes", data=body, headers=headers) as answer,
@@ -188,6 +194,13 @@ async def test_a_prefix_that_reports_too_often_is_slowed_down():
         statuses = [(await site.post("{}", "x"))[0] for _ in range(5)]
         assert statuses == [401, 401, 401, 429, 429]
         assert site.counted == {Report.UNAUTHORIZED: 3, Report.RATE_LIMITED: 2}
+
+
+async def test_behind_a_trusted_proxy_each_prefix_has_its_own_share():
+    async with serving(burst=1) as site:
+        hosts = ["198.51.100.1", "198.51.100.2", "203.0.113.9"]
+        statuses = [(await site.post("{}", "x", forwarded_for=host))[0] for host in hosts]
+        assert statuses == [401, 429, 401]
 
 
 async def test_when_no_more_tokens_can_be_remembered_reports_wait():
