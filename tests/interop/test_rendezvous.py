@@ -1,6 +1,7 @@
 """A running relay's rendezvous: between two processes of the SDK, and for a client that nobody here wrote."""
 
 import asyncio
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def relay(tmp_path_factory) -> Iterator[TurnRelayServer]:
         TurnRelayServer(
             Site.prepare(tmp_path_factory.mktemp("relay"), address),
             Access(),
-            flags=["--rendezvous-host", "relay.example"],
+            flags=["--rendezvous-host", "relay.example", "--shared", f"{address}:4433"],
         ) as server,
     ):
         yield server
@@ -197,6 +198,16 @@ async def test_a_name_that_the_relay_does_not_have_is_refused(relay, url, alice)
         headers = {"Host": "relay.example"}
         async with session.ws_connect(url + PATH, protocols=(SUBPROTOCOL,), headers=headers) as socket:
             assert decode_from_server(await socket.receive_bytes()).nonce
+
+
+async def test_peers_meet_at_the_port_that_is_shared_with_turn_and_at_the_http_side(relay, url, alice, bob):
+    tls = ssl.create_default_context(cafile=relay.site.certificates.authority)
+    shared = f"https://{relay.site.address}:4433"
+    async with Rendezvous(shared, alice, tls=tls) as here, Rendezvous(url, bob) as there:
+        dialing = Dialing(alice, bob.public_key, now=time.time())
+        await here.channel(bob.public_key).send(dialing.seal("offer", {}))
+        _, channel = await asyncio.wait_for(anext(there.incoming()), 20)
+        assert (await open_offer(bob, channel)).peer == alice.public_key
 
 
 async def test_states_are_told_in_their_order(url, alice):
