@@ -16,11 +16,11 @@ export UV_PYTHON_DOWNLOADS := never
 # As pip does: the certificates that the system trusts, a company's own among them.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: run test check format docs bench bench-quick clean bpf
-run: $(RUN_STAMP) bpf
+.PHONY: run test check format docs bench bench-quick clean bpf mover
+run: $(RUN_STAMP) bpf mover
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
-test: $(DEV_STAMP) bpf
+test: $(DEV_STAMP) bpf mover
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(DEV_STAMP)
@@ -38,10 +38,10 @@ docs: $(DEV_STAMP)
 	$(BIN)/python grafana/generate.py
 
 # Against coturn on this machine; needs root. ARGS="--only userspace" measures one relay alone.
-bench: $(BENCH_STAMP) bench/build/load bpf
+bench: $(BENCH_STAMP) bench/build/load bpf mover
 	PYTHONPATH=tests $(BIN)/python -m bench --docs $(ARGS)
 
-bench-quick: $(BENCH_STAMP) bench/build/load bpf
+bench-quick: $(BENCH_STAMP) bench/build/load bpf mover
 	PYTHONPATH=tests $(BIN)/python -m bench --quick $(ARGS)
 
 bench/build/load: bench/load.c
@@ -52,8 +52,12 @@ bench/build/load: bench/load.c
 bpf: $(UV)
 	@$(BIN)/python server/bpf/build.py --if-possible
 
+# Moves the packets of the userspace plane; without a C compiler Python does.
+mover: $(UV)
+	@$(BIN)/python server/native/build.py --if-possible
+
 clean:
-	rm -rf $(VENV) bench/build server/turnrelay/relay/kernel/*.o .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) bench/build server/turnrelay/relay/kernel/*.o server/turnrelay/relay/*.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'

@@ -37,6 +37,7 @@ from turnrelay.relay.kernel.attachments import Attachments, attach_kernel_plane
 from turnrelay.relay.kernel.buckets import KernelBandwidth
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
 from turnrelay.relay.kernel.plane import XdpPlane
+from turnrelay.relay.mover import MoverUnavailable, PacketMover
 from turnrelay.relay.plane import BandwidthPolicy
 from turnrelay.relay.userspace import UserspacePlane
 from turnrelay.relay_parts import RelayParts
@@ -129,7 +130,9 @@ class Relay:
         self._peers = PeerAccessPolicy(allow=settings.allow_peer, deny=settings.deny_peer)
         self._kernel = self._load_kernel_plane()
         self._plane_name = "userspace" if self._kernel is None else "xdp"
-        self._metrics = Metrics(__version__, self._plane_name)
+        self._mover = self._make_mover()
+        self._mover_name = "python" if self._mover is None else "c"
+        self._metrics = Metrics(__version__, self._plane_name, self._mover_name)
         self._readiness = Readiness()
         self._certificate: Certificate | None = None
         self._tls = self._tls_contexts()
@@ -144,6 +147,7 @@ class Relay:
                 self._watch.unseen(EventLog(settings.log_level).observe),
             ],
             self._metrics.answered,
+            self._mover,
         )
         self._plane = self._make_plane()
         self._driver.use_plane(self._plane)
@@ -163,7 +167,7 @@ class Relay:
         self._watch.start(
             self._metrics.health, (self._listeners.hosts[0], self._listeners.port), self._families
         )
-        self._log.info("relay started", version=__version__, plane=self._plane_name)
+        self._log.info("relay started", version=__version__, plane=self._plane_name, mover=self._mover_name)
 
     async def stop(self) -> None:
         """Ends every allocation and closes every socket."""
@@ -177,6 +181,8 @@ class Relay:
             await self.http.close()
         if self._kernel is not None:
             self._kernel.close()
+        if self._mover is not None:
+            self._mover.close()
         if was_ready:
             self._log.info("relay stopped")
 
@@ -262,6 +268,18 @@ class Relay:
             self._log.info("userspace relays, the kernel plane is not to be had", reason=str(reason))
             return None
 
+    def _make_mover(self) -> PacketMover | None:
+        """What moves packets in userspace besides Python, None for nothing."""
+        if self._settings.mover == "python":
+            return None
+        try:
+            return PacketMover(asyncio.get_running_loop(), time.monotonic)
+        except MoverUnavailable as reason:
+            if self._settings.mover == "c":
+                raise OperatorError(f"--mover c: {reason}") from reason
+            self._log.info("packets are moved by Python alone", reason=str(reason))
+            return None
+
     def _plane_addresses(self) -> list[str]:
         """Where packets of clients and peers come in."""
         return [*(host.local for host in self._hosts), *expand(self._settings.listen)]
@@ -280,6 +298,7 @@ class Relay:
             bandwidth,
             self._driver,
             time.monotonic,
+            self._mover,
         )
         return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
 

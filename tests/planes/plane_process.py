@@ -27,6 +27,7 @@ class _Driver:
     """What a listener and a plane ask of the driver; there are no requests to answer."""
 
     clock = staticmethod(time.monotonic)
+    mover = None
 
     def __init__(self) -> None:
         self.listener: UdpListener | None = None

@@ -1,5 +1,9 @@
 """TokenBucket: a rate with a burst."""
 
+from array import array
+
+_RATE, _BURST, _LEVEL, _UPDATED_AT = range(4)
+
 
 class TokenBucket:
     """Admits `rate` units a second on average and at most `burst` at once.
@@ -7,26 +11,50 @@ class TokenBucket:
     Time is an argument (seconds of any one clock). Used for bytes on the data path and for requests.
     """
 
-    __slots__ = ("burst", "level", "rate", "updated_at")
+    __slots__ = ("state",)
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
-        self.rate = rate
-        self.burst = burst
-        self.level = burst
-        self.updated_at = now
+        self.state = array("d", (rate, burst, burst, now))
+        """Rate, burst, level and when that was: four doubles in a row, which C can spend from too."""
+
+    @property
+    def rate(self) -> float:
+        return self.state[_RATE]
+
+    @property
+    def burst(self) -> float:
+        return self.state[_BURST]
+
+    @property
+    def level(self) -> float:
+        return self.state[_LEVEL]
+
+    @level.setter
+    def level(self, level: float) -> None:
+        self.state[_LEVEL] = level
+
+    @property
+    def updated_at(self) -> float:
+        return self.state[_UPDATED_AT]
+
+    @updated_at.setter
+    def updated_at(self, updated_at: float) -> None:
+        self.state[_UPDATED_AT] = updated_at
 
     def take(self, amount: float, now: float) -> bool:
         """Spends `amount` if the bucket holds it; leaves the bucket as it is otherwise."""
-        level = self.level + (now - self.updated_at) * self.rate
-        if level > self.burst:
-            level = self.burst
-        self.updated_at = now
+        state = self.state
+        rate, burst, level, updated_at = state
+        level += (now - updated_at) * rate
+        if level > burst:
+            level = burst
+        state[_UPDATED_AT] = now
         if level < amount:
-            self.level = level
+            state[_LEVEL] = level
             return False
-        self.level = level - amount
+        state[_LEVEL] = level - amount
         return True
 
     def give_back(self, amount: float) -> None:
         """Undoes a `take` of the same moment."""
-        self.level += amount
+        self.state[_LEVEL] += amount

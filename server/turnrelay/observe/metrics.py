@@ -56,7 +56,7 @@ _METHODS = {
 class Metrics:
     """Counts events as they happen, and reads live figures when scraped."""
 
-    def __init__(self, version: str, plane_name: str) -> None:
+    def __init__(self, version: str, plane_name: str, mover_name: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, of use to nobody here
         self.registry = CollectorRegistry()
         registry = self.registry
@@ -69,11 +69,11 @@ class Metrics:
         info.labels(version, platform.python_version()).set(1)
         plane = Gauge(
             "turnrelay_plane_info",
-            "Always 1; its label tells the data plane in use.",
-            ["plane"],
+            "Always 1; its labels tell the data plane in use and what moves packets in userspace.",
+            ["plane", "mover"],
             registry=registry,
         )
-        plane.labels(plane_name).set(1)
+        plane.labels(plane_name, mover_name).set(1)
         ProcessCollector(registry=registry)
         self._requests = Counter(
             "turnrelay_requests",

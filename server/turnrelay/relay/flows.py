@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from turnrelay.core.addresses import PeerAddress
+from turnrelay.core.addresses import ClientAddress, PeerAddress
 from turnrelay.relay.plane import ClientLink
 
 if TYPE_CHECKING:
@@ -14,6 +14,15 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 def socket_address(peer: PeerAddress) -> SocketAddress:
     """The form that the socket calls take and give: IPv6 addresses are four-tuples there."""
     return (peer.host, peer.port, 0, 0) if ":" in peer.host else (peer.host, peer.port)
+
+
+def client_socket_address(client: ClientAddress) -> SocketAddress:
+    """Likewise; the scope of a link-local address is part of it."""
+    host, port = client
+    if ":" not in host:
+        return (host, port)
+    host, _, scope = host.partition("%")
+    return (host, port, 0, int(scope) if scope else 0)
 
 
 class PermissionEntry:
@@ -59,7 +68,7 @@ class ChannelEntry:
         self.expires_at = expires_at
         self.is_direct = not to_relay_of_ours and not relay.is_limited
         self._sendto = relay.sendto
-        self._traffic = relay.traffic
+        self._traffic = relay.own_traffic
 
     def forward(self, data: memoryview, now: float) -> None:
         """Client to peer."""

@@ -1,9 +1,11 @@
 """RelaySocket: one relayed address in userspace, and the packets that pass through it."""
 
+import os
 import socket
 import struct
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from stunwire import (
 )
 
 from turnrelay.core.addresses import PeerAddress, RelayedAddress
+from turnrelay.core.token_bucket import TokenBucket
 from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress
 from turnrelay.relay.icmp import ask_for_errors, queued_errors
 from turnrelay.relay.plane import Bandwidth, ClientLink, Traffic
@@ -57,9 +60,10 @@ class RelaySocket:
         "advertised",
         "channels",
         "link",
+        "number",
+        "own_traffic",
         "permissions",
         "sendto",
-        "traffic",
     )
 
     def __init__(
@@ -75,7 +79,10 @@ class RelaySocket:
         self.permissions: dict[str, PermissionEntry] = {}
         self.channels: dict[SocketAddress, ChannelEntry] = {}
         self.link: ClientLink | None = None
-        self.traffic = Traffic()
+        self.own_traffic = Traffic()
+        """What this process moved in Python."""
+        self.number: int | None = None
+        """Of this socket in the plane's mover."""
 
     @property
     def sock(self) -> socket.socket:
@@ -90,6 +97,25 @@ class RelaySocket:
     def bandwidth(self) -> Bandwidth:
         return self._bandwidth
 
+    @property
+    def buckets(self) -> tuple[TokenBucket, ...]:
+        """What each packet is paid from, in this order."""
+        return self._buckets
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was relayed so far."""
+        own, mover = self.own_traffic, self._plane.mover
+        if mover is None or self.number is None:
+            return replace(own)
+        moved = mover.traffic(self.number)
+        return Traffic(
+            own.packets_to_peer + moved.packets_to_peer,
+            own.bytes_to_peer + moved.bytes_to_peer,
+            own.packets_from_peer + moved.packets_from_peer,
+            own.bytes_from_peer + moved.bytes_from_peer,
+        )
+
     def readable(self) -> None:
         """Moves what peers have sent, at most a batch."""
         plane = self._plane
@@ -103,9 +129,22 @@ class RelaySocket:
             except OSError as error:
                 # Nothing to read at the first try means that the error queue woke us.
                 if not isinstance(error, BlockingIOError) or not count:
-                    self._report_errors()
+                    self.report_errors()
                 return
             self.deliver(source, size, now)
+
+    def receive(self, data: bytes, source: SocketAddress) -> None:
+        """A packet that belongs to none of the mover's flows."""
+        plane, size = self._plane, len(data)
+        plane.window[:size] = data
+        self.deliver(source, size, plane.clock())
+
+    def not_sent(self, error: int, data: bytes, peer: SocketAddress) -> None:
+        """A packet that the mover could not send, with the errno."""
+        if self._plane.relays.get(self.advertised) is self and (
+            self.send_after(OSError(error, os.strerror(error)), data, peer) >= 0
+        ):
+            self._count_to_peer(len(data))
 
     def deliver(self, source: SocketAddress, size: int, now: float) -> None:
         """Peer to client: the payload lies in the plane's buffer behind HEADROOM (RFC 8656 section 11.3)."""
@@ -138,7 +177,7 @@ class RelaySocket:
         except OSError:
             plane.count_drop("client_unreachable")
             return
-        traffic = self.traffic
+        traffic = self.own_traffic
         traffic.packets_from_peer += 1
         traffic.bytes_from_peer += size
 
@@ -152,8 +191,7 @@ class RelaySocket:
         except OSError as error:
             if self.send_after(error, data, peer) < 0:
                 return
-        self.traffic.packets_to_peer += 1
-        self.traffic.bytes_to_peer += size
+        self._count_to_peer(size)
 
     def send_after(self, error: OSError, data: memoryview | bytes, peer: SocketAddress) -> int:
         """Sends what did not go at first. Returns its size, -1 for a packet that is given up."""
@@ -161,11 +199,11 @@ class RelaySocket:
             self._plane.count_drop("peer_congested")
             return -1
         # Perhaps the ICMP error of an earlier packet, perhaps to another peer: this one is not to blame.
-        self._report_errors()
+        self.report_errors()
         try:
             return self.sendto(data, peer)
         except OSError as again:
-            self._report_errors()
+            self.report_errors()
             self._plane.count_drop("too_large" if again.errno == EMSGSIZE else "peer_unreachable")
             return -1
 
@@ -190,14 +228,17 @@ class RelaySocket:
             return
         if not self._spend(size, now):
             return
-        self.traffic.packets_to_peer += 1
-        self.traffic.bytes_to_peer += size
+        self._count_to_peer(size)
         plane.view[HEADROOM : HEADROOM + size] = data
         target.deliver(plane.source_of(self), size, now)
 
     def close(self) -> None:
         self._sock.close()
         self._bandwidth.release()
+
+    def _count_to_peer(self, size: int) -> None:
+        self.own_traffic.packets_to_peer += 1
+        self.own_traffic.bytes_to_peer += size
 
     def _spend(self, size: int, now: float) -> bool:
         for position, bucket in enumerate(self._buckets):
@@ -208,7 +249,7 @@ class RelaySocket:
                 return False
         return True
 
-    def _report_errors(self) -> None:
+    def report_errors(self) -> None:
         """Tells the client of ICMP errors from peers it has permissions for (RFC 8656 section 11.5).
 
         Whenever the error queue was not empty, the loop may have stopped watching the socket.

@@ -9,6 +9,7 @@ from stunwire import AddressFamily, TransportAddress
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, Transport, family_of
 from turnrelay.core.outputs import ChannelFlow, Flow, PermissionFlow
 from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress, socket_address
+from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import (
     BandwidthPolicy,
     ClientLinks,
@@ -37,11 +38,14 @@ class UserspacePlane:
         bandwidth: BandwidthPolicy,
         links: ClientLinks,
         clock: Callable[[], float],
+        mover: PacketMover | None = None,
     ) -> None:
+        """With a mover the packets of channels between UDP clients and peers do not pass through Python."""
         self._loop = loop
         self._links = links
         self._bandwidth = bandwidth
         self.clock = clock
+        self.mover = mover
         self._pools = {host: PortPool(*ports) for host in hosts}
         self._turns = {
             family: deque(host for host in hosts if family_of(host.local) is family)
@@ -77,14 +81,17 @@ class UserspacePlane:
         relay_socket = self.relays.pop(relay, None)
         if relay_socket is None:
             return
-        self._loop.remove_reader(relay_socket.sock)
+        path = self._paths.pop(relay, None)
+        if path is not None:
+            self._end_client(path, relay_socket)
+        if self.mover is not None and relay_socket.number is not None:
+            self.mover.remove_relay(relay_socket.number)
+        else:
+            self._loop.remove_reader(relay_socket.sock)
         self._receive_drops += receive_drops(relay_socket.sock)
         relay_socket.close()
         host, port = self._hosts.pop(relay)
         self._pools[host].give_back(port)
-        path = self._paths.pop(relay, None)
-        if path is not None:
-            self._end_client(path, relay_socket)
 
     def local_address(self, relay: RelayedAddress) -> TransportAddress | None:
         """What the relayed address is on this machine, None if it is not open."""
@@ -108,13 +115,21 @@ class UserspacePlane:
         to_relay_of_ours = RelayedAddress(flow.peer) in self.relays
         entry = ChannelEntry(relay, link, flow.channel, flow.peer, to_relay_of_ours, expires_at)
         relay.channels[entry.peer_address] = link.channels[flow.channel] = entry
+        if self.mover is not None and relay.number is not None:
+            if to_relay_of_ours:
+                self.mover.revoke(relay.number, entry.peer_address)
+            else:
+                self.mover.grant(relay.number, flow, entry.peer_address, expires_at, relay.buckets)
 
     def revoke(self, flow: Flow) -> None:
         relay = self.relays.get(flow.relay)
         if relay is None:
             return
         if isinstance(flow, ChannelFlow):
-            relay.channels.pop(socket_address(flow.peer), None)
+            peer = socket_address(flow.peer)
+            relay.channels.pop(peer, None)
+            if self.mover is not None and relay.number is not None:
+                self.mover.revoke(relay.number, peer)
             if relay.link is not None:
                 relay.link.channels.pop(flow.channel, None)
         else:
@@ -157,7 +172,7 @@ class UserspacePlane:
         return traffic
 
     def drops(self) -> dict[str, int]:
-        return dict(self._drops)
+        return dict(self._drops if self.mover is None else self._drops + self.mover.drops())
 
     def receive_drops(self) -> int:
         return self._receive_drops + sum(receive_drops(relay.sock) for relay in self.relays.values())
@@ -190,7 +205,7 @@ class UserspacePlane:
 
     def watch_again(self, relay: RelaySocket) -> None:
         """Reads on after an error: uvloop stops watching a descriptor that epoll reports an error of."""
-        if self.relays.get(relay.advertised) is relay:
+        if self.mover is None and self.relays.get(relay.advertised) is relay:
             self._loop.remove_reader(relay.sock)
             self._loop.call_soon(self._watch, relay)
 
@@ -222,7 +237,10 @@ class UserspacePlane:
         relay = RelaySocket(self, sock, advertised, self._bandwidth.open(account, self.clock()))
         self.relays[advertised] = relay
         self._hosts[advertised] = (host, port)
-        self._loop.add_reader(sock, relay.readable)
+        if self.mover is not None:
+            relay.number = self.mover.add_relay(sock, relay)
+        else:
+            self._loop.add_reader(sock, relay.readable)
         return advertised
 
     def _watch(self, relay: RelaySocket) -> None:

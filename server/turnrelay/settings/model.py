@@ -272,6 +272,12 @@ class Settings(BaseSettings):
         "auto, userspace or xdp",
         "auto",
     )
+    mover: Annotated[Literal["auto", "c", "python"], BeforeValidator(lower)] = _setting(
+        "auto",
+        "what moves packets in userspace; auto is the C extension where it was built",
+        "auto, c or python",
+        "python",
+    )
     data_dir: File = Field(
         default_factory=lambda: default_data_dir(os.environ),
         description="directory of the user database and the generated secrets",

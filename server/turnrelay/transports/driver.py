@@ -21,6 +21,7 @@ from turnrelay.core.outputs import (
 )
 from turnrelay.core.protocols import Credential, KeyQuery
 from turnrelay.core.server import Server
+from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import ClientLink, NoRelayAddress, RelayPlane
 
 
@@ -60,8 +61,11 @@ class Driver:
         unix_time: Callable[[], float],
         observers: Sequence[Observer] = (),
         answered: Answered | None = None,
+        mover: PacketMover | None = None,
     ) -> None:
         self.server = server
+        self.mover = mover
+        """What UDP listeners are read by, the plane's; None if they read themselves."""
         self.clock = clock
         self._directory = directory
         self._loop = loop

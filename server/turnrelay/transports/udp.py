@@ -8,7 +8,7 @@ from typing import Any
 from stunwire import MAX_CHANNEL_RFC5766, MIN_CHANNEL
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
-from turnrelay.relay.flows import SocketAddress
+from turnrelay.relay.flows import SocketAddress, client_socket_address
 from turnrelay.relay.plane import ChannelForwarder
 from turnrelay.relay.receive_drops import receive_drops
 from turnrelay.transports.driver import Driver, transport_address
@@ -55,10 +55,16 @@ class UdpListener:
         self.garbage = 0
         """Datagrams that are neither STUN nor ChannelData."""
         driver.add_udp(self.address, self)
-        loop.add_reader(self._sock, self._readable)
+        if driver.mover is None:
+            loop.add_reader(self._sock, self._readable)
+        else:
+            driver.mover.add_listener(self.address, self._sock, self)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._sock)
+        if self._driver.mover is None:
+            self._loop.remove_reader(self._sock)
+        else:
+            self._driver.mover.remove_listener(self.address)
         self._driver.remove_udp(self.address)
         self._sock.close()
 
@@ -70,48 +76,52 @@ class UdpListener:
 
     def reply(self, path: FiveTuple, data: bytes) -> None:
         try:
-            self._sock.sendto(data, _socket_address(path.client))
+            self._sock.sendto(data, client_socket_address(path.client))
         except OSError:
             return  # lost like any datagram; the client retransmits
 
     def link(self, path: FiveTuple) -> UdpLink:
-        address = _socket_address(path.client)
+        address = client_socket_address(path.client)
         link = self._links.get(address)
         if link is None:
             link = self._links[address] = UdpLink(self._sock, address)
         return link
 
     def release(self, path: FiveTuple) -> None:
-        self._links.pop(_socket_address(path.client), None)
+        self._links.pop(client_socket_address(path.client), None)
 
     # -- the data path ----------------------------------------------------------------------------------
 
+    def receive(self, data: bytes, source: SocketAddress) -> None:
+        """A datagram that belongs to none of the mover's flows."""
+        self._buffer[: len(data)] = data
+        self._receive(len(data), source, self._driver.clock())
+
     def _readable(self) -> None:
-        buffer, recvfrom_into, read_header = (
-            self._buffer,
-            self._sock.recvfrom_into,
-            _CHANNEL_HEADER.unpack_from,
-        )
-        links, payloads, now = self._links, self._payloads, self._driver.clock()
+        buffer, recvfrom_into, now = self._buffer, self._sock.recvfrom_into, self._driver.clock()
         for _ in range(_BATCH):
             try:
                 size, source = recvfrom_into(buffer)
             except OSError:
                 return  # nothing more to read, or an error that concerns one datagram
-            channel, length = read_header(buffer)
-            # Where fewer than four bytes came, what was read is an earlier packet's.
-            if size < 4 or not MIN_CHANNEL <= channel <= MAX_CHANNEL_RFC5766:
-                self._receive_other(size, source)
-                continue
-            link = links.get(source)
-            forwarder = None if link is None else link.channels.get(channel)
-            if forwarder is None or size < 4 + length:
-                self.unbound += 1
-                continue
-            payload = payloads.get(length)
-            if payload is None:
-                payload = payloads[length] = self._view[4 : 4 + length]
-            forwarder.forward(payload, now)
+            self._receive(size, source, now)
+
+    def _receive(self, size: int, source: SocketAddress, now: float) -> None:
+        """The first `size` bytes of the buffer."""
+        channel, length = _CHANNEL_HEADER.unpack_from(self._buffer)
+        # Where fewer than four bytes came, what was read is an earlier packet's.
+        if size < 4 or not MIN_CHANNEL <= channel <= MAX_CHANNEL_RFC5766:
+            self._receive_other(size, source)
+            return
+        link = self._links.get(source)
+        forwarder = None if link is None else link.channels.get(channel)
+        if forwarder is None or size < 4 + length:
+            self.unbound += 1
+            return
+        payload = self._payloads.get(length)
+        if payload is None:
+            payload = self._payloads[length] = self._view[4 : 4 + length]
+        forwarder.forward(payload, now)
 
     def _receive_other(self, size: int, source: SocketAddress) -> None:
         """What is no ChannelData: STUN, garbage, and datagrams too short to tell."""
@@ -124,14 +134,6 @@ class UdpListener:
             self.unbound += 1
         else:
             self.garbage += 1
-
-
-def _socket_address(client: ClientAddress) -> SocketAddress:
-    host, port = client
-    if ":" not in host:
-        return (host, port)
-    host, _, scope = host.partition("%")
-    return (host, port, 0, int(scope) if scope else 0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

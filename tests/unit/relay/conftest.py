@@ -1,4 +1,4 @@
-"""A userspace plane on loopback, under both event loops."""
+"""A userspace plane on loopback, under both event loops, with its packets moved by C and by Python."""
 
 import asyncio
 import errno
@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import uvloop
+from support.native import build_mover
+from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import RelayHost
 from turnrelay.relay.userspace import UserspacePlane
 from unit.relay.loopback import V4, V6, Clock, FakeBandwidthPolicy, FakeLinks, Relays, free_ports
@@ -18,8 +20,15 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
+@pytest.fixture(params=["python", "c"])
+def mover(request: pytest.FixtureRequest) -> str:
+    if request.param == "c":
+        build_mover()
+    return str(request.param)
+
+
 @pytest.fixture
-async def new_relays() -> AsyncIterator[Callable[..., Relays]]:
+async def new_relays(mover: str) -> AsyncIterator[Callable[..., Relays]]:
     """Makes planes on 127.0.0.1 (and ::1 if asked for); what the loop would only log fails the test."""
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
@@ -29,7 +38,8 @@ async def new_relays() -> AsyncIterator[Callable[..., Relays]]:
     def make(hosts: tuple[RelayHost, ...] = (RelayHost(V4, V4),), number: int = 20, **how: Any) -> Relays:
         clock, links, bandwidth = Clock(), FakeLinks(), FakeBandwidthPolicy(**how)
         ports = free_ports(hosts[0].local, number)
-        plane = UserspacePlane(loop, hosts, ports, bandwidth, links, clock)
+        moving = PacketMover(loop, clock) if mover == "c" else None
+        plane = UserspacePlane(loop, hosts, ports, bandwidth, links, clock, moving)
         made.append(Relays(plane, links, bandwidth, clock, ports, []))
         return made[-1]
 
@@ -37,6 +47,8 @@ async def new_relays() -> AsyncIterator[Callable[..., Relays]]:
     for relays in made:
         for relay in list(relays.plane.relays):
             relays.plane.close(relay)
+        if relays.plane.mover is not None:
+            relays.plane.mover.close()
         for peer in relays.peers:
             peer.sock.close()
     await asyncio.sleep(0)

@@ -1,0 +1,242 @@
+// Endpoints: the sockets that are read, and batches of packets in and out of them.
+#pragma once
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <errno.h>
+#include <netinet/udp.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "flows.h"
+
+enum {
+    HEADROOM = 64,                 // in front of a payload, for a channel header
+    ROOM = HEADROOM + 65536 + 448, // not a multiple of a page: all packets would fall into the same lines of the cache
+    BUFFERS = 128,
+    EVENTS = 64,
+    RELAY_BATCH = 32,     // packets read from one socket before the others have their turn
+    LISTENER_BATCH = 64,  // it carries all clients of an address
+    MOST_SEGMENTS = 64,
+    MOST_SEGMENTED = 65000,  // bytes that go in one UDP_SEGMENT
+};
+static const double BURST_SECONDS = 0.0002;  // what is read again after so little time probably has more
+
+enum drop { BANDWIDTH, CLIENT_CONGESTED, CLIENT_UNREACHABLE, PEER_CONGESTED, DROPS };
+static const char *const DROP_NAMES[] = {"bandwidth", "client_congested", "client_unreachable", "peer_congested"};
+
+struct packet {
+    struct flow *flow;
+    uint8_t *data;
+    uint32_t size;  // a channel header included
+    struct packet *next;
+};
+
+struct endpoint {
+    int fd;
+    int is_listener, is_removed;
+    uint32_t number;
+    PyObject *owner;
+    double read_at;
+    struct flow *flows;  // of a relay
+    struct traffic traffic;
+    struct packet *first, *last;  // to be sent from this socket
+    struct endpoint *next_sending;
+    struct endpoint *next_removed;
+    uint32_t segment_limit;  // packets as large as this cannot be sent in segments
+};
+
+// A packet that could not be sent, for Python to decide about.
+struct failure {
+    PyObject *owner, *data;
+    union address peer;
+    int error;
+};
+
+struct mover {
+    PyObject_HEAD
+    PyObject *clock;
+    int poll;
+    struct table table;
+    struct endpoint **endpoints;
+    uint32_t endpoint_count, free_from;
+    struct endpoint *removed;  // freed when nobody holds a pointer any more
+    struct endpoint *sending;
+    int is_running, has_segments;
+    int used;  // buffers
+    uint64_t drops[DROPS];
+    struct packet packets[BUFFERS];
+    int packet_count;
+    struct failure failures[BUFFERS];
+    int failure_count;
+    uint8_t *buffers;
+    union address sources[BUFFERS];
+    struct iovec payloads[BUFFERS];
+    struct mmsghdr arrivals[BUFFERS];  // one for each buffer, set up once
+    struct iovec vectors[BUFFERS];
+    struct mmsghdr messages[BUFFERS];
+    char controls[BUFFERS][CMSG_SPACE(sizeof(uint16_t))];
+    int spans[BUFFERS];  // packets that a message carries
+};
+
+// -- sending ----------------------------------------------------------------------------------------------------
+
+static void enqueue(struct mover *mover, struct flow *flow, struct endpoint *from, uint8_t *data, uint32_t size) {
+    struct packet *packet = &mover->packets[mover->packet_count++];
+    *packet = (struct packet){flow, data, size, NULL};
+    if (from->first) {
+        from->last->next = packet;
+    } else {
+        from->first = packet;
+        from->next_sending = mover->sending;
+        mover->sending = from;
+    }
+    from->last = packet;
+}
+
+static void sent(struct endpoint *from, const struct packet *packet) {
+    struct traffic *traffic = &packet->flow->relay->traffic;
+    if (from->is_listener) {
+        traffic->packets_from_peer++;
+        traffic->bytes_from_peer += packet->size - 4;
+    } else {
+        traffic->packets_to_peer++;
+        traffic->bytes_to_peer += packet->size;
+    }
+}
+
+static void not_sent(struct mover *mover, struct endpoint *from, const struct packet *packet, int error) {
+    int is_congested = error == EAGAIN || error == EWOULDBLOCK;
+    if (from->is_listener) {
+        mover->drops[is_congested ? CLIENT_CONGESTED : CLIENT_UNREACHABLE]++;
+    } else if (is_congested) {
+        mover->drops[PEER_CONGESTED]++;
+    } else {
+        PyObject *data = PyBytes_FromStringAndSize((const char *)packet->data, packet->size);
+        if (!data) {
+            PyErr_Clear();
+            return;
+        }
+        Py_INCREF(from->owner);
+        mover->failures[mover->failure_count++] = (struct failure){from->owner, data, packet->flow->peer, error};
+    }
+}
+
+// How many packets from here on can leave in one call as segments of one: of one flow, of one size, the last may be
+// shorter.
+static int segments(const struct endpoint *from, const struct packet *first) {
+    if (!first->size || first->size >= from->segment_limit) return 1;
+    int count = 1;
+    uint32_t total = first->size;
+    for (const struct packet *next = first->next; next && count < MOST_SEGMENTS; next = next->next) {
+        total += next->size;
+        if (next->flow != first->flow || next->size > first->size || !next->size || total > MOST_SEGMENTED) break;
+        count++;
+        if (next->size < first->size) break;
+    }
+    return count;
+}
+
+static struct packet *prepare(struct mover *mover, struct endpoint *from, struct packet *packet, int *count) {
+    int vector = 0;
+    *count = 0;
+    while (packet) {
+        int number = *count, span = segments(from, packet);
+        struct msghdr *message = &mover->messages[number].msg_hdr;
+        union address *to = from->is_listener ? &packet->flow->client : &packet->flow->peer;
+        *message = (struct msghdr){.msg_name = to, .msg_namelen = address_size(to)};
+        message->msg_iov = &mover->vectors[vector];
+        message->msg_iovlen = span;
+        if (span > 1) {
+            message->msg_control = mover->controls[number];
+            message->msg_controllen = sizeof mover->controls[number];
+            struct cmsghdr *control = CMSG_FIRSTHDR(message);
+            control->cmsg_level = SOL_UDP;
+            control->cmsg_type = UDP_SEGMENT;
+            control->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+            uint16_t size = packet->size;
+            memcpy(CMSG_DATA(control), &size, sizeof size);
+        }
+        mover->spans[number] = span;
+        for (int i = 0; i < span; i++, packet = packet->next)
+            mover->vectors[vector++] = (struct iovec){packet->data, packet->size};
+        ++*count;
+    }
+    return packet;
+}
+
+static void send_one(struct mover *mover, struct endpoint *from, struct packet *packet) {
+    union address *to = from->is_listener ? &packet->flow->client : &packet->flow->peer;
+    if (sendto(from->fd, packet->data, packet->size, MSG_DONTWAIT, &to->any, address_size(to)) < 0)
+        not_sent(mover, from, packet, errno);
+    else
+        sent(from, packet);
+}
+
+// Sends what is queued on one socket, in order.
+static void send_queue(struct mover *mover, struct endpoint *from) {
+    struct packet *packet = from->first;
+    from->first = from->last = NULL;
+    if (!packet->next) {
+        send_one(mover, from, packet);
+        return;
+    }
+    int count, done = 0;
+    prepare(mover, from, packet, &count);
+    while (done < count) {
+        int now = sendmmsg(from->fd, mover->messages + done, count - done, MSG_DONTWAIT);
+        for (int i = 0; i < now; i++, done++)
+            for (int span = mover->spans[done]; span; span--, packet = packet->next) sent(from, packet);
+        if (now > 0) continue;
+        int error = errno, span = mover->spans[done++];
+        if (span == 1) {
+            not_sent(mover, from, packet, error);
+            packet = packet->next;
+            continue;
+        }
+        // Larger than the way's MTU, or a device without checksums: each may still go by itself.
+        if (error == EMSGSIZE || error == EINVAL || error == EIO) from->segment_limit = packet->size;
+        for (; span; span--, packet = packet->next) send_one(mover, from, packet);
+    }
+}
+
+static void flush(struct mover *mover) {
+    for (struct endpoint *from; (from = mover->sending);) {
+        mover->sending = from->next_sending;
+        send_queue(mover, from);
+    }
+    mover->packet_count = 0;
+}
+
+// -- receiving --------------------------------------------------------------------------------------------------
+
+static int make_buffers(struct mover *mover) {
+    mover->buffers = malloc((size_t)BUFFERS * ROOM);
+    if (!mover->buffers) return -1;
+    for (int i = 0; i < BUFFERS; i++) {
+        mover->payloads[i] = (struct iovec){mover->buffers + (size_t)i * ROOM + HEADROOM, 65536};
+        mover->arrivals[i].msg_hdr = (struct msghdr){
+            .msg_name = &mover->sources[i],
+            .msg_namelen = sizeof mover->sources[i],
+            .msg_iov = &mover->payloads[i],
+            .msg_iovlen = 1,
+        };
+    }
+    return 0;
+}
+
+// Reads at most `most` packets into the buffers from `first` on; how many, or -1 with errno.
+static int receive(struct mover *mover, struct endpoint *from, int first, int most) {
+    if (most == 1) {
+        socklen_t length = sizeof mover->sources[first];
+        struct iovec *payload = &mover->payloads[first];
+        ssize_t size = recvfrom(
+            from->fd, payload->iov_base, payload->iov_len, MSG_DONTWAIT, &mover->sources[first].any, &length);
+        if (size < 0) return -1;
+        mover->arrivals[first].msg_len = size;
+        return 1;
+    }
+    int count = recvmmsg(from->fd, mover->arrivals + first, most, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < count; i++) mover->arrivals[first + i].msg_hdr.msg_namelen = sizeof mover->sources[0];
+    return count;
+}

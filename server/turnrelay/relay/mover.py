@@ -1,0 +1,104 @@
+"""PacketMover: the C extension that moves packets of channels for the userspace plane, where it was built.
+
+The plane and the UDP listeners do the same in Python without it. It decides nothing: it looks up flows that
+it was given, and hands up every packet that belongs to none and every error.
+"""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from turnrelay.core.addresses import ServerAddress, Transport
+from turnrelay.core.outputs import ChannelFlow
+from turnrelay.core.token_bucket import TokenBucket
+from turnrelay.relay.flows import SocketAddress, client_socket_address
+from turnrelay.relay.plane import Traffic
+
+
+class MoverUnavailable(Exception):
+    """Why packets are moved by Python alone."""
+
+
+class Listener(Protocol):
+    """Whose socket clients write to."""
+
+    def receive(self, data: bytes, source: SocketAddress) -> None:
+        """A datagram that belongs to no flow."""
+
+
+class Relay(Protocol):
+    """Whose socket peers write to."""
+
+    def receive(self, data: bytes, source: SocketAddress) -> None:
+        """A datagram that belongs to no flow."""
+
+    def not_sent(self, error: int, data: bytes, peer: SocketAddress) -> None:
+        """Data to a peer that the system refused, with the errno. Paid for and not counted."""
+
+    def report_errors(self) -> None:
+        """The socket has an error, or its error queue something to read."""
+
+
+class PacketMover:
+    """Reads the sockets of listeners and relayed addresses, on this loop, and moves what is granted."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
+        """MoverUnavailable where the extension was not built."""
+        try:
+            from turnrelay.relay import _mover
+        except ImportError as error:
+            raise MoverUnavailable(f"its C extension was not built: {error}") from error
+        self._loop = loop
+        self._mover = _mover.Mover(clock)
+        self._listeners: dict[ServerAddress, int] = {}
+        loop.add_reader(self._mover.fileno(), self._mover.run)
+
+    def close(self) -> None:
+        """Nothing is moved any more; the sockets stay open."""
+        self._loop.remove_reader(self._mover.fileno())
+        self._mover.close()
+
+    def add_listener(self, address: ServerAddress, sock: socket.socket, listener: Listener) -> None:
+        self._listeners[address] = self._mover.add(sock.fileno(), listener, True)
+
+    def remove_listener(self, address: ServerAddress) -> None:
+        self._mover.remove(self._listeners.pop(address))
+
+    def add_relay(self, sock: socket.socket, relay: Relay) -> int:
+        """The number of the relayed address, for the calls below."""
+        return self._mover.add(sock.fileno(), relay, False)
+
+    def remove_relay(self, relay: int) -> None:
+        """Ends its flows too; before the socket is closed."""
+        self._mover.remove(relay)
+
+    def grant(
+        self,
+        relay: int,
+        flow: ChannelFlow,
+        peer: SocketAddress,
+        expires_at: float,
+        buckets: Sequence[TokenBucket],
+    ) -> None:
+        """Moves the flow's packets until `expires_at`; a flow that it cannot move stays with Python."""
+        listener = self._listeners.get(flow.path.server) if flow.path.transport is Transport.UDP else None
+        # Other buckets are spent from elsewhere too, by rules of their own.
+        if listener is None or any(type(bucket) is not TokenBucket for bucket in buckets):
+            self._mover.revoke(relay, peer)
+            return
+        client = client_socket_address(flow.path.client)
+        states = tuple(bucket.state for bucket in buckets)
+        self._mover.grant(relay, listener, flow.channel, client, peer, expires_at, states)
+
+    def revoke(self, relay: int, peer: SocketAddress) -> None:
+        self._mover.revoke(relay, peer)
+
+    def traffic(self, relay: int) -> Traffic:
+        """What it moved through a relayed address."""
+        return Traffic(*self._mover.traffic(relay))
+
+    def drops(self) -> Counter[str]:
+        """Packets not relayed, by reason."""
+        return Counter(self._mover.drops())
