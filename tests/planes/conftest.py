@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from planes.rig import PROGRAMS, Rig, rig
+from support.native import build_mover
 from support.requirements import require_program, require_root_and_netns, unavailable
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
 from turnrelay.relay.kernel.kernel_object import KernelObject
@@ -18,6 +19,7 @@ _BUILD = Path(__file__).parents[2] / "server" / "bpf" / "build.py"
 def kernel_program() -> None:
     """The object is there, and is what its source says."""
     require_root_and_netns()
+    build_mover()
     require_program("clang")
     done = subprocess.run([sys.executable, _BUILD], capture_output=True, text=True)
     if done.returncode:

@@ -28,11 +28,13 @@ class Plane:
     """The other ends take frames from XDP."""
     finished: bool = False
     """Senders compute checksums instead of leaving them to a device."""
-    families_moved: bool = True
+    mover: str = "c"
+    """What moves packets in userspace."""
 
 
 PLANES = {
     "userspace": Plane("userspace", ""),
+    "userspace, Python alone": Plane("userspace", "", mover="python"),
     "native": Plane("xdp", "native", gro=True),
     "tcx": Plane("xdp", "tcx", finished=True),
     "tcx, checksums left to devices": Plane("xdp", "tcx"),
@@ -105,7 +107,7 @@ def lab(plane: Plane, folder: Path, flags: tuple[str, ...] = ()) -> Iterator[Lab
     with ExitStack() as stack:
         hosts = Hosts(stack.enter_context(Network()), plane)
         site = Site.prepare(folder, SERVER[4], SERVER[6], RELAY[4], RELAY[6], namespace=hosts.server)
-        server = TurnRelayServer(site, ACCESS, flags=["--plane", plane.flag, *flags])
+        server = TurnRelayServer(site, ACCESS, flags=["--plane", plane.flag, "--mover", plane.mover, *flags])
         stack.enter_context(server)
         if plane.mode:
             assert f'"mode": "{plane.mode}"' in server.process.output(), server.process.output()

@@ -192,7 +192,7 @@ def test_planes_deliver_the_same_of_random_traffic(it: Lab, reference: Lab, seed
 
 @pytest.fixture(scope="module")
 def reference(kernel_program, tmp_path_factory):
-    with lab(PLANES["userspace"], tmp_path_factory.mktemp("reference")) as made:
+    with lab(PLANES["userspace, Python alone"], tmp_path_factory.mktemp("reference")) as made:
         yield made
 
 
@@ -228,7 +228,7 @@ def test_the_kernel_carries_the_traffic(it: Lab, client, peer):
 
 def test_the_plane_says_its_name(it: Lab):
     plane = "xdp" if it.plane.mode else "userspace"
-    assert it.server.scrape().total("turnrelay_plane_info", plane=plane) == 1
+    assert it.server.scrape().total("turnrelay_plane_info", plane=plane, mover=it.plane.mover) == 1
 
 
 def test_limits_of_bandwidth_hold_on_every_plane(it: Lab, tmp_path):
