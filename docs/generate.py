@@ -6,6 +6,7 @@ Run by `make docs`; a test holds the tables to the settings.
 import asyncio
 import sys
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from turnrelay.observe.reasons import EVENTS
 from turnrelay.settings import LimitSettings, Settings
 from turnrelay.settings.keys import KEYS, Key
 from turnrelay.settings.values import HttpAddress
+from turnrelay.transports.listeners import ListenError
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"
@@ -59,8 +61,16 @@ def reasons_table(event: str) -> str:
     return "\n".join([*rows, *(f"| `{code.value}` | {words} |" for code, words in EVENTS[event].items())])
 
 
-async def metrics_page() -> str:
+def metrics_page() -> str:
     """What a relay on the loopback shows Prometheus."""
+    for _ in range(_ATTEMPTS - 1):
+        # A port that was free for UDP may be taken for TCP.
+        with suppress(ListenError):
+            return asyncio.run(_metrics_page())
+    return asyncio.run(_metrics_page())
+
+
+async def _metrics_page() -> str:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             listen=["127.0.0.1"],
@@ -79,6 +89,8 @@ async def metrics_page() -> str:
             await relay.stop()
 
 
+_ATTEMPTS = 5
+
 NOT_LISTED = {"version", "python", "le"}
 """Labels whose values are not a fixed set."""
 
@@ -86,7 +98,7 @@ NOT_LISTED = {"version", "python", "le"}
 def metrics_table() -> str:
     """Every metric: name, type, labels with their values, and what it is."""
     rows = ["| metric | type | labels | what |", "|---|---|---|---|"]
-    for family in text_string_to_metric_families(asyncio.run(metrics_page())):
+    for family in text_string_to_metric_families(metrics_page()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         values: dict[str, dict[str, None]] = {}
         for sample in family.samples:

@@ -12,6 +12,7 @@ import aiohttp
 from stunwire import AddressFamily
 from support.certificates import Certificates
 from support.metrics import Scrape, parse
+from support.ports import loopback_address
 from turnrelay.app import Relay
 from turnrelay.observe.self_test import CHECKS, SelfTest
 from turnrelay.settings import LimitSettings, Settings
@@ -24,12 +25,13 @@ HOST = "127.0.0.1"
 class Running:
     """A relay on the loopback and its page."""
 
-    def __init__(self, relay: Relay, url: str) -> None:
+    def __init__(self, relay: Relay, host: str) -> None:
         self.relay = relay
-        self._url = url
+        self.host = host
 
     async def scrape(self) -> Scrape:
-        async with aiohttp.ClientSession() as session, session.get(f"{self._url}/metrics") as answer:
+        url = f"http://{self.host}:9641/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
             return parse(await answer.text())
 
     async def scrape_when(self, name: str, **labels: str) -> Scrape:
@@ -42,23 +44,22 @@ class Running:
 
 @asynccontextmanager
 async def running(folder: Path, self_test_seconds: int = 60, **settings: object) -> AsyncIterator[Running]:
-    relay = Relay(
-        Settings(
-            listen=[HOST],
-            relay_ip=[HOST],
-            port=0,
-            tls_port=0,
-            http=HttpAddress(HOST, 0),
-            data_dir=folder,
-            limits=LimitSettings(self_test_seconds=self_test_seconds),
-            **settings,
+    with loopback_address() as host:
+        relay = Relay(
+            Settings(
+                listen=[host],
+                relay_ip=[host],
+                http=HttpAddress(host, 9641),
+                data_dir=folder,
+                limits=LimitSettings(self_test_seconds=self_test_seconds),
+                **settings,
+            )
         )
-    )
-    try:
-        await relay.start()
-        yield Running(relay, f"http://{relay.welcome().http}")
-    finally:
-        await relay.stop()
+        try:
+            await relay.start()
+            yield Running(relay, host)
+        finally:
+            await relay.stop()
 
 
 async def test_a_well_relay_passes_its_own_test(tmp_path):
@@ -94,9 +95,7 @@ async def test_the_self_test_can_be_switched_off(tmp_path):
 async def test_a_user_that_is_not_known_fails_the_allocation_alone(tmp_path):
     results: dict[str, float | None] = {}
     async with running(tmp_path, self_test_seconds=0) as it:
-        uri = it.relay.welcome().uris[0]
-        port = int(uri.split("?")[0].rpartition(":")[2])
-        test = SelfTest(("nobody", "x"), AddressFamily.IPV4, (HOST, port), 60, results.__setitem__)
+        test = SelfTest(("nobody", "x"), AddressFamily.IPV4, (it.host, 3478), 60, results.__setitem__)
         await test.run()
     assert results["binding"] is not None
     assert results["allocate"] is None
