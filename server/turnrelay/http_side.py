@@ -70,7 +70,9 @@ def _rendezvous(parts: RelayParts) -> Rendezvous:
     )
     counts = rendezvous.counts
     parts.metrics.registry.register(
-        RendezvousFigures(lambda: rendezvous.connections, counts.messages, counts.refusals)
+        RendezvousFigures(
+            lambda: rendezvous.connections, lambda: rendezvous.keys, counts.messages, counts.refusals
+        )
     )
     return rendezvous
 

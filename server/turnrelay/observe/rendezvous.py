@@ -13,10 +13,12 @@ class RendezvousFigures(Collector):
     def __init__(
         self,
         connections: Callable[[], int],
+        keys: Callable[[], int],
         messages: Callable[[], Mapping[str, int]],
         refusals: Callable[[], Mapping[str, int]],
     ) -> None:
         self._connections = connections
+        self._keys = keys
         self._messages = messages
         self._refusals = refusals
 
@@ -27,6 +29,7 @@ class RendezvousFigures(Collector):
         yield GaugeMetricFamily(
             "turnrelay_rendezvous_connections", "Clients at the rendezvous.", self._connections()
         )
+        yield GaugeMetricFamily("turnrelay_rendezvous_keys", "Keys that are registered there.", self._keys())
         messages = CounterMetricFamily(
             "turnrelay_rendezvous_messages", "Messages between keys, by result.", labels=["result"]
         )

@@ -32,7 +32,7 @@ async def test_a_message_to_a_key_arrives_with_the_key_of_its_sender():
         await bob.send(To(1, alice.key, bytes(MAX_MESSAGE_BYTES)))
         assert await alice.receive() == From(bob.key, bytes(MAX_MESSAGE_BYTES))
         assert server.messages() == {"delivered": 2}
-        assert server.rendezvous.connections == 2
+        assert (server.rendezvous.connections, server.rendezvous.keys) == (2, 2)
 
 
 async def test_an_absent_key_is_reported_at_once_and_nothing_is_kept_for_it():

@@ -34,6 +34,11 @@ class Registry(Generic[SomeDevice]):
         self._burst = burst
         self._entries: dict[bytes, _Entry[SomeDevice]] = {}
 
+    @property
+    def keys(self) -> int:
+        """How many keys are connected."""
+        return len(self._entries)
+
     def add(self, key: bytes, device: SomeDevice, now: float) -> SomeDevice | None:
         """Connects a device; the one that had to leave for it, if any."""
         entry = self._entries.get(key)

@@ -73,6 +73,11 @@ class Rendezvous:
         """WebSockets that are open."""
         return len(self._connections)
 
+    @property
+    def keys(self) -> int:
+        """Keys that are registered: a key with several devices is one."""
+        return self._registry.keys
+
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         return (web.get(PATH, self._serve),)
 

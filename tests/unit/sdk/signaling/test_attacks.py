@@ -140,6 +140,7 @@ def test_in_a_session_repeats_and_reordering_are_refused_on_both_sides(pair):
         refused(receiver, first, "repeated or late")
         receiver.open(third)
         refused(receiver, second, "repeated or late")
+        refused(receiver, third, "repeated or late")
     still_talking(pair, answering)
 
 
