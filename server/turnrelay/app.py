@@ -117,7 +117,7 @@ class Relay:
             shared_secrets = [load_or_create_secret(settings.data_dir)]
         self._shared = SharedSecrets(shared_secrets, settings.realm)
         self._outcome_tokens = OutcomeTokens(shared_secrets)
-        self._watch = Watch(settings.limits.self_test_seconds)
+        self._watch = Watch(settings)
         users = [(user.name, user.password.get_secret_value()) for user in settings.users]
         users.append(self._watch.user)
         database = UserDatabase(settings.data_dir / user_database.FILE_NAME, settings.realm)
@@ -142,10 +142,7 @@ class Relay:
             asyncio.get_running_loop(),
             time.monotonic,
             time.time,
-            [
-                self._watch.unseen(self._metrics.observe),
-                self._watch.unseen(EventLog(settings.log_level).observe),
-            ],
+            self._watch.observers(self._metrics.observe, EventLog(settings.log_level).observe),
             self._metrics.answered,
             self._mover,
         )
@@ -177,6 +174,7 @@ class Relay:
         await self._watch.stop()
         self._listeners.close()
         await self._driver.close()
+        await self._watch.flush()
         if self.http is not None:
             await self.http.close()
         if self._kernel is not None:

@@ -120,6 +120,7 @@ def serve(
     data_dir: DataDirOption = None,
     log_level: Annotated[str | None, flag("log_level", "debug|info|warning|error")] = None,
     log_format: Annotated[str | None, flag("log_format", "auto|text|json")] = None,
+    otlp_endpoint: Annotated[str | None, flag("otlp_endpoint", "URL")] = None,
 ) -> None:
     loaded = _load(config, given_flags(locals()))
     from turnrelay.app import run  # late: the other commands need none of it

@@ -1,42 +1,47 @@
-"""Watch: what the relay does to know of its own health, put together."""
+"""Watch: who is told what the core does, and what the relay does to know of its own health."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from stunwire import AddressFamily
 
+from turnrelay import __version__
 from turnrelay.core.events import AllocationCreated, AllocationEnded, Event
 from turnrelay.observe.health import HealthMetrics
 from turnrelay.observe.loop_lag import LoopLag
 from turnrelay.observe.self_test import SelfTest
+from turnrelay.policy.errors import OperatorError
+from turnrelay.settings import Settings
+
+if TYPE_CHECKING:
+    from turnrelay.observe.spans import Spans
 
 _Observer = Callable[[Event], None]
+_FLUSH_SECONDS = 5.0
 
 
 class Watch:
-    """The self-test with a user of its own, and the event loop's lag."""
+    """The self-test with a user of its own, the event loop's lag, and spans where they are asked for."""
 
-    def __init__(self, interval: float) -> None:
-        """`interval` is the seconds between self-tests, 0 for none."""
-        self._interval = interval
+    def __init__(self, settings: Settings) -> None:
+        """OperatorError where spans are asked for and cannot be made."""
+        self._interval = settings.limits.self_test_seconds
         self._lag: LoopLag | None = None
         self._test: SelfTest | None = None
         self._name, self._password = f"self-test-{secrets.token_hex(8)}", secrets.token_urlsafe(32)
+        self._spans = _spans(settings.otlp_endpoint)
 
     @property
     def user(self) -> tuple[str, str]:
         """Name and password of the self-test's user, who lives as long as the process."""
         return self._name, self._password
 
-    def unseen(self, observe: _Observer) -> _Observer:
-        """The observer without the self-test's own allocations, which are nobody's session."""
-
-        def observe_others(event: Event) -> None:
-            if isinstance(event, AllocationCreated | AllocationEnded) and event.account == self._name:
-                return
-            observe(event)
-
-        return observe_others
+    def observers(self, *observers: _Observer) -> list[_Observer]:
+        """These and the spans. None sees the self-test's own allocations, which are nobody's session."""
+        spans = [] if self._spans is None else [self._spans.observe]
+        return [self._unseen(observe) for observe in (*observers, *spans)]
 
     def start(
         self, metrics: HealthMetrics, target: tuple[str, int], families: frozenset[AddressFamily]
@@ -50,7 +55,34 @@ class Watch:
             self._test.start()
 
     async def stop(self) -> None:
+        """Before the listeners close."""
         if self._lag is not None:
             self._lag.stop()
         if self._test is not None:
             await self._test.stop()
+
+    async def flush(self) -> None:
+        """After the last event: sends what is left, for a few seconds at most."""
+        if self._spans is not None:
+            closing = asyncio.ensure_future(asyncio.to_thread(self._spans.close))
+            await asyncio.wait({closing}, timeout=_FLUSH_SECONDS)
+
+    def _unseen(self, observe: _Observer) -> _Observer:
+        def observe_others(event: Event) -> None:
+            if isinstance(event, AllocationCreated | AllocationEnded) and event.account == self._name:
+                return
+            observe(event)
+
+        return observe_others
+
+
+def _spans(endpoint: str | None) -> "Spans | None":
+    if endpoint is None:
+        return None
+    try:
+        from turnrelay.observe.spans import Spans  # late: an extra
+    except ImportError:
+        raise OperatorError(
+            "otlp_endpoint is set, and OpenTelemetry is not installed: pip install 'turnrelay[otel]'"
+        ) from None
+    return Spans(endpoint, __version__)

@@ -88,7 +88,7 @@ class EventLog:
                     **self._identity(event),
                 )
             case AuthenticationFailed(path, reason, allocation_id):
-                if reason in _WORTH_A_LINE:
+                if reason in WORTH_A_LINE:
                     more = {} if allocation_id is None else {"allocation": allocation_id}
                     if self._with_identities:
                         more["client"] = path.client.host
@@ -104,7 +104,7 @@ class EventLog:
         return {"account": event.account, "client": event.path.client.host, **more}
 
 
-_WORTH_A_LINE = {
+WORTH_A_LINE = {
     AuthenticationFailure.UNKNOWN_USER,
     AuthenticationFailure.WRONG_PASSWORD,
     AuthenticationFailure.WRONG_USER,

@@ -17,6 +17,7 @@ from turnrelay.settings.values import (
     no_bool,
     read_alternate_host,
     read_cidr,
+    read_endpoint,
     read_external,
     read_host,
     read_host_name,
@@ -37,6 +38,7 @@ External = Annotated[ExternalAddress, PlainValidator(read_external)]
 Cidr = Annotated[str, PlainValidator(read_cidr)]
 User = Annotated[StaticUser, PlainValidator(read_user)]
 Secret = Annotated[SecretStr, PlainValidator(read_secret)]
+Endpoint = Annotated[str | None, PlainValidator(read_endpoint)]
 OperatorToken = Annotated[SecretStr | None, PlainValidator(read_operator_token)]
 Realm = Annotated[str, PlainValidator(read_realm)]
 File = Annotated[Path, AfterValidator(expand_home)]
@@ -288,6 +290,12 @@ class Settings(BaseSettings):
     )
     log_format: Annotated[Literal["auto", "text", "json"], BeforeValidator(lower)] = _setting(
         "auto", "form of the log; auto is text on a terminal and JSON otherwise", "auto, text or json", "auto"
+    )
+    otlp_endpoint: Endpoint = _setting(
+        None,
+        "collector that gets allocations as OpenTelemetry traces, OTLP over HTTP; needs turnrelay[otel]",
+        "a URL",
+        "http://127.0.0.1:4318",
     )
     limits: LimitSettings = Field(
         default_factory=LimitSettings,

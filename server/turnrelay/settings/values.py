@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from stunwire import opaque_string
@@ -126,6 +127,17 @@ def read_operator_token(value: object) -> SecretStr | None:
     if not all("!" <= character <= "~" for character in text):
         raise ValueError("the token holds something other than letters, digits and marks of ASCII")
     return SecretStr(text)
+
+
+def read_endpoint(value: object) -> str | None:
+    """The base URL of a collector, without a path's slash at its end."""
+    if value is None:
+        return None
+    text = _text(value)
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("is no URL of the form http://HOST:PORT")
+    return text.rstrip("/")
 
 
 def read_realm(value: object) -> str:
