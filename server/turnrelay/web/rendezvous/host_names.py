@@ -16,8 +16,13 @@ class HostNames:
         self._names = frozenset(name.lower() for name in names)
 
     def include(self, authority: str, local_host: str) -> bool:
-        """Whether a Host header names us, on a connection that came in at the address `local_host`."""
+        """Whether a Host header names us, on a connection that came in at the address `local_host`.
+
+        `local_host` is empty for a connection that is gone already.
+        """
         name = _host_of(authority)
+        if not name or not local_host:
+            return False
         if name in self._names or name == local_host:
             return True
         if name == _LOCALHOST:
