@@ -7,7 +7,7 @@ RUN_STAMP := $(VENV)/.run-is-set-up
 DEV_STAMP := $(VENV)/.dev-is-set-up
 BENCH_STAMP := $(VENV)/.bench-is-set-up
 PROJECTS := pyproject.toml stun/pyproject.toml server/pyproject.toml client_sdk/pyproject.toml uv.lock
-SOURCES := stun server client_sdk tests docs bench grafana
+SOURCES := stun server client_sdk tests docs bench grafana examples
 
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/$(VENV)
 export VIRTUAL_ENV :=

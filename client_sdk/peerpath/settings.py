@@ -25,9 +25,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 from pydantic_settings.exceptions import SettingsError as SourceError
-from stunwire import TurnUri
+from stunwire import TransportAddress, TurnUri
 
 from peerpath.errors import SettingsError
+from peerpath.net.addresses import join_host_port
 from peerpath.stun.servers import StunServer
 
 DEFAULT_STUN_SERVERS = (
@@ -107,7 +108,7 @@ class Settings(BaseSettings):
     automatic: bool = True
     """Whether ways through NATs are looked for at all; if not, only addresses of this host are offered."""
     stun_servers: StunServers = ()
-    """The primary servers. Empty: `DEFAULT_STUN_SERVERS`, unless custom or backup ones are named."""
+    """The primary servers. Empty: the TURN servers, or `DEFAULT_STUN_SERVERS` where no server is named."""
     backup_stun_servers: StunServers = ()
     """Asked when the primary ones don't answer."""
     custom_stun_servers: StunServers = ()
@@ -150,11 +151,27 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def names_stun_servers(self) -> bool:
+        """Whether somebody chose STUN servers; the public ones are asked only where they must be."""
+        return bool(self.custom_stun_servers or self.stun_servers or self.backup_stun_servers)
+
+    @property
     def primary_servers(self) -> tuple[StunServer, ...]:
-        """Whom to ask first: custom and primary servers, or the public ones when nothing is configured."""
+        """Whom to ask first: custom and primary servers.
+
+        Where no STUN server is configured at all, the TURN servers are asked, which are STUN servers too
+        (RFC 8656 section 5); only where there are none either, the public ones.
+        """
         configured = tuple(dict.fromkeys((*self.custom_stun_servers, *self.stun_servers)))
         if configured or self.backup_stun_servers:
             return configured
+        if self.turn_servers:
+            relays = [TurnUri.parse(turn.uri) for turn in self.turn_servers]
+            return tuple(
+                StunServer.parse(f"stun:{join_host_port(TransportAddress(relay.host, relay.port))}")
+                for relay in relays
+                if relay.transport == "udp" and not relay.secure
+            )
         return tuple(StunServer.parse(server) for server in DEFAULT_STUN_SERVERS)
 
     @classmethod

@@ -7,8 +7,12 @@ from typing import Annotated
 import typer
 
 from peerpath.commands.candidates import candidates
+from peerpath.commands.chat import chat
 from peerpath.commands.check_server import check
+from peerpath.commands.dial import dial
 from peerpath.commands.discover import discover
+from peerpath.commands.identity import identity
+from peerpath.commands.listen import listen
 from peerpath.commands.punch import punch
 
 app = typer.Typer(
@@ -22,6 +26,10 @@ app.command("discover")(discover)
 app.command("candidates")(candidates)
 app.command("check-server")(check)
 app.command("punch")(punch)
+app.add_typer(identity, name="identity")
+app.command("chat")(chat)
+app.command("listen")(listen)
+app.command("dial")(dial)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from peerpath.connection.connection import Connection
 from peerpath.connection.errors import ConnectionClosed, DatagramTooLarge, MessageTooLarge, StreamError
 from peerpath.connection.options import ConnectionOptions
 from peerpath.connection.path import Path, PathEvent, PathKind, path_from_ice
+from peerpath.connection.report import ConnectionReport
 from peerpath.connection.state import ConnectionState
 from peerpath.connection.statistics import ConnectionStats
 from peerpath.connection.streams import Stream
@@ -16,6 +17,7 @@ __all__ = [
     "Connection",
     "ConnectionClosed",
     "ConnectionOptions",
+    "ConnectionReport",
     "ConnectionState",
     "ConnectionStats",
     "DatagramTooLarge",

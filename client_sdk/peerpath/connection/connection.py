@@ -13,6 +13,7 @@ from peerpath.connection.messages import MessageSession, SessionUnknown
 from peerpath.connection.options import ConnectionOptions
 from peerpath.connection.path import Path, PathEvent
 from peerpath.connection.path_events import PathEvents
+from peerpath.connection.report import ConnectionReport
 from peerpath.connection.state import ConnectionState
 from peerpath.connection.statistics import ConnectionStats
 from peerpath.connection.stream_table import StreamTable
@@ -54,6 +55,8 @@ class Connection:
         self.peer = peer
         self.options = options = options or ConnectionOptions()
         self.on_interrupted: Callable[[str], None] | None = None
+        self.report = ConnectionReport(peer)
+        """What was tried to make this connection, and to keep it."""
         self._loop = loop or asyncio.get_running_loop()
         self._state = ConnectionState.INTERRUPTED
         self._failure: ConnectionClosed | None = None
@@ -227,6 +230,11 @@ class Connection:
             self._drop_link(CloseCode.DONE, reason)
             self._end()
 
+    async def wait_released(self) -> None:
+        """Returns when a closed connection needs its path no more: the peer knows of the end."""
+        while self._driver is not None:
+            await self._changed.wait()
+
     async def wait_closed(self) -> None:
         """Returns when the state is CLOSED, for whatever reason."""
         while self._state is not ConnectionState.CLOSED:
@@ -269,6 +277,12 @@ class Connection:
             return
         self._paths.put(PathEvent(path, reason))
         if path is not None and self._driver is not None:
+            self._driver.carry(self._driver.link.path_changed(self._loop.time()))
+            self._wake()
+
+    def probe(self) -> None:
+        """Nothing comes back: asks again at once, instead of when the doubled timeout is over."""
+        if self._driver is not None:
             self._driver.carry(self._driver.link.path_changed(self._loop.time()))
             self._wake()
 

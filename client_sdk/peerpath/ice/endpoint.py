@@ -93,6 +93,8 @@ class IceEndpoint:
         self.stack = IceStack(role, options=self.options, pacer=pacer or PROCESS_PACER, patience=patience)
         self.on_output: OnOutput | None = None
         """Told of everything that happens, data included; `recv` gets no data while it is set."""
+        self.on_hosts_changed: Callable[[], None] | None = None
+        """Told when addresses of this machine have come or gone since `gather`."""
         self._servers = tuple(servers)
         self._hosts = hosts
         self._ports = ports
@@ -171,7 +173,10 @@ class IceEndpoint:
     async def _keep_rescanning(self) -> None:
         while True:
             await asyncio.sleep(self._rescan_seconds)
+            before = set(self._sockets)
             await self._rescan()
+            if set(self._sockets) != before and self.on_hosts_changed is not None:
+                self.on_hosts_changed()
 
     async def _rescan(self) -> None:
         """Opens sockets on addresses that are new, and closes those whose address is gone."""

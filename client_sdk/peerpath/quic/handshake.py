@@ -246,6 +246,11 @@ class PinnedConnection(QuicConnection):
     # -- the path -------------------------------------------------------------------------------------------
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether something is under way that the peer has to acknowledge."""
+        return any(space.ack_eliciting_in_flight for space in self._loss.spaces)
+
+    @property
     def rtt(self) -> float | None:
         """Smoothed round-trip time in seconds; None before the first sample."""
         return self._loss._rtt_smoothed if self._loss._rtt_initialized else None

@@ -179,6 +179,11 @@ class SecureLink:
         return connection.drop_datagrams(self.options.datagrams_waiting)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether the peer owes an acknowledgement: silence means something then."""
+        return self._connection is not None and self._connection.is_waiting
+
+    @property
     def rtt(self) -> float | None:
         """Smoothed round-trip time in seconds; None before the first sample on this path."""
         return self._connection.rtt if self._connection is not None else None

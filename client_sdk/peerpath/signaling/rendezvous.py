@@ -24,6 +24,9 @@ from peerpath.signaling.rendezvous_link import LinkLost, RendezvousError, Rendez
 MIN_BACKOFF = 1.0
 MAX_BACKOFF = 60.0
 SEND_TIMEOUT = 15.0
+RESULT_TIMEOUT = 3.0
+"""How long the server may take to say what became of a message. A network that was changed underneath shows
+here first: TCP itself would go on trying for minutes."""
 _RETRY_SECONDS = 0.5
 _ATTEMPTS_PER_CHANNEL = 16
 _MAX_CHANNELS = 1024
@@ -87,6 +90,7 @@ class Rendezvous:
         self._changed = asyncio.Event()
         self._link: RendezvousLink | None = None
         self._failure = "not connected yet"
+        self._abandoned = False
         self._running: asyncio.Task[None] | None = None
         self._routes: dict[tuple[PublicKey, bytes], RendezvousChannel] = {}
         self._incoming: Mailbox[tuple[PublicKey, RendezvousChannel]] = Mailbox()
@@ -161,7 +165,13 @@ class Rendezvous:
         """False if it is worth another try."""
         link = await self._registered()
         try:
-            result = await link.deliver(peer, message)
+            async with asyncio.timeout(RESULT_TIMEOUT):
+                result = await link.deliver(peer, message)
+        except TimeoutError:
+            self._failure = f"{self._url}: does not answer any more"
+            link.abandon()
+            self._abandoned = True
+            return False
         except LinkLost:
             return False  # it may have arrived, and then the envelope is known at the second arrival
         if result is Result.ABSENT:
@@ -204,8 +214,12 @@ class Rendezvous:
                 if isinstance(error, LinkLost) and error.replaced:
                     # At once would only push out the next one, and so on in a circle.
                     backoff = MAX_BACKOFF
-                elif clock() - started > MAX_BACKOFF:
+                elif self._abandoned or clock() - started > MAX_BACKOFF:
                     backoff = MIN_BACKOFF
+            if self._abandoned:
+                # The network has changed, the server is as well as before: there is nothing to wait for.
+                self._abandoned = False
+                continue
             self._become(RendezvousState.WAITING, self._failure)
             # Half of it by chance: after a restart of the server its clients do not come all at once.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))

@@ -66,7 +66,8 @@ class RendezvousLink:
         self._socket = socket
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Result]] = {}
-        self._lost = False
+        self._lost = self._abandoned = False
+        self._reading: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(
@@ -106,22 +107,31 @@ class RendezvousLink:
 
     async def run(self, receive: Receive) -> None:
         """Hands every message with its sender's key to `receive`; LinkLost when the connection ends."""
+        self._reading = asyncio.ensure_future(self._read(receive))
         try:
-            while True:
-                match await self._next():
-                    case From(key, message):
-                        receive(PublicKey(key), message)
-                    case ResultOf(number, result):
-                        waiting = self._waiting.pop(number, None)
-                        if waiting is not None and not waiting.done():
-                            waiting.set_result(result)
-                    case frame:
-                        raise LinkLost(f"{self._url}: sent a {type(frame).__name__} out of turn")
+            await self._reading
+        except asyncio.CancelledError:
+            if self._abandoned:
+                raise LinkLost(f"{self._url}: does not answer any more") from None
+            raise
         finally:
             self._lost = True
+            self._reading.cancel()
             for waiting in self._waiting.values():
                 waiting.cancel()
             await self.close()
+
+    async def _read(self, receive: Receive) -> None:
+        while True:
+            match await self._next():
+                case From(key, message):
+                    receive(PublicKey(key), message)
+                case ResultOf(number, result):
+                    waiting = self._waiting.pop(number, None)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(result)
+                case frame:
+                    raise LinkLost(f"{self._url}: sent a {type(frame).__name__} out of turn")
 
     async def deliver(self, peer: PublicKey, message: bytes) -> Result:
         """Sends a message and waits for its result; LinkLost if the connection ends first."""
@@ -141,9 +151,16 @@ class RendezvousLink:
             raise LinkLost(f"{self._url}: the connection was lost")
         return waiting.result()
 
+    def abandon(self) -> None:
+        """The server is silent: ends the connection without a farewell that nobody would answer."""
+        self._lost = self._abandoned = True
+        if self._reading is not None:
+            self._reading.cancel()
+
     async def close(self) -> None:
         """Ends the connection."""
-        await self._socket.close()
+        if not self._abandoned:
+            await self._socket.close()
         await self._session.close()
 
     async def _register(self, identity: Identity) -> None:

@@ -1,0 +1,68 @@
+"""The listener's side of an attempt: it answers, and asks for another route where it needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peerpath.calls.attempt import Attempt
+from peerpath.calls.bodies import BodyError, Kind, RouteBody
+from peerpath.errors import PeerpathError
+
+_ASK_EVERY = 3.0
+
+
+class AnsweringAttempt(Attempt):
+    """Made once the caller was allowed in: no address is told and no packet sent before."""
+
+    _asked_at = float("-inf")
+    _last_route = -1
+
+    async def answer(self, offer: RouteBody) -> None:
+        """Opens sockets and answers. TraversalError when no socket can be opened."""
+        self._attach_link()
+        self.start()
+        await self._answer(offer, Kind.ANSWER, "the first one", only_direct=False)
+
+    async def _answer(self, offer: RouteBody, kind: Kind, reason: str, *, only_direct: bool) -> None:
+        self._last_route = offer.route
+        route = self._new_route(offer.route, reason, only_direct=only_direct)
+        route.meet(offer)
+        body = await route.begin(trickle=self.trickle)
+        self.tell_and_forget(kind, body.as_json())
+
+    async def _heard(self, kind: str, body: Mapping[str, Any]) -> None:
+        if kind == Kind.RESTART:
+            offer = RouteBody.from_json(body)
+            if offer.route <= self._last_route:
+                self._answer_again(offer.route)
+                return
+            only_direct = body.get("only-direct") is True
+            reason = "the peer looks for a direct path" if only_direct else "the peer wants another one"
+            try:
+                await self._answer(offer, Kind.RESTARTED, reason, only_direct=only_direct)
+            except PeerpathError as error:
+                self._note(f"route {offer.route}: {error}")
+        elif kind in (Kind.OFFER, Kind.ANSWER, Kind.RESTARTED, Kind.REFUSE, Kind.PLEASE_RESTART):
+            raise BodyError(f"{kind}: that is for the listener to say")
+        else:
+            await super()._heard(kind, body)
+
+    def _answer_again(self, number: int) -> None:
+        """The answer was lost, if the route is still looking for a path."""
+        route = self._routes.get(number)
+        if route is not None and route.path is None:
+            self.tell_and_forget(Kind.RESTARTED, route.body().as_json())
+
+    def _path_found(self) -> None:
+        """The link waits for the dialer's first packet anyway."""
+
+    def _improve(self) -> None:
+        """That is for the dialer to begin."""
+
+    def _mend(self, reason: str) -> None:
+        now = self._loop.time()
+        if self._is_looking or now - self._asked_at < _ASK_EVERY or self.ended.done():
+            return
+        self._asked_at = now
+        self.tell_and_forget(Kind.PLEASE_RESTART, {"reason": reason})

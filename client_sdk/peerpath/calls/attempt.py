@@ -1,0 +1,329 @@
+"""Attempt: one exchange of signaling, the routes that it makes, and the secure link over them.
+
+What both sides have in common; `dialing_attempt` and `answering_attempt` hold what only one of them does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from peerpath.calls.bodies import BodyError, CandidatesBody, Kind, RouteBody, reason_of
+from peerpath.calls.kit import CallKit
+from peerpath.calls.paths import application_path
+from peerpath.calls.route import LINGER, Route
+from peerpath.calls.stall import StallWatch
+from peerpath.connection import Connection, ConnectionClosed
+from peerpath.connection.report import AttemptReport
+from peerpath.errors import PeerpathError
+from peerpath.ice.outputs import Path
+from peerpath.ice.role import Role
+from peerpath.identity import PublicKey
+from peerpath.quic import LinkRole, SecureLink
+from peerpath.signaling import Answering, Dialing, Signaling, SignalingClosed, SignalingError
+
+ROUTE_PATIENCE = 10.0
+"""Seconds that a route has to find a path before the next one is begun."""
+IMPROVE_AFTER = 15.0
+"""Seconds on a relayed path after which a direct one is looked for again; each time four times as long."""
+
+_ROLES = {LinkRole.DIALER: Role.CONTROLLING, LinkRole.LISTENER: Role.CONTROLLED}
+_WATCH_SECONDS = 0.25
+_MAX_ROUTES_AT_ONCE = 4
+
+
+class Attempt(ABC):
+    """Ends with its link: `ended` then holds the reason."""
+
+    def __init__(
+        self,
+        kit: CallKit,
+        role: LinkRole,
+        peer: PublicKey,
+        channel: Signaling,
+        envelopes: Dialing | Answering,
+        connection: Connection,
+        report: AttemptReport,
+        *,
+        relay_only: bool,
+    ) -> None:
+        self.peer = peer
+        self.report = report
+        loop = asyncio.get_running_loop()
+        self.established: asyncio.Future[None] = loop.create_future()
+        """Done when both sides have proven who they are; fails with what was in the way."""
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self._kit = kit
+        self._role = role
+        self._channel = channel
+        self._envelopes = envelopes
+        self._connection = connection
+        self._relay_only = relay_only
+        self._loop = loop
+        self._routes: dict[int, Route] = {}
+        self._active: Route | None = None
+        self._link: SecureLink | None = None
+        self._stall = StallWatch()
+        self._improve_at: float | None = None
+        self._improve_pause = IMPROVE_AFTER
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: asyncio.Queue[bytes] = asyncio.Queue(maxsize=256)
+
+    # -- for the call -----------------------------------------------------------------------------------
+
+    @property
+    def trickle(self) -> bool:
+        """Whether candidates may follow one by one, or everything is to be said at once."""
+        return getattr(self._channel, "trickle", True)
+
+    def start(self) -> None:
+        """Begins to listen and to talk; the subclass says the first word."""
+        self._spawn(self._send_queued())
+        self._spawn(self._read())
+
+    def tell_and_forget(self, kind: Kind, body: Mapping[str, Any] | None = None) -> None:
+        """Sends a sealed message; if signaling is stuck, it is lost."""
+        with suppress(asyncio.QueueFull):
+            self._sending.put_nowait(self._envelopes.seal(kind.value, dict(body or {})))
+
+    async def close(self) -> None:
+        """Gives everything back. The connection is not touched."""
+        if not self.ended.done():
+            self.ended.set_result("closed by this side")
+        if not self.established.done():
+            self.established.cancel()
+        # What was to be said last goes out, if it goes at once.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await self._sending.join()
+        tasks, self._tasks = self._tasks, set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        hang_up = getattr(self._channel, "hang_up", None)
+        if hang_up is not None:
+            hang_up()
+        routes, self._routes = list(self._routes.values()), {}
+        await asyncio.gather(*(route.close() for route in routes), return_exceptions=True)
+
+    def keep_reports(self) -> None:
+        """How the routes stand now, into the report."""
+        for route in self._routes.values():
+            route.keep_report()
+
+    def mend(self, reason: str) -> None:
+        """The path is bad or gone: get another one, unless that is under way."""
+        wake = getattr(self._channel, "wake", None)
+        if wake is not None:
+            wake()
+        self._mend(reason)
+
+    @abstractmethod
+    def _mend(self, reason: str) -> None: ...
+
+    # -- routes -----------------------------------------------------------------------------------------
+
+    def _new_route(self, number: int, reason: str, *, only_direct: bool = False) -> Route:
+        endpoint = self._kit.endpoint(_ROLES[self._role], relay_only=self._relay_only, peer=self.peer)
+        route = Route(number, reason, endpoint, self, self.report, self._kit.nat_type)
+        route.only_direct = only_direct
+        endpoint.on_hosts_changed = lambda: self.mend("the interfaces of this machine have changed")
+        self._routes[number] = route
+        if len(self._routes) > _MAX_ROUTES_AT_ONCE:
+            oldest = min(known for known in self._routes if self._routes[known] is not self._active)
+            self._drop(self._routes[oldest])
+        self._note(f"route {number}: {reason}")
+        return route
+
+    @property
+    def _is_looking(self) -> bool:
+        """A route is under way that may still find a path."""
+        now = self._loop.time()
+        active = -1 if self._active is None else self._active.number
+        return any(
+            route.number > active
+            and not route.is_lost
+            and not route.only_direct
+            and now - route.began < ROUTE_PATIENCE
+            for route in self._routes.values()
+        )
+
+    def _sweep(self, now: float) -> None:
+        """Lets routes go that have found nothing, or nothing better."""
+        for route in list(self._routes.values()):
+            if route is not self._active and now - route.began > ROUTE_PATIENCE + LINGER:
+                self._drop(route)
+
+    def _drop(self, route: Route) -> None:
+        if route is self._active:
+            return
+        if self._routes.get(route.number) is route:
+            del self._routes[route.number]
+            self._spawn(route.close())
+
+    def tell_candidates(self, body: CandidatesBody) -> None:
+        self.tell_and_forget(Kind.CANDIDATES, body.as_json())
+
+    def route_received(self, route: Route, data: bytes) -> None:
+        self._stall.received(self._loop.time())
+        self._connection.receive(data)
+
+    def route_found(self, route: Route, path: Path) -> None:
+        active = self._active
+        if active is not None and active.path is not None and active is not route:
+            if route.number < active.number:
+                return
+            if route.only_direct and path.is_relayed:
+                return  # it was begun for a direct path; until there is one, nothing is gained
+        self._active = route
+        self._plan_improvement(path)
+        self._note(f"route {route.number}: {_spoken(path)}")
+        self._connection.use_path(application_path(path), "" if active is route else route.reason)
+        self._path_found()
+        for older in [known for known in self._routes.values() if known.number < route.number]:
+            self._loop.call_later(LINGER, self._drop, older)
+
+    def route_lost(self, route: Route, reason: str) -> None:
+        self._note(f"route {route.number} has no path: {reason}")
+        if route is self._active:
+            others = [known for known in self._routes.values() if known.path is not None]
+            self._active = max(others, key=lambda known: known.number, default=None)
+            if self._active is not None and self._active.path is not None:
+                self._connection.use_path(application_path(self._active.path), reason)
+            else:
+                self._connection.use_path(None, reason)
+        if self._active is None:
+            self.mend(reason or "no path")
+
+    @abstractmethod
+    def _path_found(self) -> None:
+        """For the side that waits for one."""
+
+    def _plan_improvement(self, path: Path) -> None:
+        if not path.is_relayed:
+            self._improve_at, self._improve_pause = None, IMPROVE_AFTER
+        elif self._improve_at is None:
+            self._improve_at = self._loop.time() + self._improve_pause
+
+    @abstractmethod
+    def _improve(self) -> None:
+        """For the side that begins routes."""
+
+    def _transmit(self, data: bytes) -> None:
+        if self._active is not None:
+            self._active.send(data)
+
+    # -- the link ---------------------------------------------------------------------------------------
+
+    def _attach_link(self) -> None:
+        link = SecureLink(self._role, self._kit.identity, self.peer, now=self._loop.time())
+        self._link = link
+        self._connection.on_interrupted = self._link_ended
+        self._connection.attach(link, self._transmit)
+        self._spawn(self._wait_connected())
+
+    async def _wait_connected(self) -> None:
+        try:
+            await self._connection.wait_connected()
+        except ConnectionClosed as closed:
+            self._fail(closed)
+            return
+        self._note("both sides have proven who they are")
+        self.report.end("connected", self._loop.time())
+        if not self.established.done():
+            self.established.set_result(None)
+        await self._watch()
+
+    def _link_ended(self, reason: str) -> None:
+        self._fail(PeerpathError(reason))
+
+    def _fail(self, error: PeerpathError) -> None:
+        reason = str(error)
+        self._note(reason)
+        self.report.end(reason, self._loop.time())
+        if not self.established.done():
+            self.established.set_exception(error)
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    async def _watch(self) -> None:
+        """Notices long before consent expires that the peer has gone quiet."""
+        while self._link is not None:
+            await asyncio.sleep(_WATCH_SECONDS)
+            now = self._loop.time()
+            if self._stall.should_probe(self._link.is_waiting, now):
+                self._connection.probe()
+            if self._stall.should_mend(now):
+                self.mend("the peer has not been heard for a while")
+            if self._improve_at is not None and now >= self._improve_at:
+                self._improve_pause *= 4
+                self._improve_at = now + self._improve_pause
+                self._improve()
+            self._sweep(now)
+
+    # -- signaling --------------------------------------------------------------------------------------
+
+    async def _send_queued(self) -> None:
+        while True:
+            message = await self._sending.get()
+            try:
+                await self._channel.send(message)
+            except PeerpathError as error:
+                self._signaling_failed(error)
+            finally:
+                self._sending.task_done()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                data = await self._channel.recv()
+            except SignalingClosed as error:
+                self._signaling_failed(error)
+                return
+            try:
+                kind, body = self._envelopes.open(data)
+                await self._heard(kind, body)
+            except SignalingError as error:
+                self._note(f"a message that does not count: {error}")
+            except BodyError as error:
+                self._note(f"the peer said something wrong: {error}")
+
+    def _signaling_failed(self, error: PeerpathError) -> None:
+        """Before there is a link that ends the attempt, afterwards it only makes mending impossible."""
+        if self.established.done():
+            self._note(f"signaling: {error}")
+        else:
+            self._fail(error)
+
+    async def _heard(self, kind: str, body: Mapping[str, Any]) -> None:
+        if kind == Kind.CANDIDATES:
+            candidates = CandidatesBody.from_json(body)
+            route = self._routes.get(candidates.route)
+            if route is not None:
+                route.add(candidates)
+        elif kind == Kind.BYE and not self.established.done():
+            self._fail(PeerpathError(f"the peer has given up: {reason_of(body, 'no reason given')}"))
+
+    def _meet(self, body: RouteBody) -> None:
+        route = self._routes.get(body.route)
+        if route is None:
+            raise BodyError(f"there is no route {body.route}")
+        route.meet(body)
+
+    # -- small things -----------------------------------------------------------------------------------
+
+    def _note(self, text: str) -> None:
+        self.report.note(text, self._loop.time())
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _spoken(path: Path) -> str:
+    kind = f"{path.local.type.value} to {path.remote.type.value}"
+    return f"{kind}, nominated" if path.nominated else kind

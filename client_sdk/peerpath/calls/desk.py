@@ -1,0 +1,73 @@
+"""Desk: sorts what comes in by one channel among the attempts that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from peerpath.signaling import Route as Heading
+from peerpath.signaling import Signaling, SignalingClosed, SignalingError
+from peerpath.signaling.mailbox import Mailbox
+
+_MAX_ATTEMPTS = 64
+
+
+class AttemptChannel:
+    """One attempt's share of a channel."""
+
+    def __init__(self, channel: Signaling, hang_up: Callable[[], None]) -> None:
+        self.inbox: Mailbox[bytes] = Mailbox()
+        self._channel = channel
+        self._hang_up = hang_up
+
+    @property
+    def trickle(self) -> bool:
+        return getattr(self._channel, "trickle", True)
+
+    async def send(self, message: bytes) -> None:
+        await self._channel.send(message)
+
+    async def recv(self) -> bytes:
+        return await self.inbox.get()
+
+    def wake(self) -> None:
+        """The network may have changed: see whether the channel still works."""
+        wake = getattr(self._channel, "wake", None)
+        if wake is not None:
+            wake()
+
+    def hang_up(self) -> None:
+        """What still comes for this attempt is dropped."""
+        self._hang_up()
+
+
+class Desk:
+    """Reads `channel` until it ends; `on_offer` gets each offer with a channel for its attempt."""
+
+    def __init__(self, channel: Signaling, on_offer: Callable[[bytes, AttemptChannel], None]) -> None:
+        self._channel = channel
+        self._on_offer = on_offer
+        self._attempts: dict[bytes, AttemptChannel] = {}
+
+    async def run(self) -> None:
+        try:
+            while True:
+                self._sort(await self._channel.recv())
+        except SignalingClosed as end:
+            for attempt in self._attempts.values():
+                attempt.inbox.close(str(end))
+
+    def _sort(self, data: bytes) -> None:
+        try:
+            heading = Heading.of(data)
+        except SignalingError:
+            return  # nothing of ours
+        known = self._attempts.get(heading.attempt)
+        if known is not None:
+            known.inbox.offer(data)  # a full one loses messages, as any channel may
+        elif heading.is_offer and len(self._attempts) < _MAX_ATTEMPTS:
+            made = AttemptChannel(self._channel, lambda: self._forget(heading.attempt))
+            self._attempts[heading.attempt] = made
+            self._on_offer(data, made)
+
+    def _forget(self, attempt: bytes) -> None:
+        self._attempts.pop(attempt, None)

@@ -1,0 +1,82 @@
+"""The dialer's side of an attempt: it offers, and it begins every route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peerpath.calls.attempt import Attempt
+from peerpath.calls.bodies import BodyError, Kind, RouteBody, reason_of
+from peerpath.calls.route import Route
+from peerpath.errors import PeerpathError
+from peerpath.nat.behaviour import NatType
+
+
+class Refused(PeerpathError):
+    """The peer has answered that it will not talk to us."""
+
+
+class DialingAttempt(Attempt):
+    """`session` names the connection; with `resume` the peer must know it already."""
+
+    peer_nat: NatType = NatType.UNKNOWN
+    _last_route = 0
+    _unanswered: Route | None = None
+    """A restart that the peer has not answered yet."""
+
+    async def offer(self, session: bytes, *, resume: bool) -> None:
+        """Opens sockets and says the first word. TraversalError when no socket can be opened."""
+        route = self._new_route(0, "the first one")
+        body = await route.begin(trickle=self.trickle)
+        message = {**body.as_json(), "session": session.hex(), "resume": resume}
+        self.start()
+        self.tell_and_forget(Kind.OFFER, message)
+        self._note(f"offered, with {len(body.description.candidates)} candidates")
+
+    async def _heard(self, kind: str, body: Mapping[str, Any]) -> None:
+        if kind == Kind.ANSWER or kind == Kind.RESTARTED:
+            answer = RouteBody.from_json(body)
+            self.peer_nat = answer.nat
+            self._unanswered = None
+            self._note(f"the peer answers on route {answer.route}")
+            self._meet(answer)
+        elif kind == Kind.REFUSE:
+            if not self.established.done():
+                self._fail(Refused(reason_of(body, "the peer refuses")))
+        elif kind == Kind.PLEASE_RESTART:
+            self._mend(reason_of(body, "the peer asks for another route"))
+        elif kind in (Kind.OFFER, Kind.RESTART):
+            raise BodyError(f"{kind}: that is for the dialer to say")
+        else:
+            await super()._heard(kind, body)
+
+    def _path_found(self) -> None:
+        if self._link is None:
+            self._attach_link()
+
+    def _mend(self, reason: str) -> None:
+        if self.ended.done() or not self.trickle:
+            return
+        if self._is_looking:
+            if self._unanswered is not None:
+                self._tell_restart(self._unanswered)  # it may have been lost, or the answer
+            return
+        self._spawn(self._restart(reason, only_direct=False))
+
+    def _improve(self) -> None:
+        if self.trickle and not self._relay_only and not self.ended.done():
+            self._spawn(self._restart("looking for a direct path", only_direct=True))
+
+    async def _restart(self, reason: str, *, only_direct: bool) -> None:
+        self._last_route += 1
+        route = self._new_route(self._last_route, reason, only_direct=only_direct)
+        try:
+            await route.begin(trickle=True)
+        except PeerpathError as error:
+            self._note(f"route {route.number}: {error}")
+            return
+        self._unanswered = route
+        self._tell_restart(route)
+
+    def _tell_restart(self, route: Route) -> None:
+        self.tell_and_forget(Kind.RESTART, {**route.body().as_json(), "only-direct": route.only_direct})

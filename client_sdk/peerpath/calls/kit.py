@@ -1,0 +1,52 @@
+"""CallKit: what all calls of one Traversal share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from peerpath.calls.audit import AuditLog
+from peerpath.calls.decision import Authorize
+from peerpath.connection import ConnectionOptions
+from peerpath.ice.endpoint import IceEndpoint
+from peerpath.ice.role import Role
+from peerpath.identity import Identity, PublicKey
+from peerpath.nat.behaviour import NatType
+from peerpath.signaling import ReplayGuard
+
+
+class MakeEndpoint(Protocol):
+    def __call__(self, role: Role, *, relay_only: bool, peer: PublicKey) -> IceEndpoint: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """Times are in seconds."""
+
+    timeout: float = 15.0
+    """How long a call may take to connect."""
+    reconnect_for: float = 600.0
+    """How long a connection that was interrupted is tried again, or waited for, before it is given up."""
+    reconnect_first: float = 0.5
+    """The pause before the second attempt to reconnect; it doubles each time."""
+    reconnect_most: float = 30.0
+    """The longest pause between two attempts."""
+    attempts_per_minute: float = 12.0
+    """How often one key may call, on the average."""
+    attempts_burst: int = 6
+    """How often one key may call in a row."""
+    incoming_at_once: int = 64
+    """How many calls may be on their way in at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallKit:
+    identity: Identity
+    endpoint: MakeEndpoint
+    authorize: Authorize
+    audit: AuditLog
+    nat_type: Callable[[], NatType]
+    options: CallOptions = field(default_factory=CallOptions)
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+    guard: ReplayGuard = field(default_factory=ReplayGuard)

@@ -1,0 +1,241 @@
+"""Traversal: dial a key, talk, survive. What a chat client uses of this package."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from typing import Any, Literal, Self
+
+from pydantic import SecretStr
+
+from peerpath.calls.audit import AuditLog, OnAudit
+from peerpath.calls.decision import Authorize, refuse_everybody
+from peerpath.calls.dialer import Dialer
+from peerpath.calls.kit import CallKit, CallOptions
+from peerpath.calls.listener import Listener
+from peerpath.calls.outcome_reporter import OutcomeReporter
+from peerpath.connection import Connection, ConnectionOptions
+from peerpath.errors import TraversalError
+from peerpath.ice.endpoint import IceEndpoint
+from peerpath.ice.from_settings import endpoint_from
+from peerpath.ice.role import Role
+from peerpath.identity import Identity, PublicKey
+from peerpath.nat.behaviour import NatType
+from peerpath.nat.discoverer import discover_behaviour
+from peerpath.settings import Settings, TurnServerSettings
+from peerpath.signaling import ReplayGuard, Signaling
+from peerpath.stun.servers import StunServer
+
+Privacy = Literal["full", "relay_only"]
+
+_log = logging.getLogger("peerpath")
+
+
+class Traversal:
+    """This device as one identity, with its servers and its policy.
+
+        async with Traversal(identity, ["stun:a", "turn:b"], username="u", password="p") as nat:
+            async with nat.connect(peer_key, signaling=rendezvous, timeout=15) as connection:
+                await connection.send(b"hello")
+
+        async with Traversal(identity, servers, authorize=Contacts([alice])) as nat:
+            async with nat.listen(rendezvous) as calls:
+                async for connection in calls: ...
+
+    `servers` are `stun:`, `turn:` and `turns:` URIs, or TurnServerSettings where their credentials differ;
+    they are used beside those of `settings`. `privacy="relay_only"` shows no peer an address of this machine.
+    `authorize` decides who may call, and refuses everybody unless it is given. `audit` is told of every
+    attempt, without addresses unless `audit_addresses`. `outcomes` reports to the operator of a relay how
+    calls went, which nobody is told otherwise.
+
+    ValueError for a server that cannot be read. A connection that outlives the Traversal is closed with it.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        servers: Sequence[str | StunServer | TurnServerSettings] = (),
+        *,
+        username: str = "",
+        password: str = "",
+        settings: Settings | None = None,
+        authorize: Authorize = refuse_everybody,
+        privacy: Privacy = "full",
+        audit: OnAudit | None = None,
+        audit_addresses: bool = False,
+        outcomes: OutcomeReporter | None = None,
+        options: CallOptions | None = None,
+        connection: ConnectionOptions | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.identity = identity
+        self.settings = _with_servers(settings or Settings.load(), servers, username, password)
+        self.nat_type = NatType.UNKNOWN
+        """What is in front of this machine; found out in the background."""
+        self._privacy = privacy
+        self._wall = wall_clock
+        self._outcomes = outcomes
+        self._kit = CallKit(
+            identity,
+            self._endpoint,
+            authorize,
+            AuditLog(audit, addresses=audit_addresses, on_error=_complain),
+            lambda: self.nat_type,
+            options or CallOptions(),
+            connection or ConnectionOptions(),
+            ReplayGuard(),
+        )
+        self._dialers: set[Dialer] = set()
+        self._listeners: set[Listener] = set()
+        self._discovering: asyncio.Task[None] | None = None
+
+    # -- calls ------------------------------------------------------------------------------------------
+
+    def connect(
+        self,
+        peer: PublicKey | str,
+        signaling: Any,
+        *,
+        timeout: float | None = None,
+        privacy: Privacy | None = None,
+    ) -> Connecting:
+        """Dials `peer`: await the result, or use it with `async with`, which closes the connection.
+
+        `signaling` is a Rendezvous, or a channel to this peer with `send(bytes)` and `recv()`.
+        CallRefused when the peer does not want to talk, CallError (a TraversalError) with everything that
+        was tried when there is no connection within `timeout` seconds. The connection survives changes of
+        network, and is made again if it breaks, for as long as CallOptions says.
+        """
+        key = PublicKey.parse(peer) if isinstance(peer, str) else peer
+        within = self._kit.options.timeout if timeout is None else timeout
+        return Connecting(lambda: self._dial(key, signaling, within, privacy or self._privacy))
+
+    def listen(self, signaling: Any) -> Listener:
+        """Takes calls by a Rendezvous or a channel; use it with `async with`."""
+        listener = Listener(self._kit, signaling, wall=self._wall)
+        self._listeners.add(listener)
+        return listener
+
+    async def accept(self, signaling: Signaling, *, within: float | None = None) -> Connection:
+        """One call by one channel. TimeoutError if none was made and allowed within so many seconds."""
+        listener = self.listen(signaling)
+        listener.start()
+        try:
+            return await asyncio.wait_for(listener.accept(), within)
+        finally:
+            await listener.close()
+
+    async def _dial(self, peer: PublicKey, signaling: Any, within: float, privacy: Privacy) -> Connection:
+        if peer == self.identity.public_key:
+            raise ValueError("that is this side's own key: there is nobody else to talk to")
+
+        async def open_channel() -> Signaling:
+            channel = getattr(signaling, "channel", None)
+            opened: Signaling = signaling if channel is None else channel(peer)
+            return opened
+
+        dialer = Dialer(
+            self._kit,
+            peer,
+            open_channel,
+            self._dialers.discard,
+            relay_only=privacy == "relay_only",
+            wall=self._wall,
+        )
+        self._dialers.add(dialer)
+        try:
+            connection = await dialer.connect(within)
+        except BaseException:
+            self._dialers.discard(dialer)
+            raise
+        finally:
+            if self._outcomes is not None and dialer.outcome is not None:
+                self._outcomes.report(dialer.record(self.nat_type))
+        return connection
+
+    # -- servers ----------------------------------------------------------------------------------------
+
+    def _endpoint(self, role: Role, *, relay_only: bool, peer: PublicKey) -> IceEndpoint:
+        settings = self.settings
+        if relay_only or self._privacy == "relay_only":
+            settings = settings.model_copy(update={"relay_only": True})
+        return endpoint_from(role, settings)
+
+    async def _discover(self) -> None:
+        """Finds out what kind of NAT this is. Nobody waits for it."""
+        servers = [*self.settings.primary_servers, *self.settings.backup_stun_servers]
+        with suppress(TraversalError, OSError):
+            discovery = await discover_behaviour(servers)
+            self.nat_type = discovery.behaviour.nat_type
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Closes every connection and listener, and gives everything back."""
+        if self._discovering is not None:
+            self._discovering.cancel()
+            await asyncio.gather(self._discovering, return_exceptions=True)
+        calls = [dialer.close() for dialer in list(self._dialers)]
+        calls += [listener.close_connections() for listener in list(self._listeners)]
+        await asyncio.gather(*calls, return_exceptions=True)
+        self._dialers.clear()
+        self._listeners.clear()
+        if self._outcomes is not None:
+            await self._outcomes.close()
+
+    async def __aenter__(self) -> Self:
+        is_asked = self.settings.automatic and not self.settings.relay_only and self._privacy == "full"
+        if is_asked and (self.settings.names_stun_servers or self.settings.turn_servers):
+            self._discovering = asyncio.get_running_loop().create_task(self._discover())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class Connecting:
+    """A call on its way: await it, or use it with `async with`."""
+
+    def __init__(self, dial: Callable[[], Any]) -> None:
+        self._dial = dial
+        self._connection: Connection | None = None
+
+    def __await__(self) -> Generator[Any, None, Connection]:
+        result: Generator[Any, None, Connection] = self._dial().__await__()
+        return result
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+
+def _with_servers(
+    settings: Settings,
+    servers: Sequence[str | StunServer | TurnServerSettings],
+    username: str,
+    password: str,
+) -> Settings:
+    stun, turn = list(settings.custom_stun_servers), list(settings.turn_servers)
+    for server in servers:
+        if isinstance(server, TurnServerSettings):
+            turn.append(server)
+        elif isinstance(server, StunServer):
+            stun.append(server)
+        elif server.strip().lower().startswith(("turn:", "turns:")):
+            if not username:
+                raise ValueError(f"{server}: a TURN server wants a user name and a password")
+            turn.append(TurnServerSettings(uri=server, username=username, password=SecretStr(password)))
+        else:
+            stun.append(StunServer.parse(server))
+    return settings.model_copy(update={"custom_stun_servers": tuple(stun), "turn_servers": tuple(turn)})
+
+
+def _complain(error: Exception) -> None:
+    _log.error("the audit callback failed: %s", error, exc_info=error)

@@ -1,0 +1,131 @@
+"""ConnectionReport: everything that was tried for one connection, with reason and time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from peerpath.errors import ServerFailure
+from peerpath.ice.report import IceReport
+from peerpath.identity import PublicKey
+
+_MAX_ATTEMPTS = 8
+_MAX_STEPS = 200
+_MAX_ROUTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happened in an attempt, `at` seconds after it began."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteReport:
+    """One ICE session of an attempt."""
+
+    number: int
+    at: float
+    """Seconds after the attempt began."""
+    reason: str
+    """Why it was begun."""
+    ice: IceReport
+
+
+@dataclass(slots=True)
+class AttemptReport:
+    """One exchange of signaling and what came of it."""
+
+    direction: str
+    """"dialed" or "answered"."""
+    began: float
+    """On the event loop's clock."""
+    steps: list[Step] = field(default_factory=list)
+    routes: list[RouteReport] = field(default_factory=list)
+    result: str = ""
+    """"connected" or what was in the way; empty while it is under way."""
+    seconds: float | None = None
+    """How long it took until the result was known."""
+
+    def note(self, text: str, now: float) -> None:
+        if len(self.steps) < _MAX_STEPS:
+            self.steps.append(Step(now - self.began, text))
+
+    def end(self, result: str, now: float) -> None:
+        """The first result counts."""
+        if not self.result:
+            self.result, self.seconds = result, now - self.began
+
+    def keep(self, route: RouteReport) -> None:
+        """The first routes and the last ones, where there are many."""
+        self.routes = [known for known in self.routes if known.number != route.number]
+        if len(self.routes) >= _MAX_ROUTES:
+            del self.routes[_MAX_ROUTES // 2]
+        self.routes.append(route)
+
+    def failures(self) -> list[ServerFailure]:
+        found = [failure for route in self.routes for failure in route.ice.failures()]
+        return [ServerFailure("signaling", step.text, step.at) for step in self.steps] + found
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "direction": self.direction,
+            "result": self.result,
+            "seconds": self.seconds,
+            "steps": [{"at": round(step.at, 4), "text": step.text} for step in self.steps],
+            "routes": [
+                {
+                    "number": route.number,
+                    "at": round(route.at, 4),
+                    "reason": route.reason,
+                    "ice": route.ice.as_json(),
+                }
+                for route in self.routes
+            ],
+        }
+
+    def __str__(self) -> str:
+        took = "" if self.seconds is None else f" after {self.seconds:.3f} s"
+        lines = [f"{self.direction}: {self.result or 'under way'}{took}"]
+        lines += [f"  {step.at:8.3f} s  {step.text}" for step in self.steps]
+        for route in self.routes:
+            lines.append(f"  route {route.number} at {route.at:.3f} s, {route.reason}:")
+            lines += [f"    {line}" for line in str(route.ice).splitlines()]
+        return "\n".join(lines)
+
+
+class ConnectionReport:
+    """The attempts of one connection, the last ones of many.
+
+    It names addresses: show it to the user, keep it out of logs.
+    """
+
+    def __init__(self, peer: PublicKey | None = None) -> None:
+        self.peer = peer
+        self._attempts: deque[AttemptReport] = deque(maxlen=_MAX_ATTEMPTS)
+
+    def begin(self, direction: str, now: float) -> AttemptReport:
+        attempt = AttemptReport(direction, now)
+        self._attempts.append(attempt)
+        return attempt
+
+    @property
+    def attempts(self) -> Sequence[AttemptReport]:
+        return tuple(self._attempts)
+
+    def failures(self) -> list[ServerFailure]:
+        """The short form, as in `TraversalError.report`."""
+        return [failure for attempt in self._attempts for failure in attempt.failures()]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "peer": None if self.peer is None else str(self.peer),
+            "attempts": [attempt.as_json() for attempt in self._attempts],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(str(attempt) for attempt in self._attempts)

@@ -1,0 +1,122 @@
+"""`peerpath listen` and `peerpath dial` as real processes on the hosts of the lab, and what they print."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support.processes import Process
+from support.relay import Access
+from support.relay import Site as RelaySite
+from support.turnrelay_server import TurnRelayServer
+
+from natlab.lab import Host, Lab
+
+PEERPATH = Path(sys.executable).with_name("peerpath")
+HTTP_PORT = 9641
+
+Event = dict[str, Any]
+
+
+def uris_of(*servers: TurnRelayServer) -> list[str]:
+    """A STUN and a TURN URI of each."""
+    found = []
+    for server in servers:
+        address = server.site.address
+        found += [f"stun:{address}:{server.port}", f"turn:{address}:{server.port}?transport=udp"]
+    return found
+
+
+def rendezvous_of(server: TurnRelayServer) -> str:
+    return f"ws://{server.site.address}:{HTTP_PORT}/v1/rendezvous"
+
+
+def start_relay(lab: Lab, folder: Path, name: str = "server", flags: Sequence[str] = ()) -> TurnRelayServer:
+    """A relay with a rendezvous at the lab's internet; enter it to start it."""
+    server = lab.server(name)
+    site = RelaySite.prepare(folder / name, server.address, namespace=server.namespace)
+    return TurnRelayServer(site, Access(), flags=flags)
+
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Person:
+    """Somebody with a key, on a host."""
+
+    host: Host
+    folder: Path
+    servers: Sequence[str]
+    rendezvous: str
+    access: Access = field(default_factory=Access)
+
+    def __post_init__(self) -> None:
+        self.identity = self.folder / f"identity-{next(_numbers)}.key"
+        made = subprocess.run(
+            [PEERPATH, "identity", "new", self.identity], check=True, capture_output=True, text=True
+        )
+        self.key = made.stdout.strip()
+
+    def listen(self, *allow: str, echo: bool = True, more: Sequence[str] = ()) -> Caller:
+        """Takes calls of those keys; returns once it is registered."""
+        flags = [part for key in allow for part in ("--allow", key)]
+        caller = self._start("listen", *flags, *(["--echo"] if echo else []), *more)
+        caller.wait_for("listening", 20)
+        return caller
+
+    def dial(
+        self, key: str, *, send: int = 0, size: int = 64, timeout: float = 20, more: Sequence[str] = ()
+    ) -> Caller:
+        numbers = ["--send", str(send), "--size", str(size), "--timeout", str(timeout)]
+        return self._start("dial", key, *numbers, *more)
+
+    def _start(self, command: str, *arguments: str) -> Caller:
+        servers = [part for uri in self.servers for part in ("--server", uri)]
+        argv = [PEERPATH, command, *arguments, "--identity", self.identity, *servers]
+        argv += ["--user", self.access.username, "--password", self.access.password]
+        return Caller(self.host.popen([*argv, "--rendezvous", self.rendezvous, "--json"]))
+
+
+class Caller:
+    """A running `peerpath listen` or `peerpath dial`."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    @property
+    def events(self) -> list[Event]:
+        """What it has printed so far."""
+        lines = self.process.output().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event["event"] == kind]
+
+    def wait_for(self, kind: str, timeout: float = 20, count: int = 1) -> Event:
+        """The `count`th event of that kind."""
+
+        def is_there() -> bool:
+            return len(self.of(kind)) >= count
+
+        self.process.wait_until(is_there, timeout)
+        return self.of(kind)[count - 1]
+
+    def finish(self, timeout: float) -> list[Event]:
+        """Waits for success; everything that it printed."""
+        self.process.wait(timeout)
+        return self.events
+
+    def fail(self, timeout: float) -> Event:
+        """Waits for its end, which must be a failure; the event that says why."""
+        self.process.wait_until(lambda: bool(self.of("failed")), timeout)
+        return self.of("failed")[-1]
+
+    def stop(self) -> None:
+        self.process.stop()
