@@ -95,6 +95,10 @@ NOT_LISTED = {"version", "python", "le"}
 """Labels whose values are not a fixed set."""
 
 
+ANY_OF = {"plane": ("userspace", "xdp"), "mover": ("c", "python")}
+"""Labels of which a relay shows the value that is true of it."""
+
+
 def metrics_table() -> str:
     """Every metric: name, type, labels with their values, and what it is."""
     rows = ["| metric | type | labels | what |", "|---|---|---|---|"]
@@ -104,8 +108,8 @@ def metrics_table() -> str:
         for sample in family.samples:
             for label, value in sample.labels.items():
                 values.setdefault(label, {})[value] = None
-        if "plane" in values:
-            values["plane"] = dict.fromkeys(["userspace", "xdp"])
+        for label in values.keys() & ANY_OF.keys():
+            values[label] = dict.fromkeys(ANY_OF[label])
         # An error code has its series from the first such answer on.
         if name == "turnrelay_requests_total":
             values["result"] = dict.fromkeys(["success", "400", "401", "..."])

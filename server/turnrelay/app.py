@@ -161,9 +161,7 @@ class Relay:
         self._notice_addresses()
         self._following = asyncio.create_task(self._follow_interfaces())
         self._readiness.ready = True
-        self._watch.start(
-            self._metrics.health, (self._listeners.hosts[0], self._listeners.port), self._families
-        )
+        self._watch.start(self._metrics.health, (self._own_client(), self._listeners.port), self._families)
         self._log.info("relay started", version=__version__, plane=self._plane_name, mover=self._mover_name)
 
     async def stop(self) -> None:
@@ -399,6 +397,11 @@ class Relay:
             ports.add(self.http.port)
         external = [host.advertised for host in self._hosts]
         self._peers.update_local([*addresses, *external], ports)
+
+    def _own_client(self) -> str:
+        """A listening address that is also one that a client may come from, for the self-test."""
+        hosts = self._listeners.hosts
+        return next((host for host in hosts if self._peers.admits_client(host)), hosts[0])
 
     def _client_hosts(self) -> list[str]:
         """The addresses to print in URIs: where the relay is reached from outside, if it listens there."""

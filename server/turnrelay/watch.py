@@ -2,7 +2,9 @@
 
 import asyncio
 import secrets
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stunwire import AddressFamily
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from turnrelay.observe.spans import Spans
 
 _Observer = Callable[[Event], None]
-_FLUSH_SECONDS = 5.0
+_FLUSH_SECONDS = 2.0
 
 
 class Watch:
@@ -64,8 +66,7 @@ class Watch:
     async def flush(self) -> None:
         """After the last event: sends what is left, for a few seconds at most."""
         if self._spans is not None:
-            closing = asyncio.ensure_future(asyncio.to_thread(self._spans.close))
-            await asyncio.wait({closing}, timeout=_FLUSH_SECONDS)
+            await _within(_FLUSH_SECONDS, self._spans.close)
 
     def _unseen(self, observe: _Observer) -> _Observer:
         def observe_others(event: Event) -> None:
@@ -74,6 +75,24 @@ class Watch:
             observe(event)
 
         return observe_others
+
+
+async def _within(seconds: float, work: Callable[[], None]) -> None:
+    """Waits for blocking work so long and no longer.
+
+    In no thread of the loop's executor, whose end would be waited for, however long it takes.
+    """
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        work()
+        with suppress(RuntimeError):  # the loop has gone on without it, and is closed
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, daemon=True).start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await done.wait()
 
 
 def _spans(endpoint: str | None) -> "Spans | None":
