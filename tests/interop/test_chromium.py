@@ -6,22 +6,10 @@ from pathlib import Path
 
 import pytest
 from interop import webrtc
-from playwright.sync_api import Error, Page, sync_playwright
-from support.netns import Namespace, inside
-from support.processes import run
+from playwright.sync_api import Error, Page
+from support.browser import chromium, trust
+from support.netns import Namespace
 from support.relay import TRANSPORTS, Relay, Transport
-from support.requirements import require_library, require_program
-
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--allow-loopback-in-peer-connection",
-)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -51,27 +39,7 @@ def test_a_relay_with_an_unknown_certificate_is_refused(
 @contextmanager
 def chromium_page(host: Namespace, home: Path) -> Iterator[Page]:
     """An empty page with relay_echo.js in it, of a browser that runs on the host with that home folder."""
-    chromium = require_program("chromium")
-    require_library("libatomic.so.1")
-    with inside(host), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=FLAGS, env={"HOME": str(home), "PATH": "/usr/bin:/bin"}
-        )
-        try:
-            page = browser.new_page()
-            page.add_script_tag(path=webrtc.SCRIPT)
-            yield page
-        finally:
-            browser.close()
-
-
-def trust(authority: Path, home: Path) -> None:
-    """Put an authority where Chromium looks for those that its user added.
-
-    Its own switch, --ignore-certificate-errors, covers TURN too, but nothing would be verified then.
-    """
-    database = home / ".pki" / "nssdb"
-    database.mkdir(parents=True)
-    certutil = [require_program("certutil"), "-d", f"sql:{database}"]
-    run([*certutil, "-N", "--empty-password"], timeout=20)
-    run([*certutil, "-A", "-n", "tests", "-t", "C,,", "-i", authority], timeout=20)
+    with chromium(home, host) as browser:
+        page = browser.new_page()
+        page.add_script_tag(path=webrtc.SCRIPT)
+        yield page

@@ -1,6 +1,10 @@
 // A chart of the last minutes: one or two lines, drawn as SVG into a box whose size never changes.
 
+import { make, setText } from "./elements.js";
+import { duration } from "./format.js";
+
 const SVG = "http://www.w3.org/2000/svg";
+const LEAST_SECONDS = 60;
 const WIDTH = 300;
 const HEIGHT = 100;
 
@@ -34,24 +38,18 @@ export class Chart {
     this.areas = series.map((_, index) => draw("path", { class: `area ${classes[index]}` }));
     this.lines = series.map((_, index) => draw("path", { class: `line ${classes[index]}` }));
     this.picture.append(this.areas[0], ...this.lines);
-    const axis = document.createElement("div");
-    axis.className = "axis";
-    this.scale = document.createElement("span");
-    axis.append(`${seconds / 60} min ago`);
-    keys.forEach((key, index) => {
-      const entry = document.createElement("span");
-      entry.className = index ? "key two" : "key";
-      entry.textContent = key;
-      axis.append(entry);
-    });
-    axis.append(this.scale);
-    box.append(this.picture, axis);
+    this.scale = make("div", { class: "scale" });
+    this.begin = make("span");
+    const legend = keys.map((key, index) => make("span", { class: index ? "key two" : "key" }, key));
+    box.append(this.scale, this.picture, make("div", { class: "axis" }, this.begin, ...legend, make("span", {}, "now")));
   }
 
   show(samples) {
     if (!samples.length) return;
     const now = samples.at(-1).at;
-    const recent = samples.filter((sample) => sample.at >= now - this.seconds);
+    // A relay that has just started has no five minutes to show.
+    const seconds = Math.min(this.seconds, Math.max(LEAST_SECONDS, now - samples[0].at));
+    const recent = samples.filter((sample) => sample.at >= now - seconds);
     const columns = this.series.map((read) => recent.map(read));
     const largest = Math.max(this.least, ...columns.flat().filter((value) => value !== null));
     const top = this.top ?? ceiling(largest);
@@ -59,7 +57,7 @@ export class Chart {
       const points = [];
       column.forEach((value, at) => {
         if (value === null) return;
-        const x = WIDTH * (1 - (now - recent[at].at) / this.seconds);
+        const x = WIDTH * (1 - (now - recent[at].at) / seconds);
         points.push(`${x.toFixed(1)},${(HEIGHT * (1 - value / top)).toFixed(1)}`);
       });
       const line = points.length ? `M${points.join("L")}` : "";
@@ -69,7 +67,8 @@ export class Chart {
         this.areas[0].setAttribute("d", line && `${line}L${WIDTH},${HEIGHT}L${first},${HEIGHT}Z`);
       }
     });
-    this.scale.textContent = `now, scale to ${this.format(top)}`;
+    setText(this.scale, this.format(top));
+    setText(this.begin, `${duration(seconds)} ago`);
     const last = columns.map((column, index) => {
       const value = column.at(-1);
       return `${this.keys[index] ?? "now"} ${value === null ? "unknown" : this.format(value)}`;

@@ -17,38 +17,54 @@ const within = (milliseconds, promise, what) =>
 
 const once = (target, event) => new Promise((resolve) => target.addEventListener(event, resolve, { once: true }));
 
-// Resolves to { stage, relayed, errors, roundTripMs, lossShare, bytesPerSecond }; `stage` tells how far it
-// came: "gathering" (no relayed candidate), "connecting" (no data passes), "measuring", "passed".
-export async function testUri(uri, { username, credential }) {
-  const configuration = { iceServers: [{ urls: uri, username, credential }], iceTransportPolicy: "relay" };
-  const peers = [new RTCPeerConnection(configuration), new RTCPeerConnection(configuration)];
-  const result = { uri, stage: "gathering", relayed: null, errors: [], roundTripMs: null, lossShare: null, bytesPerSecond: null };
-  for (const peer of peers) {
-    peer.addEventListener("icecandidateerror", ({ errorCode, errorText }) => result.errors.push({ errorCode, errorText }));
+// `stage` of the result tells how far it came: "gathering" (no relayed candidate), "connecting" (no data
+// passes), "measuring", "passed".
+export class RelayTest {
+  constructor(uri, { username, credential }) {
+    this.result = { uri, stage: "gathering", relayed: null, errors: [], roundTripMs: null, lossShare: null, bytesPerSecond: null };
+    const configuration = { iceServers: [{ urls: uri, username, credential }], iceTransportPolicy: "relay" };
+    this.peers = [new RTCPeerConnection(configuration), new RTCPeerConnection(configuration)];
+    for (const peer of this.peers) {
+      peer.addEventListener("icecandidateerror", ({ errorCode, errorText }) => this.result.errors.push({ errorCode, errorText }));
+    }
   }
-  try {
-    await run(peers, result);
-  } catch (error) {
-    result.failure = error.message;
-  } finally {
-    peers.forEach((peer) => peer.close());
-  }
-  return result;
-}
 
-async function run([caller, callee], result) {
-  const probe = caller.createDataChannel("probe", { ordered: false, maxRetransmits: 0 });
-  const stream = caller.createDataChannel("stream");
-  const received = answerWith(callee);
-  result.relayed = await describe(caller, await caller.createOffer(), callee);
-  await describe(callee, await callee.createAnswer(), caller);
-  result.stage = "connecting";
-  await within(CONNECTING_MS, Promise.all([opened(probe), opened(stream)]), "no data passed");
-  await within(CONNECTING_MS, answered(probe), "no data came back");
-  result.stage = "measuring";
-  Object.assign(result, await measureEchoes(probe));
-  result.bytesPerSecond = await measureStream(stream, received);
-  result.stage = "passed";
+  // Lets the two peers find each other through the relay; never throws, `result.failure` tells.
+  connect() {
+    return this.#attempt(async () => {
+      const [caller, callee] = this.peers;
+      this.probe = caller.createDataChannel("probe", { ordered: false, maxRetransmits: 0 });
+      this.stream = caller.createDataChannel("stream");
+      this.received = answerWith(callee);
+      this.result.relayed = await describe(caller, await caller.createOffer(), callee);
+      await describe(callee, await callee.createAnswer(), caller);
+      this.result.stage = "connecting";
+      await within(CONNECTING_MS, Promise.all([opened(this.probe), opened(this.stream)]), "no data passed");
+      await within(CONNECTING_MS, answered(this.probe), "no data came back");
+      this.result.stage = "measuring";
+    });
+  }
+
+  // Round trip, loss and throughput of a connected test, which is over then.
+  async measure() {
+    if (this.result.stage === "measuring") {
+      await this.#attempt(async () => {
+        Object.assign(this.result, await measureEchoes(this.probe));
+        this.result.bytesPerSecond = await measureStream(this.stream, this.received);
+        this.result.stage = "passed";
+      });
+    }
+    this.peers.forEach((peer) => peer.close());
+    return this.result;
+  }
+
+  async #attempt(step) {
+    try {
+      await step();
+    } catch (error) {
+      this.result.failure = error.message;
+    }
+  }
 }
 
 // The other side: it sends probes back and counts what is streamed.

@@ -4,7 +4,7 @@ import { advise, partsOf } from "./advice.js";
 import { ask } from "./api.js";
 import { byId, make, setText } from "./elements.js";
 import { bitRate, percent } from "./format.js";
-import { testUri } from "./relay_test.js";
+import { RelayTest } from "./relay_test.js";
 
 const NAMES = { udp: "UDP", tcp: "TCP", tls: "TLS" };
 
@@ -26,10 +26,13 @@ byId("start").addEventListener("click", async () => {
 async function testAll(facts) {
   if (!facts.uris.length) throw new Error("The relay does not know by which address clients reach it; set --external-ip.");
   const cards = facts.uris.map(makeCard);
+  const tests = facts.uris.map((uri) => new RelayTest(uri, facts));
   const results = [];
-  for (const [index, uri] of facts.uris.entries()) {
-    cards[index].begin();
-    results.push(await testUri(uri, facts));
+  // All connect at once, since one that fails takes long; one at a time is measured, since they share the line.
+  const connecting = tests.map((test) => test.connect());
+  for (const [index, test] of tests.entries()) {
+    await connecting[index];
+    results.push(await test.measure());
     cards[index].end(results[index]);
   }
   // Only now: what one failure means depends on what works.
@@ -40,7 +43,7 @@ async function testAll(facts) {
 }
 
 function makeCard(uri) {
-  const verdict = make("span", { class: "verdict" }, "waiting");
+  const verdict = make("span", { class: "verdict" }, "testing …");
   const figures = {};
   const list = make("dl");
   for (const [key, label] of [["relayed", "Relayed address"], ["roundTrip", "Round trip"], ["loss", "Loss"], ["throughput", "Throughput"]]) {
@@ -57,7 +60,6 @@ function makeCard(uri) {
   byId("tests").append(card);
   let outcome = null;
   return {
-    begin: () => setText(verdict, "testing …"),
     end(result) {
       outcome = result;
       const passed = result.stage === "passed";
