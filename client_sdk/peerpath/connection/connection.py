@@ -151,10 +151,11 @@ class Connection:
 
     async def open_stream(self) -> Stream:
         """A new stream, once there is a link; the peer gets it with the first bytes that are written."""
-        while self._streams is None:
+        while True:
             self._require_open()
+            if self._streams is not None:
+                return self._streams.open()
             await self._changed.wait()
-        return self._streams.open()
 
     async def accept_stream(self) -> Stream:
         """The next stream that the peer opened."""
@@ -419,4 +420,6 @@ class Connection:
         if data:
             link.send_stream(CONTROL_STREAM, data, now)
             self._changed.fire()
-        return self._session.next_deadline()
+        deadline = self._session.next_deadline()
+        # What is due and did not leave found no room: it leaves when something is acknowledged.
+        return deadline if deadline is None or deadline > now else None

@@ -1,8 +1,8 @@
 """The certificate that an identity shows in the handshake: self-signed, short-lived, good for its key alone.
 
 Nobody vouches for a peer but the key that was dialed, so a certificate is no more than the form in which TLS
-carries that key. It is made anew for every link and is valid from a day before to a week after: a clock may
-be wrong by that much, and what somebody recorded is worth nothing later.
+carries that key. It is made anew for every link and is valid from a day before to a week after: the
+clocks of both sides may differ by a day, and what somebody recorded is worth nothing later.
 """
 
 from __future__ import annotations

@@ -1,0 +1,174 @@
+"""Streams beside the messages: bytes both ways, backpressure, every way to end."""
+
+import asyncio
+
+import pytest
+from peerpath.connection import ConnectionOptions, StreamError
+from peerpath.quic import LinkOptions
+from unit.sdk.connection.couple import Couple
+from unit.sdk.connection.virtual_loop import run
+
+
+async def pair(couple):
+    """A stream of Alice's, and Bob's side of it."""
+    ours = await couple.alice.open_stream()
+    await ours.write(b"!")
+    theirs = await couple.bob.accept_stream()
+    assert await theirs.read_exactly(1) == b"!"
+    return ours, theirs
+
+
+async def read_all(stream, chunk=65_536):
+    parts = []
+    while data := await stream.read(chunk):
+        assert len(data) <= chunk
+        parts.append(data)
+    return b"".join(parts)
+
+
+def test_a_file_goes_through_loss_while_messages_go_on():
+    async def main():
+        couple = await Couple(loss=0.03, jitter=0.005).connected()
+        ours, theirs = await pair(couple)
+        file = bytes(range(256)) * 2000
+
+        async def write():
+            await ours.write(file)
+            ours.write_eof()
+            await ours.drain()
+
+        writing, reading = asyncio.create_task(write()), asyncio.create_task(read_all(theirs, 5000))
+        for number in range(100):
+            await couple.alice.send(b"%d" % number)
+            assert await couple.bob.recv() == b"%d" % number
+        assert await reading == file
+        await writing
+        await theirs.write(b"thanks")
+        theirs.write_eof()
+        assert await read_all(ours) == b"thanks"
+        await asyncio.sleep(1)
+        assert couple.alice._streams._streams == couple.bob._streams._streams == {}
+
+    run(main())
+
+
+def test_a_reader_that_stops_stops_the_writer():
+    async def main():
+        couple = await Couple(
+            options=ConnectionOptions(in_flight=30_000), link_options=LinkOptions(stream_window=20_000)
+        ).connected()
+        ours, theirs = await pair(couple)
+        writing = asyncio.create_task(ours.write(bytes(500_000)))
+        await asyncio.sleep(30)
+        assert not writing.done()
+        assert couple.alice._link.unacknowledged(ours.number) <= 30_000
+        assert theirs._arrived_bytes <= 20_001
+        await couple.alice.send(b"messages are not held up")
+        assert await couple.bob.recv() == b"messages are not held up"
+        assert len(await theirs.read_exactly(500_000)) == 500_000
+        await writing
+
+    run(main())
+
+
+def test_reset_gives_both_directions_up_and_the_peer_learns_it():
+    async def main():
+        couple = await Couple().connected()
+        ours, theirs = await pair(couple)
+        ours.reset()
+        with pytest.raises(StreamError, match="the peer gave this stream up"):
+            await theirs.read()
+        await asyncio.sleep(1)
+        with pytest.raises(StreamError, match="the peer does not read this stream any more"):
+            await theirs.write(b"x")
+        for call in (ours.write(b"x"), ours.read()):
+            with pytest.raises(StreamError, match="this side"):
+                await call
+        await asyncio.sleep(1)
+        assert couple.alice._streams._streams == couple.bob._streams._streams == {}
+
+    run(main())
+
+
+def test_closing_delivers_what_was_written_and_stops_the_other_direction():
+    async def main():
+        couple = await Couple().connected()
+        ours, theirs = await pair(couple)
+        await ours.write(b"last words")
+        ours.close()
+        assert await read_all(theirs) == b"last words"
+        await asyncio.sleep(1)
+        with pytest.raises(StreamError, match="does not read"):
+            await theirs.write(b"x")
+        with pytest.raises(StreamError, match="the end of this stream was written already"):
+            await ours.write(b"x")
+        await asyncio.sleep(1)
+        assert couple.alice._streams._streams == couple.bob._streams._streams == {}
+
+    run(main())
+
+
+def test_an_end_that_comes_early_is_an_error_of_read_exactly():
+    async def main():
+        couple = await Couple().connected()
+        ours, theirs = await pair(couple)
+        await ours.write(b"abc")
+        ours.write_eof()
+        with pytest.raises(StreamError, match="ended 2 bytes before the 5 that were asked for"):
+            await theirs.read_exactly(5)
+
+    run(main())
+
+
+def test_streams_end_with_their_link_and_say_so():
+    async def main():
+        couple = await Couple().connected()
+        ours, theirs = await pair(couple)
+        reading, writing = asyncio.create_task(theirs.read()), asyncio.create_task(ours.write(bytes(10**6)))
+        accepting = asyncio.create_task(couple.alice.accept_stream())
+        await asyncio.sleep(0.005)
+        couple.break_link("wifi is gone")
+        for task in (reading, writing):
+            with pytest.raises(StreamError, match="the link of the stream is gone: wifi is gone"):
+                await task
+        for each in (ours, theirs):
+            each.close()
+            each.reset()
+        # Whoever waits for a new one gets it from the next link.
+        opening = asyncio.create_task(couple.bob.open_stream())
+        await asyncio.sleep(1)
+        couple.link()
+        stream = await opening
+        await stream.write(b"again")
+        assert await (await accepting).read() == b"again"
+
+    run(main())
+
+
+def test_more_streams_than_the_peer_allows_wait_for_others_to_end():
+    async def main():
+        couple = await Couple(link_options=LinkOptions(max_streams=4)).connected()
+        for _ in range(3):
+            streams = [await couple.alice.open_stream() for _ in range(10)]
+            for stream in streams:
+                await stream.write(b"x")
+                stream.write_eof()
+            for _ in range(10):
+                accepted = await couple.bob.accept_stream()
+                assert await read_all(accepted) == b"x"
+                accepted.close()
+        await asyncio.sleep(5)
+        assert couple.alice._streams._streams == couple.bob._streams._streams == {}
+
+    run(main())
+
+
+def test_a_stream_that_was_never_written_to_can_be_closed():
+    async def main():
+        couple = await Couple().connected()
+        (await couple.alice.open_stream()).close()
+        (await couple.alice.open_stream()).reset()
+        await couple.alice.send(b"fine")
+        assert await couple.bob.recv() == b"fine"
+
+    run(main())
