@@ -1,4 +1,4 @@
-"""In real time, over UDP sockets on the loopback interface. Prints how fast it went, asserts nothing of it."""
+"""In real time over UDP sockets on the loopback interface. Prints how fast it went, asserts none of it."""
 
 import asyncio
 import time
