@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from peerpath.calls import OutcomeReporter
 from peerpath.ice import AddressPolicy, AgentOptions, Pacer, Role
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
@@ -87,7 +88,9 @@ class Traffic:
                 MethodAttempt(method, Outcome.CONNECTED, PathFamily.IPV4),
             ),
         )
-        await asyncio.to_thread(self.report, outcome, credential["outcome_token"], 204)
+        reporter = OutcomeReporter(f"{self._web}/v1/outcomes", lambda: credential["outcome_token"])
+        reporter.report(outcome)
+        await reporter.close()
 
     def other_outcomes(self) -> None:
         """A direct path, a failure, one that was given up, and reports that do not count."""

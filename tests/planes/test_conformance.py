@@ -231,6 +231,28 @@ def test_the_plane_says_its_name(it: Lab):
     assert it.server.scrape().total("turnrelay_plane_info", plane=plane, mover=it.plane.mover) == 1
 
 
+def test_traffic_counts_for_the_plane_that_moves_it(it: Lab):
+    moved_by_kernel = it.plane.mode == "native" or it.plane.finished
+
+    def moved(plane: str) -> float:
+        return it.server.scrape().total("turnrelay_relayed_packets_total", plane=plane, direction="to_peer")
+
+    before = moved("xdp"), moved("userspace")
+    with it.turn() as turn, it.peer() as far:
+        channel = turn.bind(far.getsockname()[:2])
+        turn.send(channel, b"learn")
+        far.recv(100)
+        for _ in range(20):
+            turn.send(channel, b"x")
+            far.recv(100)
+        deadline = time.monotonic() + 5
+        while moved("xdp") + moved("userspace") < sum(before) + 21 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    after = moved("xdp") - before[0], moved("userspace") - before[1]
+    assert sum(after) == 21
+    assert after[0 if moved_by_kernel else 1] >= 20
+
+
 def test_limits_of_bandwidth_hold_on_every_plane(it: Lab, tmp_path):
     limit = 40_000  # bytes a second; the smallest burst is 65,536
     config = tmp_path / "turnrelay.toml"
