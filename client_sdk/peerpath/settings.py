@@ -126,6 +126,12 @@ class Settings(BaseSettings):
     """Seconds for which a public address that was seen is believed without asking again."""
     port_mapping: bool = True
     """Whether the router is asked to forward a port (PCP, NAT-PMP, UPnP)."""
+    punch_rate: Annotated[float, Field(ge=1, le=1000)] = 150.0
+    """Packets a second at most while a way through a hard NAT is looked for."""
+    punch_sockets: Annotated[int, Field(ge=1, le=1024)] = 256
+    """Sockets at most for that, on the side whose ports can't be foretold."""
+    punch_probes: Annotated[int, Field(ge=1, le=8192)] = 2048
+    """Ports of the peer's NAT that are tried at most."""
     keepalive_interval: Annotated[Seconds, Field(ge=15)] = 15.0
     """Seconds between packets that keep a NAT's mapping alive (RFC 8445 section 11: 15 at least)."""
     candidate_timeout: Seconds = 5.0

@@ -2,7 +2,8 @@
 
     python ice_peer.py SOCKET NAME [OPTION...] URI...
 
-With --port-mapping the router is asked to forward a port.
+With --port-mapping the router is asked to forward a port. With --punch a call that stays relayed for half a
+second goes on with plans for hard NATs.
 
 It says hello with NAME, and then one JSON object a line goes each way. They name their session; what a
 session sends as "signal" is for the peer's session of the same number, and comes to it as it is.
@@ -37,9 +38,12 @@ from peerpath.ice.json_form import (
     description_to_json,
 )
 from peerpath.portmap import find_gateway
+from peerpath.punch.plan import PunchPlan
+from peerpath.punch.tactics import NoTactic
 
 USER, PASSWORD = "alice", "wonderland"
 EXCHANGED = 3  # datagrams that each side has answered at the end
+_PATIENCE = 0.5
 _REPEAT = 0.05  # seconds until a datagram without an answer is sent again
 
 Message = dict[str, Any]
@@ -57,7 +61,7 @@ class Session:
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._answered: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._has_heard = False
+        self._has_heard = self._has_planned = False
 
     async def run(self) -> None:
         try:
@@ -80,6 +84,8 @@ class Session:
                 self._endpoint.set_remote(description_from_json(first["description"]))
             self._signal(description=description_to_json(self._endpoint.description))
             self._spawn(self._trickle())
+            if "--punch" in self._options and role is Role.CONTROLLING:
+                self._spawn(self._call_for_punching())
             while (message := await self.inbox.get())["do"] != "end":
                 self._obey(message)
             report = str(self._endpoint.report())
@@ -90,6 +96,8 @@ class Session:
             self._spawn(self._exchange())
         elif "description" in message:
             self._endpoint.set_remote(description_from_json(message["description"]))
+        elif "plan" in message:
+            self._spawn(self._punch(PunchPlan.from_json(message["plan"])))
         else:
             candidate = message["candidate"]
             self._endpoint.add_remote_candidate(candidate and candidate_from_json(candidate))
@@ -101,6 +109,26 @@ class Session:
 
     def _signal(self, **content: Any) -> None:
         self._tell("signal", {"do": "signal", **content})
+
+    # Hard NATs ----------------------------------------------------------------------------------------------
+
+    async def _call_for_punching(self) -> None:
+        await self._endpoint.connect()
+        await asyncio.sleep(_PATIENCE)
+        if self._endpoint.path is None or self._endpoint.path.is_relayed:
+            await self._plan()
+
+    async def _plan(self) -> None:
+        plan = await self._endpoint.hard_nat_plan()
+        self._has_planned = True
+        self._signal(plan=plan.as_json())
+
+    async def _punch(self, theirs: PunchPlan) -> None:
+        if not self._has_planned:
+            await self._plan()
+        decision = self._endpoint.begin_punch(theirs)
+        reason = decision.reason if isinstance(decision, NoTactic) else ""
+        self._tell("punch", {"reason": reason, "chance": getattr(decision, "chance", 0.0)})
 
     # Data ---------------------------------------------------------------------------------------------------
 

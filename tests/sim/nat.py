@@ -28,6 +28,11 @@ class Ports(Enum):
     PRESERVATION = "preservation"
     SEQUENTIAL = "sequential"
     RANDOM = "random"
+    BLOCK = "block"
+    """Climbs by 1 to 4 through a block of 512 ports, over and over, as carriers hand them out."""
+
+
+_BLOCK_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class Nat:
         self._world = outside.world
         self._mappings: dict[tuple[TransportAddress, tuple[object, ...]], _Mapping] = {}
         self._by_port: dict[int, _Mapping] = {}
-        self._next_port = self._world.random.randrange(20_000, 40_000)
+        self._next_port = self._first_port = self._world.random.randrange(20_000, 40_000)
+        self._offset = self._world.random.randrange(_BLOCK_SIZE)
         inside.gateway = self
         outside.attach(external, self.inbound)
 
@@ -116,7 +122,11 @@ class Nat:
             self._next_port += 1
             return self._next_port - 1
         while True:
-            port = self._world.random.randrange(1024, 65536)
+            if self.kind.ports is Ports.BLOCK:
+                self._offset = (self._offset + self._world.random.randint(1, 4)) % _BLOCK_SIZE
+                port = self._first_port + self._offset
+            else:
+                port = self._world.random.randrange(1024, 65536)
             if self._is_free(port):
                 return port
 

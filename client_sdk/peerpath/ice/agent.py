@@ -7,6 +7,7 @@ from random import Random, SystemRandom
 from stunwire import (
     DecodeError,
     ErrorCode,
+    Integrity,
     Message,
     MessageClass,
     Method,
@@ -16,7 +17,7 @@ from stunwire import (
 
 from peerpath.ice.candidate import COMPONENT, Candidate, CandidateType, LocalCandidate
 from peerpath.ice.check_server import learn, receive_check
-from peerpath.ice.connectivity_check import Improper, examine, form_error
+from peerpath.ice.connectivity_check import Improper, examine, form_error, form_request
 from peerpath.ice.context import Context
 from peerpath.ice.credentials import Credentials
 from peerpath.ice.description import ICE2, RENOMINATION, TRICKLE, Description
@@ -37,6 +38,7 @@ from peerpath.ice.outputs import (
 )
 from peerpath.ice.pacer import Pacer, Turn
 from peerpath.ice.pair import CandidatePair
+from peerpath.ice.priority import MAX_LOCAL_PREFERENCE, candidate_priority
 from peerpath.ice.role import Role, Standing
 from peerpath.ice.session import IceSession, RemoteAgent
 from peerpath.ice.upkeep import Upkeep
@@ -87,6 +89,8 @@ class IceAgent:
         self._is_looking = False
         self._lost_at: float | None = None
         self._loss = ""
+        self.is_punching = False
+        """A pair may still come up that nobody has signaled, so nothing has failed yet."""
 
     @property
     def role(self) -> Role:
@@ -241,6 +245,44 @@ class IceAgent:
         if pair.consent is not None and now >= pair.consent.expires_at:
             raise NotConnected("the peer's consent has expired")
         return [Transmit(data, pair.local.base, pair.remote.address)]
+
+    # -- punching through hard NATs ---------------------------------------------------------------------
+
+    def probe(self) -> bytes | None:
+        """A connectivity check of no pair, for an address that may or may not exist.
+
+        Whoever receives it does what any check makes it do; its answer is not waited for, but the check that
+        it triggers is. None before the peer's credentials are known, and after the end.
+        """
+        remote = self._current.remote
+        if remote is None or self.state is AgentState.CLOSED:
+            return None
+        standing = self._context.standing
+        priority = candidate_priority(CandidateType.PEER_REFLEXIVE, MAX_LOCAL_PREFERENCE)
+        request, _ = form_request(
+            self.credentials, remote.credentials, standing.role, standing.tie_breaker, priority
+        )
+        return request
+
+    def is_check(self, data: bytes) -> bool:
+        """Whether this is a check of the peer's for the current session, and no stranger's."""
+        try:
+            message = Message.decode(data)
+        except DecodeError:
+            return False
+        if message.method != Method.BINDING or message.message_class is not MessageClass.REQUEST:
+            return False
+        request = examine(message)
+        if isinstance(request, Improper) or request.local_ufrag != self.credentials.ufrag:
+            return False
+        return message.verify(self.credentials.key, Integrity.SHA1)
+
+    def adopt(self, local: LocalCandidate) -> None:
+        """A socket at which a check has arrived: from now on pairs may have it as their base.
+
+        It is paired with nobody but with whom it hears from: that is the one way that it was made for.
+        """
+        self.candidates.add(local)
 
     # -- time -------------------------------------------------------------------------------------------
 
@@ -413,7 +455,7 @@ class IceAgent:
             return self._enter(AgentState.DISCONNECTED, self._loss)
         if self._current.remote is None:
             return self._enter(AgentState.NEW)
-        if self._current.has_failed:
+        if self._current.has_failed and not self.is_punching:
             return self._enter(AgentState.FAILED, "no pair of candidates works")
         return self._enter(AgentState.CHECKING)
 

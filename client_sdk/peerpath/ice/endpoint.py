@@ -13,9 +13,10 @@ from typing import Self
 from stunwire import TransportAddress
 
 from peerpath.errors import PeerpathError, TraversalError
-from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, Technique
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.description import Description
+from peerpath.ice.hard_nat import HardNat
 from peerpath.ice.mdns import MulticastResolver
 from peerpath.ice.options import AgentOptions
 from peerpath.ice.outputs import (
@@ -41,10 +42,14 @@ from peerpath.ice.role import Role
 from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
 from peerpath.ice.stack import IceStack
 from peerpath.ice.stream_relays import StreamRelays
+from peerpath.nat.behaviour import Dependence, NatBehaviour
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.interfaces import host_addresses
 from peerpath.net.resolving import Resolver
 from peerpath.portmap.gateways import FindGateway
+from peerpath.punch.limits import PunchLimits
+from peerpath.punch.plan import PunchPlan
+from peerpath.punch.tactics import NoTactic, Tactic
 
 PROCESS_PACER = Pacer()
 """Shared by all endpoints of the process (RFC 8445 section 14.2)."""
@@ -87,6 +92,7 @@ class IceEndpoint:
         resolver: Resolver | None = None,
         tls: ssl.SSLContext | None = None,
         gateways: FindGateway | None = None,
+        punching: PunchLimits | None = None,
     ) -> None:
         self.options = options or AgentOptions()
         self._loop = asyncio.get_running_loop()
@@ -105,11 +111,13 @@ class IceEndpoint:
         self._mappings: PortMappings | None = None
         if gateways is not None and not self.options.relay_only:
             self._mappings = PortMappings(self.stack, self._do, gateways)
+        self._hard_nat = HardNat(self.stack, self._do, punching or PunchLimits(), self._adopt)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._found: asyncio.Queue[LocalCandidate | None] = asyncio.Queue()
         self._received: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING)
         self._changed = asyncio.Event()
+        self._servers_known = asyncio.Event()
         self._candidates = CandidateLog()
         self._began = self._loop.time()
         self._reason = ""
@@ -150,6 +158,7 @@ class IceEndpoint:
                 self._relays.begin(server, index)
         await asyncio.gather(*(self._resolve(index, server) for index, server in datagram))
         self._do(self.stack.no_more_servers(self._now()))
+        self._servers_known.set()
 
     async def _resolve(self, index: int, server: IceServer) -> None:
         try:
@@ -240,6 +249,43 @@ class IceEndpoint:
         self._do(self.stack.restart(self._now()))
         return self.description
 
+    # -- hard NATs --------------------------------------------------------------------------------------
+
+    async def hard_nat_plan(self, behaviour: NatBehaviour | None = None) -> PunchPlan:
+        """How our NAT maps right now, for the peer: `as_json()` goes through signaling, and its plan to us.
+
+        For when plain checks have found no direct path. Takes two or three round trips to the servers;
+        `behaviour` helps where these are too few to tell how the NAT maps. Each attempt wants a fresh plan.
+        """
+        if self.options.relay_only:
+            return PunchPlan(None, Dependence.UNKNOWN, reason="only relayed candidates are used (relay_only)")
+        hosts = [host for host in self._hosts() if ":" not in host]
+        if not hosts:
+            return PunchPlan(None, Dependence.UNKNOWN, reason="this machine has no IPv4 address")
+        await self._servers_known.wait()
+        return await self._hard_nat.plan(hosts[0], behaviour)
+
+    def begin_punch(self, theirs: PunchPlan) -> Tactic | NoTactic:
+        """Does our part of what both plans call for, in the background, while data goes over the relay.
+
+        Both sides call it as soon as they have both plans. What comes of it is a path like any other, and an
+        entry in the report. RuntimeError without a plan of this side or a description of the peer.
+        """
+        if self.stack.agent.probe() is None:
+            raise RuntimeError("the peer's description is not known yet")
+        path = self.path
+        return self._hard_nat.begin(theirs, None if path is None else path.rtt)
+
+    def _adopt(
+        self, socket: DatagramSocket, technique: Technique, data: bytes, source: TransportAddress
+    ) -> None:
+        """A check has got through to a socket of the punching: from now on it is one of ours."""
+        base = socket.local
+        socket.on_datagram = lambda data, source: self._arrived(data, base, source)
+        self._sockets[base] = socket
+        self.stack.adopt_base(base, technique)
+        self._arrived(data, base, source)
+
     # -- the path ---------------------------------------------------------------------------------------
 
     @property
@@ -303,6 +349,7 @@ class IceEndpoint:
             server_entries(self.stack.gatherer.reports),
             self._candidates.entries(self._began),
             pair_entries(agent.pairs, selected, self._began),
+            self._hard_nat.report(),
         )
 
     # -- carrying ---------------------------------------------------------------------------------------
@@ -354,6 +401,8 @@ class IceEndpoint:
             local = output.path.local
             if local.type is CandidateType.RELAYED and local.base in self._relays:
                 self._relays.bind(local.base, output.path.remote.address)
+            if not output.path.is_relayed:
+                self._hard_nat.connected()
             self._changed.set()
         elif isinstance(output, StateChanged):
             self._reason = output.reason
@@ -393,6 +442,7 @@ class IceEndpoint:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hard_nat.close()
         if self._mappings is not None:
             await self._mappings.close()
         self._do(self.stack.close(self._now()))

@@ -9,6 +9,7 @@ from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.options import AgentOptions
 from peerpath.ice.role import Role
 from peerpath.portmap.gateways import find_gateway
+from peerpath.punch.limits import PunchLimits
 from peerpath.settings import Fallback, Settings
 
 
@@ -34,11 +35,12 @@ def endpoint_from(role: Role, settings: Settings, **more: Any) -> IceEndpoint:
     """An IceEndpoint with the servers, ports, times and privacy of `settings`; `more` goes to it as it is."""
     options = AgentOptions(relay_only=settings.relay_only, keepalive_interval=settings.keepalive_interval)
     gateways = find_gateway if settings.automatic and settings.port_mapping else None
+    punching = PunchLimits(settings.punch_rate, settings.punch_sockets, settings.punch_probes)
     return IceEndpoint(
         role,
         servers_from(settings),
         options=options,
         ports=settings.local_ports,
         patience=settings.candidate_timeout,
-        **{"gateways": gateways, **more},
+        **{"gateways": gateways, "punching": punching, **more},
     )

@@ -129,6 +129,15 @@ class Gatherer:
         self._all_servers_known = True
         return self._work(now)
 
+    @property
+    def servers(self) -> list[TransportAddress]:
+        """Those that have been added, each of which answers Binding requests."""
+        return [server.address for server in self._servers]
+
+    @property
+    def all_servers_known(self) -> bool:
+        return self._all_servers_known
+
     def _begin(self, now: float) -> None:
         if self._begun_at is None:
             self._begun_at = now

@@ -61,6 +61,32 @@ class PairEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class PunchEntry:
+    """An attempt at a hard NAT. Times are seconds."""
+
+    part: str
+    """"open" or "guess"; empty where nothing was attempted."""
+    technique: str
+    pattern: str
+    sockets: int
+    probes_sent: int
+    chance: float
+    """What the formula foretold."""
+    seconds: float
+    result: str
+    """"running", "connected", "nothing came through", or why nothing was attempted."""
+
+    def __str__(self) -> str:
+        if not self.part:
+            return f"hard NAT: not attempted, {self.result}"
+        return (
+            f"hard NAT, {self.technique} ({self.part}, ports {self.pattern}): {self.result},"
+            f" {self.probes_sent} packets in {self.seconds:.2f} s, {self.sockets} sockets,"
+            f" chance {self.chance:.1%}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class IceReport:
     """What the agent knows at one moment. It names addresses: show it to the user, keep it out of logs."""
 
@@ -70,6 +96,8 @@ class IceReport:
     servers: tuple[ServerEntry, ...]
     candidates: tuple[CandidateEntry, ...]
     pairs: tuple[PairEntry, ...]
+    punch: PunchEntry | None = None
+    """The last attempt at a hard NAT, if there was one."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,6 +125,8 @@ class IceReport:
             lines.append(
                 f"  {candidate.side} {candidate.type} {candidate.address} at {candidate.at:.3f} s{refused}"
             )
+        if self.punch is not None:
+            lines.append(f"  {self.punch}")
         for pair in self.pairs:
             mark = "*" if pair.selected else " "
             lines.append(
@@ -182,6 +212,7 @@ __all__ = [
     "CandidateLog",
     "IceReport",
     "PairEntry",
+    "PunchEntry",
     "ServerEntry",
     "pair_entries",
     "server_entries",

@@ -9,7 +9,7 @@ from random import Random
 from stunwire import TransportAddress
 
 from peerpath.ice.agent import IceAgent
-from peerpath.ice.candidate import Candidate, CandidateType
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, Technique
 from peerpath.ice.description import Description
 from peerpath.ice.foundation import Foundations
 from peerpath.ice.gatherer import Gatherer, GathererOutput
@@ -24,7 +24,7 @@ from peerpath.ice.outputs import (
     Transmit,
 )
 from peerpath.ice.pacer import Pacer
-from peerpath.ice.priority import MAX_LOCAL_PREFERENCE
+from peerpath.ice.priority import MAX_LOCAL_PREFERENCE, candidate_priority
 from peerpath.ice.relays import PeerRefused, RelayClosed, RelayData
 from peerpath.ice.role import Role
 from peerpath.ice.servers import GatheringServer, ServerReport
@@ -47,6 +47,7 @@ class IceStack:
         random: Random | None = None,
     ) -> None:
         options, pacer, foundations = options or AgentOptions(), pacer or Pacer(), Foundations()
+        self._foundations = foundations
         self.agent = IceAgent(role, options=options, pacer=pacer, foundations=foundations, random=random)
         self.gatherer = Gatherer(
             pacer=pacer,
@@ -68,6 +69,21 @@ class IceStack:
         """The socket is gone."""
         outputs = self._carry(self.gatherer.remove_base(base, now), now)
         return outputs + self._carry(self.agent.remove_base(base, reason, now), now)
+
+    def adopt_base(self, base: TransportAddress, technique: Technique) -> None:
+        """A socket that no candidate was gathered for, and at which a check of the peer's has arrived."""
+        candidate = Candidate(
+            CandidateType.HOST,
+            base,
+            candidate_priority(CandidateType.HOST, MAX_LOCAL_PREFERENCE),
+            self._foundations.of(CandidateType.HOST, base.host),
+        )
+        self.agent.adopt(LocalCandidate(candidate, base, technique=technique))
+
+    def set_punching(self, is_punching: bool, now: float) -> list[Output]:
+        """While it goes on, the absence of pairs is no failure."""
+        self.agent.is_punching = is_punching
+        return self._carry(self.agent.handle_timeout(now), now)
 
     def add_server(self, server: GatheringServer, now: float) -> list[Output]:
         return self._carry(self.gatherer.add_server(server, now), now)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from stunwire import TransportAddress
 
 from peerpath.net.addresses import family_of, from_socket, to_socket
+
+_HOPS = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TTL),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+}
 
 OnDatagram = Callable[[bytes, TransportAddress], None]
 
@@ -67,15 +73,34 @@ class DatagramSocket(asyncio.DatagramProtocol):
     def is_closing(self) -> bool:
         return self._transport is None or self._transport.is_closing()
 
-    def send(self, data: bytes, to: TransportAddress | None = None) -> None:
-        """`to` None for a socket with a remote. Nothing is sent once it is closed."""
+    def send(self, data: bytes, to: TransportAddress | None = None, *, ttl: int | None = None) -> None:
+        """`to` None for a socket with a remote. Nothing is sent once it is closed.
+
+        With `ttl` the packet ends after so many hops.
+        """
         if self._transport is None or self._transport.is_closing():
+            return
+        if ttl is not None:
+            with self._hops(ttl):
+                self.send(data, to)
             return
         try:
             self._transport.sendto(data, None if to is None else to_socket(to))
         except OSError as error:
             # A name of an interface that is gone, for one.
             self.error_received(error)
+
+    @contextmanager
+    def _hops(self, ttl: int) -> Iterator[None]:
+        assert self._transport is not None
+        sock = self._transport.get_extra_info("socket")
+        option = _HOPS[sock.family]
+        usual = sock.getsockopt(*option)
+        sock.setsockopt(*option, ttl)
+        try:
+            yield
+        finally:
+            sock.setsockopt(*option, usual)
 
     def close(self) -> None:
         if self._transport is not None:
