@@ -49,7 +49,7 @@ bench: $(BENCH_STAMP) bench/build/load bpf mover
 bench-quick: $(BENCH_STAMP) bench/build/load bpf mover
 	PYTHONPATH=tests $(BIN)/python -m bench --quick $(ARGS)
 
-bench/build/load: bench/load.c
+bench/build/load: bench/load.c bench/programs.h
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -o $@ $<
 

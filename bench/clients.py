@@ -78,6 +78,8 @@ class Fleet:
         with inside(bench.client):
             self.clients = [_open() for _ in range(count)]
         self._bound_at = 0.0
+        self.highest_rate = 0.0
+        """What was carried without loss in an earlier round, packets a second; 0 if nobody has looked yet."""
 
     def close(self) -> None:
         for client in self.clients:

@@ -26,7 +26,6 @@ class Load:
     """What was offered, what came through, and how hard the generator worked for it."""
 
     offered: int
-    refused: int
     at_peer: int
     at_client: int
     peer_in_time: int
@@ -35,9 +34,11 @@ class Load:
     flows_reached: int
     seconds: float
     generator_cpu: float
+    """Without what it spent to find that nothing was due."""
+    longest_gap: float
+    """Seconds in which it did not run: what was due in them came as a burst."""
     softirq_cpu: float
     """Of the threads that poll the client's and the peer's interface, on the generator's core."""
-    longest_gap: float
 
     @property
     def headroom(self) -> float:

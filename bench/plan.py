@@ -18,8 +18,9 @@ from bench.scenarios import Figures, Stage
 from bench.streams import StreamFleet
 
 FORWARDING = "kernel forwarding"
+GENERATOR = "all that the generator can"
 SMALL, LARGE = 172, 1200
-FIXED, ECHO, STREAM_RATE = 50_000, 20_000, 10_000
+FIXED, ECHO, STREAM_RATE, FLOOD = 50_000, 20_000, 10_000, 1_200_000
 """Packets a second that are offered. coturn can echo no 50,000: that is 100,000 relayed packets."""
 
 
@@ -29,7 +30,8 @@ class Plan:
     seconds: float
     flows: tuple[int, ...]
     """Numbers of clients; the first of them also carries the scenarios that need no number of their own."""
-    steps: int
+    resolution: float
+    """How near to each other a rate that is carried and one that is not have to be."""
     pings: int
     allocations: int
     connections: int
@@ -40,7 +42,7 @@ FULL = Plan(
     rounds=5,
     seconds=1.0,
     flows=(1000, 1, 100, 10_000),
-    steps=6,
+    resolution=1.02,
     pings=3000,
     allocations=1000,
     connections=100,
@@ -50,7 +52,7 @@ QUICK = Plan(
     rounds=3,
     seconds=0.5,
     flows=(1000, 100),
-    steps=5,
+    resolution=1.06,
     pings=600,
     allocations=300,
     connections=20,
@@ -74,7 +76,8 @@ def udp_scenarios(plan: Plan, flows: int) -> Iterator[Scenario]:
             yield Scenario(f"echo, {at}", partial(scenarios.fixed_rate, payload=size, rate=ECHO, echo=True))
         if (flows == 1000 and everything) or size == SMALL:
             yield Scenario(
-                f"highest rate, {at}", partial(scenarios.highest_rate, payload=size, steps=plan.steps)
+                f"highest rate, {at}",
+                partial(scenarios.highest_rate, payload=size, resolution=plan.resolution),
             )
     at = f"{SMALL} B, {flows} flows"
     if flows == 1000:
@@ -82,7 +85,8 @@ def udp_scenarios(plan: Plan, flows: int) -> Iterator[Scenario]:
         yield Scenario(f"Send indications, {at}", measure)
     if flows == 100:
         for size in (SMALL, LARGE) if everything else (SMALL,):
-            yield Scenario(f"flood, {size} B, {flows} flows", partial(scenarios.flood, payload=size))
+            measure = partial(scenarios.flood, payload=size, rate=FLOOD)
+            yield Scenario(f"flood, {size} B, {flows} flows", measure)
         yield Scenario(f"ping-pong, {SMALL} B", partial(scenarios.ping_pong, payload=SMALL, count=plan.pings))
     if flows > 1000:
         measure = partial(scenarios.fixed_rate, payload=SMALL, rate=50 * flows, echo=True)
@@ -112,6 +116,7 @@ class Run:
                 bench = stack.enter_context(Bench())
                 generator = stack.enter_context(Generator(bench, folder))
                 self._stages[name] = Stage(bench, generator, self._plan.seconds, folder)
+            self._generator_alone()
             for flows in self._plan.flows:
                 self._udp(min(flows, most_clients(len(self._kinds))))
             with self._relays() as relays:
@@ -154,9 +159,14 @@ class Run:
                             scenario.measure(self._stage(fleet.relay), fleet),
                         )
 
+    def _generator_alone(self) -> None:
+        for round_ in range(self._plan.rounds):
+            figures = scenarios.forwarding(self._stages[FORWARDING], SMALL, 0, 1000)
+            self._add(GENERATOR, FORWARDING, round_, figures)
+
     def _forwarding(self, key: str, round_: int, flows: int) -> None:
         size = SMALL if f"{SMALL} B" in key else LARGE
-        rate = 0 if key.startswith("flood") else FIXED
+        rate = FLOOD if key.startswith("flood") else FIXED
         self._add(key, FORWARDING, round_, scenarios.forwarding(self._stages[FORWARDING], size, rate, flows))
 
     def _allocations(self, relays: list[Relay]) -> None:

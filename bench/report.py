@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.plan import ECHO, FIXED, FORWARDING, STREAM_RATE
+from bench.plan import ECHO, FIXED, FLOOD, FORWARDING, GENERATOR, STREAM_RATE
 
 Sample = dict[str, Any]
 
@@ -22,11 +22,13 @@ class Figure:
 _CPU = Figure("cpu_us_per_packet", "CPU us/packet", "{:.2f}")
 _RATE = Figure("packets_per_second", "packets/s", "{:,.0f}")
 _LOSS = Figure("loss", "loss", "{:.2%}")
+_OFFERED = Figure("offered_per_second", "offered/s", "{:,.0f}")
 _OF_SCENARIO = {
+    GENERATOR: (_RATE, _OFFERED),
     "one way": (_CPU, _LOSS),
     "echo": (_CPU, _LOSS),
     "highest rate": (_RATE, _CPU),
-    "flood": (_RATE, _CPU, Figure("offered_per_second", "offered/s", "{:,.0f}")),
+    "flood": (_RATE, _CPU, _LOSS, _OFFERED),
     "both ways": (_LOSS, _CPU),
     "ping-pong": (Figure("p50_us", "p50 us", "{:.1f}"), Figure("p99_us", "p99 us", "{:.1f}")),
     "Send": (_CPU, _LOSS),
@@ -114,9 +116,7 @@ def terminal_table(document: dict[str, Any]) -> str:
 
 def conditions(document: dict[str, Any]) -> str:
     loads = [sample["machine_load"] for sample in document["samples"]]
-    offered = [
-        s for s in document["samples"] if s["relay"] == FORWARDING and s["scenario"].startswith("flood")
-    ]
+    offered = [sample for sample in document["samples"] if sample["scenario"] == GENERATOR]
     paced = [s["headroom"] for s in document["samples"] if s["scenario"].startswith("one way")]
     load = f"{statistics.median(loads):.1f} (median; {min(loads):.1f} to {max(loads):.1f})"
     text = f"Load of the machine {load}."
@@ -124,9 +124,9 @@ def conditions(document: dict[str, Any]) -> str:
         most = statistics.median(sample["offered_per_second"] for sample in offered)
         seen = statistics.median(sample["packets_per_second"] for sample in offered)
         text += (
-            f" The generator offered {most:,.0f} packets/s and counted {seen:,.0f} when only the kernel"
-            f" forwarded; at {FIXED:,} packets/s it left {statistics.median(paced):.0%} of its core unused"
-            f" ({min(paced):.0%} at least)."
+            f" The generator offered {most:,.0f} packets/s and counted the {seen:,.0f} that the kernel"
+            f" forwarded of them; at {FIXED:,} packets/s it left {statistics.median(paced):.0%} of its core"
+            f" unused ({min(paced):.0%} at least)."
         )
     return text
 
@@ -143,23 +143,25 @@ _METHOD = f"""\
   pinned to one core; load and counting have the other one. All relays run at once, and an idle one takes no
   time. coturn runs with `-m 1` and its log off, turnrelay with its limits raised.
 - Each client has an allocation of its own, made by an authenticated Allocate on its own socket, and a
-  channel to the peer. The generator then sends in the clients' names by AF_PACKET, one packet of each
-  client in turn, and an XDP program at each end counts what arrives, by flow; the one at the peer also
-  echoes. UDP checksums are left out, as if a network card had verified them. What the veth's ring refuses
-  counts as lost.
+  channel to the peer. The generator then sends in the clients' names, one packet of each client in turn, and
+  an XDP program at each end counts what arrives, by flow; the one at the peer also echoes. Sending is an XDP
+  program too, which the kernel runs on frames of its own: the server gets them as pages, as from a card's
+  driver, and makes of them itself what it needs. UDP checksums are left out, as if a card had verified them.
+  Packets come in bursts, those of 150 us together but at most 32, as a card's interrupt moderation brings
+  them. What the veth's ring refuses counts as lost.
 - A relay's CPU is that of its process (all threads, `/proc/PID/task/*/schedstat`) and of the threads that
   poll the server's two interfaces: with threaded NAPI nothing is worked off in a softirq of somebody else.
   An echo counts as two packets. The receiving ends poll every 50 us while there is something to poll, as a
   card's interrupt moderation does, so that sending wakes nobody up; idle tasks
   keep the cores from halting. Ping-pong is measured without the threads.
 - Fixed rates: {FIXED:,} packets/s one way, {ECHO:,} there and back, {ECHO:,} Send indications,
-  {STREAM_RATE:,} over TCP and TLS, where each frame is a write of its own. The highest rate is found by
-  bisection, a rate being tried twice before it counts as failed; a rate that the generator did not reach
-  fails too.
+  {STREAM_RATE:,} over TCP and TLS, where each frame is a write of its own; a flood is {FLOOD:,}. The highest
+  rate is raised until it fails and then found by bisection, a rate being tried twice before it counts as
+  failed; one that the generator did not reach fails too.
 - Rounds are interleaved, another relay beginning each. Figures are medians over the rounds, with the least
   and the most; "to coturn" is the median of the ratios within the rounds.
-- "kernel forwarding" is the same load routed by the server's kernel without any relay: what the generator
-  can offer and count, and the cost of two interfaces.
+- "kernel forwarding" is the same load routed by the server's kernel without any relay: what two interfaces
+  cost. At {FIXED:,} packets/s nearly all of it is waking the polling threads, for every relay alike.
 - Allocations: challenge, Allocate, CreatePermission and ChannelBind; "per s of one core" follows from the
   CPU, the clients themselves are not that fast. Memory is the growth of the resident set.
 """
