@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +15,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -25,11 +25,15 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 from pydantic_settings.exceptions import SettingsError as SourceError
-from stunwire import TransportAddress, TurnUri
+from stunwire import TransportAddress
 
 from peerpath.errors import SettingsError
+from peerpath.fallbacks import Fallback as Fallback
 from peerpath.net.addresses import join_host_port
+from peerpath.net.proxies import Proxy
+from peerpath.net.proxy_rules import ProxyRules
 from peerpath.stun.servers import StunServer
+from peerpath.turn.carriers import parse_relay_uri
 
 DEFAULT_STUN_SERVERS = (
     "stun:stun.l.google.com:19302",
@@ -41,17 +45,11 @@ DEFAULT_STUN_SERVERS = (
 """Public servers, asked only where no others are configured: whoever runs them learns a user's address."""
 
 
-class Fallback(StrEnum):
-    """What to try, in which order, where no direct path is found."""
-
-    TURN = "turn"
-    HTTP_TUNNEL = "http_tunnel"
-    PROXY = "proxy"
-    ONION = "onion"
+_NO_PROXY = "off"
 
 
 class TurnServerSettings(BaseModel):
-    """A TURN server and who we are to it."""
+    """A TURN server, or with a `wss://` URI a tunnel to one, and who we are to it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +60,7 @@ class TurnServerSettings(BaseModel):
     @field_validator("uri")
     @classmethod
     def _is_turn_uri(cls, value: str) -> str:
-        return str(TurnUri.parse(value))
+        return str(parse_relay_uri(value))
 
 
 def _split(value: object) -> object:
@@ -140,6 +138,13 @@ class Settings(BaseSettings):
     """What to try where no direct path is found, in this order; what is left out is not tried."""
     relay_only: bool = False
     """Show peers no address of this host, only relayed ones."""
+    proxy: SecretStr = SecretStr("")
+    """`http://user:password@host:port`, `socks5h://...` or `socks5://...`; "off" for none. Empty: what
+    HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY in the environment say."""
+    tor: str = ""
+    """Tor's SOCKS port, as socks5h://127.0.0.1:9050. Empty: Tor is not used."""
+    onion_only: bool = False
+    """Nothing leaves this host but to Tor: no direct packet, no STUN, no look-up of a name."""
 
     @field_validator("local_ports")
     @classmethod
@@ -155,6 +160,38 @@ class Settings(BaseSettings):
         if len(set(value)) != len(value):
             raise ValueError("name each fallback once")
         return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_proxy(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() not in ("", _NO_PROXY):
+            Proxy.parse(value.get_secret_value())
+        return value
+
+    @field_validator("tor")
+    @classmethod
+    def _is_tor(cls, value: str) -> str:
+        return str(Proxy.tor(value)) if value else value
+
+    @model_validator(mode="after")
+    def _onion_has_tor(self) -> Self:
+        if self.onion_only and not self.tor:
+            raise ValueError('onion_only wants Tor\'s SOCKS port: tor = "socks5h://127.0.0.1:9050"')
+        if self.onion_only and Fallback.ONION not in self.fallbacks:
+            raise ValueError("onion_only wants the fallback onion, which is left out of fallbacks")
+        return self
+
+    def proxy_rules(self) -> ProxyRules:
+        """Which proxy to use for what. SettingsError for one in the environment that cannot be read."""
+        proxy = self.proxy.get_secret_value()
+        if proxy == _NO_PROXY or self.onion_only:
+            return ProxyRules()
+        if proxy:
+            return ProxyRules.always(Proxy.parse(proxy))
+        try:
+            return ProxyRules.from_environment(os.environ)
+        except ValueError as error:
+            raise SettingsError("proxy", str(error)) from error
 
     @property
     def names_stun_servers(self) -> bool:
@@ -172,7 +209,7 @@ class Settings(BaseSettings):
         if configured or self.backup_stun_servers:
             return configured
         if self.turn_servers:
-            relays = [TurnUri.parse(turn.uri) for turn in self.turn_servers]
+            relays = [parse_relay_uri(turn.uri) for turn in self.turn_servers]
             return tuple(
                 StunServer.parse(f"stun:{join_host_port(TransportAddress(relay.host, relay.port))}")
                 for relay in relays

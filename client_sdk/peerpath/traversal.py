@@ -111,7 +111,7 @@ class NATTraversal:
         With `local_port` 0 a free one of `local_ports` is chosen; it is the port of the first candidate.
         """
         self.failure = None
-        if self.settings.relay_only:
+        if self.settings.relay_only or self.settings.onion_only:
             return []
         port = local_port or bindable_port(*self.settings.local_ports)
         candidates = [(host, port) for host in host_addresses()]
@@ -144,4 +144,6 @@ class NATTraversal:
     def _is_allowed(self, what: str) -> bool:
         if not self.settings.automatic:
             self.failure = TraversalError(f"automatic is off in the settings: no {what}")
-        return self.settings.automatic
+        elif self.settings.onion_only:
+            self.failure = TraversalError(f"onion_only is set: no {what}")
+        return self.failure is None

@@ -32,7 +32,6 @@ _KINDS = {
     "predicted": TraversalMethod.PREDICTED,
     "tcp": TraversalMethod.TCP,
     "tunnel": TraversalMethod.HTTP,
-    "proxy": TraversalMethod.PROXY,
     "onion": TraversalMethod.ONION,
 }
 _RELAYS = {
@@ -120,6 +119,8 @@ def outcome_record(
 
 
 def method_of(path: Path) -> TraversalMethod:
+    if path.transport.endswith(("-http", "-socks5")):
+        return TraversalMethod.PROXY
     if path.kind == "relay":
         return _RELAYS.get(path.transport, TraversalMethod.RELAY_UDP)
     return _KINDS.get(path.kind, TraversalMethod.HOST)

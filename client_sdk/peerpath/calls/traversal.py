@@ -152,8 +152,10 @@ class Traversal:
             self._dialers.discard(dialer)
             raise
         finally:
-            if self._outcomes is not None and dialer.outcome is not None:
-                self._outcomes.report(dialer.record(self.nat_type))
+            # With onion_only nothing leaves but to Tor, reports to an operator neither.
+            outcomes = None if self.settings.onion_only else self._outcomes
+            if outcomes is not None and dialer.outcome is not None:
+                outcomes.report(dialer.record(self.nat_type))
         return connection
 
     # -- servers ----------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ class Traversal:
         settings = self.settings
         if relay_only or self._privacy == "relay_only":
             settings = settings.model_copy(update={"relay_only": True})
-        return endpoint_from(role, settings)
+        return endpoint_from(role, settings, isolation=peer.raw)
 
     async def _discover(self) -> None:
         """Finds out what kind of NAT this is. Nobody waits for it."""
@@ -187,7 +189,8 @@ class Traversal:
             await self._outcomes.close()
 
     async def __aenter__(self) -> Self:
-        is_asked = self.settings.automatic and not self.settings.relay_only and self._privacy == "full"
+        hides = self.settings.relay_only or self.settings.onion_only
+        is_asked = self.settings.automatic and not hides and self._privacy == "full"
         if is_asked and (self.settings.names_stun_servers or self.settings.turn_servers):
             self._discovering = asyncio.get_running_loop().create_task(self._discover())
         return self

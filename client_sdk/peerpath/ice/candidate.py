@@ -73,6 +73,10 @@ class LocalCandidate:
     server: str = ""
     """The server that it was learned from, in the words of the configuration."""
     technique: Technique = Technique.NONE
+    via: str = "udp"
+    """What carries a relayed candidate to its server: udp, tcp, tls, ws or wss."""
+    proxy: str = ""
+    """The kind of proxy that it goes through: http, socks5 or tor; empty without one."""
 
     @property
     def type(self) -> CandidateType:

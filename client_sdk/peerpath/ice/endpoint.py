@@ -37,6 +37,7 @@ from peerpath.ice.outputs import (
 from peerpath.ice.pacer import Pacer
 from peerpath.ice.port_mappings import PortMappings
 from peerpath.ice.priority import local_preferences
+from peerpath.ice.relay_plan import RelayOptions, plan, uses_datagrams
 from peerpath.ice.report import CandidateLog, IceReport, pair_entries, server_entries
 from peerpath.ice.role import Role
 from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
@@ -75,7 +76,7 @@ class IceEndpoint:
     `hosts` tells the addresses to use, for those who do not want all of this machine's; it is asked again
     every `rescan` seconds, and candidates come and go with it. `ports` is the range of local UDP ports.
     `gateways` switches port mapping on: it tells the gateway of a local address, as
-    `peerpath.portmap.find_gateway` does. Times are seconds.
+    `peerpath.portmap.find_gateway` does. `relaying` are the ways to relays. Times are seconds.
     """
 
     def __init__(
@@ -93,8 +94,13 @@ class IceEndpoint:
         tls: ssl.SSLContext | None = None,
         gateways: FindGateway | None = None,
         punching: PunchLimits | None = None,
+        relaying: RelayOptions | None = None,
     ) -> None:
         self.options = options or AgentOptions()
+        self._relaying = relaying or RelayOptions()
+        if self._relaying.onion_only:
+            # No socket is opened, so nothing can leave but what goes to Tor.
+            self.options, hosts = replace(self.options, relay_only=True), tuple
         self._loop = asyncio.get_running_loop()
         self.stack = IceStack(role, options=self.options, pacer=pacer or PROCESS_PACER, patience=patience)
         self.on_output: OnOutput | None = None
@@ -107,7 +113,9 @@ class IceEndpoint:
         self._rescan_seconds = rescan
         self._resolver = resolver or Resolver()
         self._sockets: dict[TransportAddress, DatagramSocket] = {}
-        self._relays = StreamRelays(self.stack, self._do, resolver=self._resolver, tls=tls)
+        self._relays = StreamRelays(
+            self.stack, self._do, resolver=self._resolver, options=self._relaying, tls=tls
+        )
         self._mappings: PortMappings | None = None
         if gateways is not None and not self.options.relay_only:
             self._mappings = PortMappings(self.stack, self._do, gateways)
@@ -132,7 +140,7 @@ class IceEndpoint:
         """
         self._began = self._loop.time()
         await self._rescan()
-        if not self._sockets:
+        if not self._sockets and not self._relaying.onion_only:
             raise TraversalError("this machine has no address that a socket could be bound to")
         self._spawn(self._resolve_servers())
         if self._rescan_seconds > 0:
@@ -152,13 +160,22 @@ class IceEndpoint:
         return self.stack.description
 
     async def _resolve_servers(self) -> None:
-        datagram = [(index, server) for index, server in enumerate(self._servers) if server.over_udp]
-        for index, server in enumerate(self._servers):
-            if not server.over_udp:
-                self._relays.begin(server, index)
-        await asyncio.gather(*(self._resolve(index, server) for index, server in datagram))
+        self._relays.begin(plan(self._servers, self._relaying))
+        await asyncio.gather(
+            *(
+                self._resolve(index, server)
+                for index, server in enumerate(self._servers)
+                if server.over_udp and self._may_ask(server)
+            )
+        )
         self._do(self.stack.no_more_servers(self._now()))
         self._servers_known.set()
+
+    def _may_ask(self, server: IceServer) -> bool:
+        """Whether it may be asked over UDP."""
+        if server.is_turn:
+            return uses_datagrams(self._relaying)
+        return not self._relaying.onion_only
 
     async def _resolve(self, index: int, server: IceServer) -> None:
         try:
@@ -350,6 +367,7 @@ class IceEndpoint:
             self._candidates.entries(self._began),
             pair_entries(agent.pairs, selected, self._began),
             self._hard_nat.report(),
+            self._relays.entries(),
         )
 
     # -- carrying ---------------------------------------------------------------------------------------
@@ -388,6 +406,8 @@ class IceEndpoint:
         elif isinstance(output, CandidateFound):
             self._candidates.found(output.candidate, self._now())
             self._found.put_nowait(output.candidate)
+            if output.candidate.type is CandidateType.RELAYED and output.candidate.via == "udp":
+                self._relays.datagrams_gave_one()
         elif isinstance(output, GatheringComplete):
             self._found.put_nowait(None)
         elif isinstance(output, CandidateRefused):
@@ -403,12 +423,17 @@ class IceEndpoint:
                 self._relays.bind(local.base, output.path.remote.address)
             if not output.path.is_relayed:
                 self._hard_nat.connected()
+            if output.path.nominated and not output.path.is_relayed:
+                self._relays.is_not_needed("there is a direct path")
             self._changed.set()
         elif isinstance(output, StateChanged):
             self._reason = output.reason
             self._changed.set()
 
     async def _resolve_name(self, candidate: Candidate) -> None:
+        if self._relaying.onion_only:
+            self._candidates.refused(candidate, Refusal.POLICY.value)
+            return
         self._names.hosts = [base.host for base in self._sockets]
         host = await self._names.resolve(candidate.address.host)
         if host is None:

@@ -91,6 +91,8 @@ class Gatherer:
         self._begun_at: float | None = None
         self._mappings_until: float | None = None
         """How long gathering is not complete for want of port mappings."""
+        self._relays_until = 0.0
+        """How long gathering is not complete for want of relays that the driver goes for."""
         self._keeps_alive = True
         self._redirects = 0
 
@@ -200,7 +202,7 @@ class Gatherer:
             if self._keeps_alive and base.mapped_by is not None:
                 moments.append(base.keepalive_at)
         if not self._complete and self._begun_at is not None:
-            moments.append(self._begun_at + self._patience)
+            moments.append(max(self._begun_at + self._patience, self._relays_until))
             moments.append(self._mappings_until)
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -229,12 +231,17 @@ class Gatherer:
 
     # -- relays that others reach -----------------------------------------------------------------------
 
-    def expect_relay(self, server: str, transport: str, now: float) -> ServerReport:
+    def expect_relay(self, server: str, transport: str, now: float, proxy: str = "") -> ServerReport:
         """The driver goes for a relayed address over a connection, and gathering waits for it."""
         self._begin(now)
-        report = ServerReport(server, Inquiry.ALLOCATION, transport, None, now)
+        report = ServerReport(server, Inquiry.ALLOCATION, transport, None, now, proxy=proxy)
         self.reports.append(report)
         return report
+
+    def begin_relay(self, report: ServerReport, now: float, until: float) -> None:
+        """Its turn has come: gathering waits for it until then, whatever the patience with the others is."""
+        report.begun_at = now
+        self._relays_until = max(self._relays_until, until)
 
     def add_relay(
         self,
@@ -248,8 +255,9 @@ class Gatherer:
         """It was had: a candidate whose packets the driver carries."""
         report.succeeded(relayed, now)
         best = max((base.local_preference for base in self._bases.values()), default=MAX_LOCAL_PREFERENCE)
-        preference = relay_preference(best, report.transport, index)
+        preference = relay_preference(best, report.transport, index, report.proxy)
         candidate = self._relayed_candidate(relayed, mapped, server_host, preference, report.server)
+        candidate = replace(candidate, via=report.transport, proxy=report.proxy)
         return [CandidateFound(candidate), *self._work(now)]
 
     def settle_relay(self, report: ServerReport, reason: str, now: float) -> list[GathererOutput]:
@@ -391,14 +399,24 @@ class Gatherer:
 
     def _conclude(self, now: float) -> list[GathererOutput]:
         """Says once that gathering is complete: all has been answered, or there was time enough."""
-        if self._complete or self._begun_at is None or not self._bases:
+        if self._complete or self._begun_at is None or not self._has_sources:
             return []
         settled = not self._tasks and not any(map(self._is_awaited, self.reports))
-        out_of_time = now >= self._begun_at + self._patience
+        out_of_time = now >= self._begun_at + self._patience and not self._awaits_relays(now)
         if not (self._all_servers_known and settled) and not out_of_time:
             return []
         self._complete = True
         return [GatheringComplete()]
+
+    @property
+    def _has_sources(self) -> bool:
+        """Whether candidates can come from anywhere: sockets, or relays that the driver goes for."""
+        return bool(self._bases) or any(report.base is None for report in self.reports)
+
+    def _awaits_relays(self, now: float) -> bool:
+        return now < self._relays_until and any(
+            report.base is None and not report.is_settled for report in self.reports
+        )
 
     def _is_awaited(self, report: ServerReport) -> bool:
         if report.inquiry is Inquiry.PORT_MAPPING and self._mappings_until is None:

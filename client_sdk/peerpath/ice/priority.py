@@ -18,8 +18,9 @@ MAX_LOCAL_PREFERENCE = 65535
 
 # How far apart the local preferences of two interfaces are: room for the transports and servers of relays.
 _INTERFACE_STEP = 256
-_RELAY_TRANSPORT_STEP = 64
-_RELAY_TRANSPORTS = ("udp", "tcp", "tls", "tunnel")
+_RELAY_STEP = 42
+_RELAY_RANKS = {"udp": 0, "tcp": 1, "tls": 2, "ws": 3, "wss": 3}
+_PROXY_RANKS = {"http": 4, "socks5": 4, "tor": 5}
 
 
 def candidate_priority(
@@ -65,14 +66,11 @@ def local_preferences(hosts: Sequence[str]) -> dict[str, int]:
     return preferences
 
 
-def relay_preference(local_preference: int, transport: str, server_index: int) -> int:
+def relay_preference(local_preference: int, transport: str, server_index: int, proxy: str = "") -> int:
     """The local preference of a relayed candidate: datagrams before streams, then the order of the servers.
 
     RFC 8445 section 5.1.2.2 wants candidates of one type told apart; relays to the same server differ by what
-    carries them, and one carried by TCP suffers from each lost packet.
+    carries them, and one carried by TCP suffers from each lost packet. Proxies are a detour, Tor a long one.
     """
-    rank = (
-        _RELAY_TRANSPORTS.index(transport) if transport in _RELAY_TRANSPORTS else len(_RELAY_TRANSPORTS) - 1
-    )
-    penalty = rank * _RELAY_TRANSPORT_STEP + min(server_index, _RELAY_TRANSPORT_STEP - 1)
-    return max(0, local_preference - penalty)
+    rank = _PROXY_RANKS[proxy] if proxy else _RELAY_RANKS[transport]
+    return max(0, local_preference - rank * _RELAY_STEP - min(server_index, _RELAY_STEP - 1))

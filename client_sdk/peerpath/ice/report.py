@@ -8,6 +8,7 @@ from typing import Any
 
 from peerpath.errors import ServerFailure
 from peerpath.ice.candidate import Candidate, LocalCandidate
+from peerpath.ice.ladder import FallbackEntry
 from peerpath.ice.pair import CandidatePair
 from peerpath.ice.servers import ServerReport
 from peerpath.net.addresses import join_host_port
@@ -25,6 +26,8 @@ class ServerEntry:
     """Why it gave none; empty if it did."""
     seconds: float | None
     """How long it took; None while it is still waited for."""
+    proxy: str = ""
+    """The kind of proxy that was asked through: http, socks5 or tor; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class IceReport:
     pairs: tuple[PairEntry, ...]
     punch: PunchEntry | None = None
     """The last attempt at a hard NAT, if there was one."""
+    fallbacks: tuple[FallbackEntry, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -113,13 +117,19 @@ class IceReport:
             reason = pair.reason or f"{pair.state} after {pair.checks_sent} checks"
             name = f"{pair.local_type} {pair.local} to {pair.remote_type} {pair.remote}"
             failures.append(ServerFailure(name, reason, self.seconds - pair.at))
+        failures += [
+            ServerFailure(f"fallback {entry.fallback}", f"not tried: {entry.reason}", self.seconds)
+            for entry in self.fallbacks
+            if not entry.tried
+        ]
         return failures
 
     def __str__(self) -> str:
         lines = [f"{self.state} after {self.seconds:.2f} s" + (f": {self.reason}" if self.reason else "")]
         for server in self.servers:
             took = "" if server.seconds is None else f" in {server.seconds:.3f} s"
-            lines.append(f"  {server.server}, {server.inquiry}: {server.result or server.reason}{took}")
+            name = server.server + (f" through {server.proxy}" if server.proxy else "")
+            lines.append(f"  {name}, {server.inquiry}: {server.result or server.reason}{took}")
         for candidate in self.candidates:
             refused = f", not used: {candidate.refused}" if candidate.refused else ""
             lines.append(
@@ -135,6 +145,9 @@ class IceReport:
                 + (f", round trip {pair.rtt * 1000:.1f} ms" if pair.rtt is not None else "")
                 + (f", {pair.reason}" if pair.reason else "")
             )
+        for fallback in self.fallbacks:
+            tried = "" if fallback.tried else "not tried, "
+            lines.append(f"  fallback {fallback.fallback}: {tried}{fallback.reason}")
         return "\n".join(lines)
 
 
@@ -178,6 +191,7 @@ def server_entries(reports: Sequence[ServerReport]) -> tuple[ServerEntry, ...]:
             "" if report.result is None else join_host_port(report.result),
             report.reason,
             report.seconds,
+            report.proxy,
         )
         for report in reports
     )
@@ -210,6 +224,7 @@ def pair_entries(
 __all__ = [
     "CandidateEntry",
     "CandidateLog",
+    "FallbackEntry",
     "IceReport",
     "PairEntry",
     "PunchEntry",

@@ -48,6 +48,8 @@ class ServerReport:
     settled_at: float | None = None
     result: TransportAddress | None = None
     reason: str = "no answer yet"
+    proxy: str = ""
+    """The kind of proxy in between: http, socks5 or tor; empty without one."""
 
     @property
     def is_settled(self) -> bool:

@@ -1,8 +1,9 @@
-"""StreamRelays: relayed addresses that are reached over TCP or TLS, for networks that let no UDP out."""
+"""StreamRelays: relayed addresses that are reached over TCP, TLS or WebSocket, or through proxies."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,14 +11,18 @@ from contextlib import suppress
 from stunwire import TransportAddress
 
 from peerpath.errors import PeerpathError
-from peerpath.ice.configuration import IceServer
+from peerpath.fallbacks import Fallback
+from peerpath.ice.ladder import FallbackEntry, Ladder
 from peerpath.ice.outputs import Output
+from peerpath.ice.relay_plan import Attempt, RelayOptions, Stage
 from peerpath.ice.relays import needs_channel
 from peerpath.ice.servers import ServerReport
 from peerpath.ice.stack import IceStack
+from peerpath.net.proxies import Proxy, ProxyKind
 from peerpath.net.racing import AllFailed, first_success
 from peerpath.net.resolving import Resolver
 from peerpath.turn import outputs as turn
+from peerpath.turn.carriers import via
 from peerpath.turn.connection import TurnConnection, allocate
 
 _STAGGER = 0.25
@@ -25,7 +30,7 @@ _STAGGER = 0.25
 
 
 class StreamRelays:
-    """Opens the connections, and carries what the agent sends from their relayed addresses."""
+    """Climbs the ladder, opens the connections, and carries what the agent sends from relayed addresses."""
 
     def __init__(
         self,
@@ -33,28 +38,48 @@ class StreamRelays:
         do: Callable[[list[Output]], None],
         *,
         resolver: Resolver,
+        options: RelayOptions,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._stack = stack
         self._do = do
         self._resolver = resolver
+        self._options = options
+        self._isolation = options.isolation or secrets.token_bytes(32)
         self._tls = tls
         self._loop = asyncio.get_running_loop()
+        self._ladder = Ladder((), options.head_start)
+        self._reports: dict[Attempt, ServerReport] = {}
         self._connections: dict[TransportAddress, TurnConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     def __contains__(self, relayed: TransportAddress) -> bool:
         return relayed in self._connections
 
-    def begin(self, server: IceServer, index: int) -> None:
-        """Goes for a relayed address of `server`; `index` is its place in the configuration."""
-        uri = server.turn
-        assert uri is not None
-        transport = "tls" if uri.secure else uri.transport
-        report = self._stack.gatherer.expect_relay(server.uri, transport, self._loop.time())
-        task = self._loop.create_task(self._open(server, index, report))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def begin(self, stages: list[Stage]) -> None:
+        """Goes for relayed addresses: by the first of the stages now, by the others when their turn comes."""
+        now = self._loop.time()
+        for stage in stages:
+            for attempt in stage.attempts:
+                proxy = "" if attempt.proxy is None else attempt.proxy.kind.value
+                carried = via(attempt.server.relay_uri)
+                report = self._stack.gatherer.expect_relay(attempt.server.uri, carried, now, proxy)
+                self._reports[attempt] = report
+        self._ladder = Ladder(stages, self._options.head_start)
+        self._start(self._ladder.begin(now))
+
+    def datagrams_gave_one(self) -> None:
+        """A server gave a relayed address over UDP."""
+        self._skip_soon(self._ladder.succeeded(Fallback.TURN))
+
+    def is_not_needed(self, reason: str) -> None:
+        """No further fallback is tried."""
+        self._skip_soon(self._ladder.finish(reason))
+
+    def entries(self) -> tuple[FallbackEntry, ...]:
+        """What became of each fallback."""
+        return self._ladder.entries()
 
     def send(self, relayed: TransportAddress, peer: TransportAddress, data: bytes) -> None:
         self._connections[relayed].send(peer, data)
@@ -69,36 +94,104 @@ class StreamRelays:
         self._connections[relayed].bind(peer)
 
     async def close(self) -> None:
+        self._disarm()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         connections, self._connections = list(self._connections.values()), {}
         await asyncio.gather(*(connection.close() for connection in connections), return_exceptions=True)
 
-    async def _open(self, server: IceServer, index: int, report: ServerReport) -> None:
-        uri, credentials = server.turn, server.credentials
-        assert uri is not None
-        assert credentials is not None
+    # -- the ladder -------------------------------------------------------------------------------------
+
+    def _start(self, stages: list[Stage]) -> None:
+        for stage in stages:
+            for attempt in stage.attempts:
+                task = self._loop.create_task(self._open(stage.fallback, attempt))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        self._disarm()
+        deadline = self._ladder.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _skip_soon(self, stages: list[Stage]) -> None:
+        """Not at once: whoever says so is in the middle of carrying out what the stack decided."""
+        self._loop.call_soon(self._skip, stages)
+
+    def _skip(self, stages: list[Stage]) -> None:
+        self._disarm()
+        for stage in stages:
+            for attempt in stage.attempts:
+                reason = f"not tried: {self._reason_of(stage.fallback)}"
+                self._do(self._stack.settle_relay(self._reports[attempt], reason, self._loop.time()))
+
+    def _reason_of(self, fallback: Fallback) -> str:
+        return next(entry.reason for entry in self._ladder.entries() if entry.fallback == fallback.value)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._start(self._ladder.handle_timeout(self._loop.time()))
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- the connections --------------------------------------------------------------------------------
+
+    async def _open(self, fallback: Fallback, attempt: Attempt) -> None:
+        report, patience = self._reports[attempt], self._patience(fallback)
+        now = self._loop.time()
+        self._stack.gatherer.begin_relay(report, now, now + patience)
         try:
-            addresses = await server.addresses(self._resolver)
-            connection = await first_success(
-                [
-                    lambda address=address: allocate(uri, address, credentials, tls=self._tls)  # type: ignore[misc]
-                    for address in addresses
-                ],
-                stagger=_STAGGER,
-            )
+            async with asyncio.timeout(patience):
+                connection = await self._allocate(attempt, patience)
         except (PeerpathError, OSError) as error:
-            reason = _words(error)
+            late = isinstance(error, TimeoutError)
+            reason = f"no relayed address within {patience:g} s" if late else _words(error)
             self._do(self._stack.settle_relay(report, reason, self._loop.time()))
+            self._start(self._ladder.failed(fallback, self._loop.time()))
             return
         client = connection.client
         assert client.mapped is not None
         relayed = client.relayed[0]
         connection.on_output = lambda output: self._received(relayed, output)
         self._connections[relayed] = connection
+        skipped = self._ladder.succeeded(fallback)
         now, host = self._loop.time(), connection.address.host
-        self._do(self._stack.add_relay(report, relayed, client.mapped, host, index, now))
+        self._do(self._stack.add_relay(report, relayed, client.mapped, host, attempt.index, now))
+        self._skip(skipped)
+
+    def _patience(self, fallback: Fallback) -> float:
+        return self._options.onion_patience if fallback is Fallback.ONION else self._options.patience
+
+    async def _allocate(self, attempt: Attempt, patience: float) -> TurnConnection:
+        server, proxy = attempt.server, self._isolated(attempt.proxy)
+        uri, credentials = server.relay_uri, server.credentials
+        assert credentials is not None
+        if proxy is not None and proxy.remote_names:
+            addresses = [TransportAddress(uri.host, uri.port)]
+        else:
+            addresses = await server.addresses(self._resolver)
+
+        async def through(address: TransportAddress) -> TurnConnection:
+            return await allocate(
+                uri,
+                address,
+                credentials,
+                tls=self._tls,
+                proxy=proxy,
+                resolver=self._resolver,
+                patience=patience,
+            )
+
+        attempts = [lambda address=address: through(address) for address in addresses]
+        return await first_success(attempts, stagger=_STAGGER)
+
+    def _isolated(self, proxy: Proxy | None) -> Proxy | None:
+        if proxy is None or proxy.kind is not ProxyKind.TOR:
+            return proxy
+        return proxy.isolated(self._isolation)
 
     def _received(self, relayed: TransportAddress, output: turn.Output) -> None:
         """What a connection has to say, once it has its relayed address."""

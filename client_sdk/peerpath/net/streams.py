@@ -1,28 +1,38 @@
-"""A TCP or TLS connection that carries STUN messages and ChannelData (RFC 8489 section 6.2.2)."""
+"""A TCP or TLS connection that carries STUN messages and ChannelData, or anything else that is framed."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
 
-from stunwire import DecodeError, StreamFramer, TransportAddress
+from stunwire import TransportAddress
 
 from peerpath.net.addresses import family_of, from_socket, to_socket
+from peerpath.net.framings import Framing, FramingBroken, StunFraming
 
 _CONGESTED = 256 * 1024
 """Bytes waiting to be sent past which datagrams are better dropped than delayed."""
+_UNREAD = 1024 * 1024
+"""Bytes of answers that a server does not read, though it goes on asking, past which it is given up."""
 
 
 class FrameStream(asyncio.Protocol):
     """Hands over whole frames. `on_closed` is told why the connection ended, once; None: we closed it."""
 
-    def __init__(self, on_frame: Callable[[bytes], None], on_closed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        on_frame: Callable[[bytes], None],
+        on_closed: Callable[[str], None],
+        framing: Framing | None = None,
+    ) -> None:
         self._on_frame = on_frame
         self._on_closed: Callable[[str], None] | None = on_closed
-        self._framer = StreamFramer()
+        self._framing = framing or StunFraming()
         self._transport: asyncio.Transport | None = None
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def connect(
@@ -34,20 +44,36 @@ class FrameStream(asyncio.Protocol):
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
         local_host: str | None = None,
+        sock: socket.socket | None = None,
+        framing: Framing | None = None,
     ) -> FrameStream:
-        """OSError when nobody is there, ssl.SSLError when the certificate is not that of `server_name`."""
+        """OSError when nobody is there, ssl.SSLError when the certificate is not that of `server_name`.
+
+        With `sock`, which is connected, it is `address` already that one gets to. Returns when `framing` is
+        open: ConnectionError where the server does not agree to it.
+        """
         loop = asyncio.get_running_loop()
-        host, port = to_socket(address)[:2]
-        _, protocol = await loop.create_connection(
-            lambda: cls(on_frame, on_closed),
-            host,
-            port,
-            family=family_of(address.host),
-            ssl=tls,
-            server_hostname=server_name if tls is not None else None,
-            local_addr=(local_host, 0) if local_host is not None else None,
-        )
-        return protocol
+        server_name = server_name if tls is not None else None
+        stream = cls(on_frame, on_closed, framing)
+        if sock is not None:
+            await loop.create_connection(lambda: stream, sock=sock, ssl=tls, server_hostname=server_name)
+        else:
+            host, port = to_socket(address)[:2]
+            await loop.create_connection(
+                lambda: stream,
+                host,
+                port,
+                family=family_of(address.host),
+                ssl=tls,
+                server_hostname=server_name,
+                local_addr=(local_host, 0) if local_host is not None else None,
+            )
+        try:
+            await stream._opened
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
     @property
     def local(self) -> TransportAddress:
@@ -59,34 +85,58 @@ class FrameStream(asyncio.Protocol):
         return self._transport is not None and self._transport.get_write_buffer_size() > _CONGESTED
 
     def send(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if self._transport is not None and not self._transport.is_closing() and self._framing.is_open:
+            self._transport.write(self._framing.wrap(data))
 
     def close(self) -> None:
         self._on_closed = None
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(self._framing.end())
             self._transport.close()
 
     # -- what asyncio calls ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._framing.begin())
+        self._settle()
 
     def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
         try:
-            frames = self._framer.feed(data)
-        except DecodeError as error:
-            self._end(f"what the server sends is not STUN ({error})")
+            frames = self._framing.feed(data)
+        except FramingBroken as error:
+            self._end(str(error))
             return
+        self._transport.write(self._framing.pending())
+        if self._transport.get_write_buffer_size() > _UNREAD:
+            self._end("the server asks on and on, and reads no answers")
+            return
+        self._settle()
         for frame in frames:
             self._on_frame(frame)
+
+    def eof_received(self) -> None:
+        try:
+            self._framing.feed_eof()
+        except FramingBroken as error:
+            self._end(str(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end("the server closed the connection" if exc is None else str(exc))
 
     def _end(self, reason: str) -> None:
         on_closed, self._on_closed = self._on_closed, None
+        if not self._opened.done():
+            # Whoever waits for it is told so, and nobody else.
+            self._opened.set_exception(ConnectionError(reason))
+            self._opened.exception()  # asyncio complains of those that nobody looks at
+            on_closed = None
         if self._transport is not None:
             self._transport.abort()
         if on_closed is not None:
             on_closed(reason)
+
+    def _settle(self) -> None:
+        if self._framing.is_open and not self._opened.done():
+            self._opened.set_result(None)

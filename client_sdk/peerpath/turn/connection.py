@@ -1,4 +1,4 @@
-"""TurnConnection: carries a TurnClient over UDP, TCP or TLS on the event loop."""
+"""TurnConnection: carries a TurnClient over UDP, TCP, TLS or WebSocket on the event loop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Self
 
-from stunwire import AddressFamily, TransportAddress, TurnUri
+from stunwire import AddressFamily, TransportAddress
 
 from peerpath.errors import ServerError
 from peerpath.net.addresses import join_host_port
 from peerpath.net.datagrams import DatagramSocket
+from peerpath.net.proxies import Proxy
+from peerpath.net.resolving import Resolver
 from peerpath.net.streams import FrameStream
+from peerpath.turn.carriers import Carrier, RelayUri, open_carrier
 from peerpath.turn.client import DEFAULT_LIFETIME, TurnClient
 from peerpath.turn.credentials import LongTermCredentials
 from peerpath.turn.outputs import (
@@ -63,7 +66,7 @@ class TurnConnection:
         self.refused: Refused | None = None
         self.ended: Ended | None = None
         self.lost_because = ""
-        self._carrier: DatagramSocket | FrameStream | None = None
+        self._carrier: Carrier | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -71,7 +74,7 @@ class TurnConnection:
     @classmethod
     async def open(
         cls,
-        uri: TurnUri,
+        uri: RelayUri,
         address: TransportAddress,
         credentials: LongTermCredentials,
         on_output: Callable[[Output], None] | None = None,
@@ -81,40 +84,34 @@ class TurnConnection:
         local_host: str | None = None,
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
+        proxy: Proxy | None = None,
+        resolver: Resolver | None = None,
         rto: float = 0.5,
     ) -> Self:
         """Connects to `address`, one of those that the host of `uri` resolves to, and asks for an allocation.
 
-        With `turns:` the certificate must be for the host of `uri` (or `server_name`) and from an authority
-        this machine trusts, unless `tls` is given: then its rules hold. ServerError when nobody is there.
+        With `turns:` and `wss:` the certificate must be for the host of `uri` (or `server_name`) and from an
+        authority this machine trusts, unless `tls` is given: then its rules hold. Through a `proxy` the host
+        of `address` may be a name. ServerError when nobody is there.
         """
         if uri.secure and uri.transport == "udp":
             raise ServerError(str(uri), "TURN over DTLS is not spoken here: use ?transport=tcp")
         reliable = uri.transport == "tcp"
         client = TurnClient(credentials, reliable=reliable, families=families, lifetime=lifetime, rto=rto)
         made = cls(str(uri), address, client, on_output)
-        context = (tls or ssl.create_default_context()) if uri.secure else None
-        try:
-            if reliable:
-                made._carrier = await FrameStream.connect(
-                    address,
-                    made._received,
-                    made._disconnected,
-                    tls=context,
-                    server_name=server_name or uri.host,
-                    local_host=local_host,
-                )
-            else:
-                local = (local_host or ("::" if ":" in address.host else "0.0.0.0"), 0)
-                made._carrier = await DatagramSocket.open(
-                    local, lambda data, _: made._received(data), remote=address
-                )
-                made._carrier.on_error = made._unreachable
-        except ssl.SSLCertVerificationError as error:
-            raise ServerError(str(uri), f"its certificate is not accepted: {error.verify_message}") from error
-        except OSError as error:
-            reason = error.strerror or str(error) or type(error).__name__
-            raise ServerError(str(uri), f"{join_host_port(address)}: {reason}") from error
+        made._carrier = await open_carrier(
+            uri,
+            address,
+            made._received,
+            made._disconnected,
+            tls=tls,
+            server_name=server_name,
+            local_host=local_host,
+            proxy=proxy,
+            resolver=resolver,
+        )
+        if isinstance(made._carrier, DatagramSocket):
+            made._carrier.on_error = made._unreachable
         made._carry_out(client.start(made._loop.time()))
         return made
 
@@ -247,7 +244,7 @@ class TurnConnection:
 
 
 async def allocate(
-    uri: TurnUri,
+    uri: RelayUri,
     address: TransportAddress,
     credentials: LongTermCredentials,
     on_output: Callable[[Output], None] | None = None,
@@ -256,6 +253,8 @@ async def allocate(
     lifetime: int = DEFAULT_LIFETIME,
     local_host: str | None = None,
     tls: ssl.SSLContext | None = None,
+    proxy: Proxy | None = None,
+    resolver: Resolver | None = None,
     patience: float = 40.0,
 ) -> TurnConnection:
     """A connection with its allocation. Follows redirections, and takes a new port where the old one is held.
@@ -279,6 +278,8 @@ async def allocate(
                     local_host=local_host,
                     tls=tls,
                     server_name=server_name,
+                    proxy=proxy,
+                    resolver=resolver,
                 )
         except TimeoutError:
             raise ServerError(str(uri), f"no connection within {patience:g} s") from None

@@ -27,14 +27,16 @@ def uris(settings):
         # Server-reflexive candidates are for UDP.
         ({"backup_stun_servers": ["stuns:two.test"]}, ["stun:one.test", "turn:relay.test"]),
         ({"relay_only": True}, ["turn:relay.test", "turns:relay.test:443"]),
-        ({"fallbacks": ["proxy"]}, ["stun:one.test"]),
+        (
+            {"onion_only": True, "tor": "socks5h://127.0.0.1:9050"},
+            ["turn:relay.test", "turns:relay.test:443"],
+        ),
         ({"automatic": False}, []),
     ],
 )
 def test_servers(given, expected):
     found = uris(settings(**given))
     assert found[: len(expected)] == expected
-    assert not given.get("fallbacks") or found == expected
     assert given.get("automatic", True) or found == expected
 
 

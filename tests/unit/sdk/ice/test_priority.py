@@ -99,10 +99,9 @@ def test_a_family_does_not_wait_until_all_checks_of_the_other_are_over():
 
 
 def test_relays_by_datagram_come_before_relays_by_stream():
+    ways = [("udp", ""), ("tcp", ""), ("tls", ""), ("wss", ""), ("udp", "http"), ("tcp", "tor")]
     preferences = [
-        relay_preference(65535, transport, index)
-        for transport in ("udp", "tcp", "tls", "tunnel")
-        for index in range(3)
+        relay_preference(65535, transport, index, proxy) for transport, proxy in ways for index in range(3)
     ]
     assert preferences == sorted(preferences, reverse=True)
     assert len(set(preferences)) == len(preferences)
@@ -110,4 +109,4 @@ def test_relays_by_datagram_come_before_relays_by_stream():
 
 def test_the_transport_of_a_relay_counts_less_than_the_interface():
     first, second = local_preferences(["192.0.2.1", "192.0.2.2"]).values()
-    assert relay_preference(first, "tunnel", 63) > relay_preference(second, "udp", 0)
+    assert relay_preference(first, "wss", 63, "tor") > relay_preference(second, "udp", 0)

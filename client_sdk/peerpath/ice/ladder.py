@@ -1,0 +1,90 @@
+"""Ladder: when which fallback is tried (after RFC 8305: the next one begins before the last has given up).
+
+A network that lets the first fallback through never sees the others: as soon as there is a relayed address,
+or a direct path, what has not begun is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peerpath.fallbacks import Fallback
+from peerpath.ice.relay_plan import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackEntry:
+    """What became of one fallback."""
+
+    fallback: str
+    tried: bool
+    reason: str
+    """What came of it, or why it was not tried."""
+
+
+class Ladder:
+    """Sans-IO. Methods return the stages that are to be begun now."""
+
+    def __init__(self, stages: Sequence[Stage], head_start: float) -> None:
+        self._stages = list(stages)
+        self._waiting = [stage for stage in stages if not stage.is_empty]
+        self._head_start = head_start
+        self._begun: list[Fallback] = []
+        self._running: dict[Fallback, int] = {}
+        """Attempts that have not failed; datagrams count as one that never does."""
+        self._gave: dict[Fallback, int] = {}
+        self._not_needed = ""
+        self._next_at: float | None = None
+
+    @property
+    def waiting(self) -> list[Stage]:
+        """What has not begun, and may yet."""
+        return [] if self._not_needed else list(self._waiting)
+
+    def begin(self, now: float) -> list[Stage]:
+        if not self._waiting or self._not_needed:
+            self._next_at = None
+            return []
+        stage = self._waiting.pop(0)
+        self._begun.append(stage.fallback)
+        self._running[stage.fallback] = len(stage.attempts) + stage.has_datagrams
+        self._next_at = now + self._head_start if self._waiting else None
+        return [stage]
+
+    def succeeded(self, fallback: Fallback) -> list[Stage]:
+        """There is a relayed address. Returns what will not be tried any more."""
+        self._gave[fallback] = self._gave.get(fallback, 0) + 1
+        return self.finish(f"{fallback.value} gave a relayed address first")
+
+    def failed(self, fallback: Fallback, now: float) -> list[Stage]:
+        """One attempt failed."""
+        self._running[fallback] -= 1
+        return [] if any(self._running.values()) else self.begin(now)
+
+    def finish(self, reason: str) -> list[Stage]:
+        """Nothing more is needed. Returns what will not be tried any more."""
+        if self._not_needed:
+            return []
+        skipped, self._not_needed, self._next_at = self.waiting, reason, None
+        return skipped
+
+    def next_deadline(self) -> float | None:
+        return self._next_at
+
+    def handle_timeout(self, now: float) -> list[Stage]:
+        return self.begin(now) if self._next_at is not None and now >= self._next_at else []
+
+    def entries(self) -> tuple[FallbackEntry, ...]:
+        return tuple(self._entry(stage) for stage in self._stages)
+
+    def _entry(self, stage: Stage) -> FallbackEntry:
+        fallback, gave = stage.fallback, self._gave.get(stage.fallback, 0)
+        if stage.is_empty:
+            return FallbackEntry(fallback.value, False, stage.left_out)
+        if fallback not in self._begun:
+            return FallbackEntry(fallback.value, False, self._not_needed or "its turn has not come yet")
+        if gave:
+            return FallbackEntry(fallback.value, True, f"{gave} relayed address{'es' if gave > 1 else ''}")
+        running = self._running[fallback]
+        return FallbackEntry(fallback.value, True, "no relayed address" + (" yet" if running else ""))
