@@ -315,6 +315,7 @@ class Connection:
         if self._streams is not None:
             self._streams.lost(f"the link of the stream is gone: {reason}")
             self._streams = None
+            self._accepted.clear()
         if self._state is ConnectionState.CONNECTED:
             self._state = ConnectionState.INTERRUPTED
             self._interruptions += self._failure is None
@@ -335,10 +336,10 @@ class Connection:
     # -- what the link says ---------------------------------------------------------------------------------
 
     def _heard(self, output: LinkOutput) -> None:
-        if isinstance(output, StreamData) and output.stream == CONTROL_STREAM:
-            self._control(output)
-        elif isinstance(output, StreamData | StreamReset | StreamStopped):
-            if self._streams is not None and output.stream != CONTROL_STREAM:
+        if isinstance(output, StreamData | StreamReset | StreamStopped):
+            if output.stream == CONTROL_STREAM:
+                self._control(output)
+            elif self._streams is not None:
                 self._streams.take(output)
         elif isinstance(output, DatagramReceived):
             self._datagram(output.data)
@@ -356,10 +357,12 @@ class Connection:
             driver.link, self._loop.time, driver.wake, self._accepted.append, self.options.in_flight
         )
 
-    def _control(self, output: StreamData) -> None:
+    def _control(self, output: StreamData | StreamReset | StreamStopped) -> None:
         link = self._link
         assert link is not None
         try:
+            if not isinstance(output, StreamData) or output.end:
+                raise ProtocolViolation("the control stream has no end of its own")
             self._session.receive(output.data)
         except ProtocolViolation as violation:
             self._give_up(
@@ -400,7 +403,13 @@ class Connection:
 
     def _link_closed(self, closed: LinkClosed) -> None:
         self._forget_link(closed.reason)
-        if self._failure is None and self.on_interrupted is not None:
+        if self._failure is not None:
+            return
+        if closed.application and closed.by_peer and closed.code == CloseCode.DONE:
+            # The peer gave up before everything was said: another link would find nobody.
+            self._failure = ConnectionClosed(closed.reason, by_peer=True)
+            self._end()
+        elif self.on_interrupted is not None:
             self.on_interrupted(closed.reason)
 
     def _progressed(self) -> None:

@@ -279,7 +279,11 @@ class SecureLink:
             self._say(StreamData(event.stream_id, data, event.end_stream))
 
     def _say(self, output: LinkOutput) -> None:
-        (self._outputs if self.is_established else self._held).append(output)
+        if self.is_established:
+            self._outputs.append(output)
+        elif not isinstance(output, DatagramReceived):
+            # The windows of the streams bound what is held; nothing would bound the datagrams.
+            self._held.append(output)
 
     def _flush(self, connection: PinnedConnection, now: float) -> None:
         if not connection.is_ending or not connection.ended_by_peer:

@@ -426,3 +426,46 @@ def test_what_leaves_while_there_is_no_path_is_sent_again():
         await couple.alice.wait_connected()
 
     run(main())
+
+
+def test_a_peer_that_gives_up_before_everything_was_said_ends_the_connection_out_of_order():
+    async def main():
+        couple = await Couple(options=ConnectionOptions(window_messages=3)).connected()
+        await send_some(couple.alice, 3)
+        couple.alice.fail("the laptop was closed")
+        with pytest.raises(ConnectionClosed, match="the laptop was closed") as caught:
+            async for _ in couple.bob:
+                pass
+        assert caught.value.by_peer
+        assert not caught.value.in_order
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        lambda link, now: link.send_stream(CONTROL_STREAM, b"", now, end=True),
+        lambda link, now: link.reset_stream(CONTROL_STREAM, 0, now),
+        lambda link, now: link.stop_stream(CONTROL_STREAM, 0, now),
+        lambda link, now: link.send_stream(CONTROL_STREAM, b"\xff", now),
+    ],
+)
+def test_a_peer_that_breaks_the_protocol_ends_the_connection_with_that_reason(cheat):
+    async def main():
+        couple = await Couple().connected()
+        await couple.bob.send(b"fine until then")
+        assert await couple.alice.recv() == b"fine until then"
+        cheat(couple.bob._link, couple.loop.time())
+        couple.bob._wake()
+        await couple.alice.wait_closed()
+        assert couple.alice.close_reason.startswith("the peer broke the protocol: ")
+        with pytest.raises(ConnectionClosed, match="the peer broke the protocol"):
+            await couple.alice.send(b"x")
+
+    run(main())
+
+
+async def send_some(connection: Connection, count: int) -> None:
+    for number in range(count):
+        await connection.send(number.to_bytes(4, "big"))

@@ -1,10 +1,13 @@
-"""Whatever arrives on the path from somebody who has no key: it raises nothing and ends nothing."""
+"""Who has no key can end nothing, whatever they send; the peer itself can do no worse than end its link."""
 
 from random import Random
 
 import pytest
+from aioquic import tls
+from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.packet_builder import QuicPacketBuilder
 from peerpath.quic import LinkClosed, StreamData, Transmit
-from unit.sdk.quic.wire import DIALER, LISTENER, Wire, link
+from unit.sdk.quic.wire import DIALER, LISTENER, Wire, link, other
 
 
 def mutated(random: Random, data: bytes) -> bytes:
@@ -77,3 +80,40 @@ def test_a_listener_under_forged_datagrams_still_lets_the_dialer_in():
         wire.carry(LISTENER, wire.listener.receive(garbage(random, recorded), 0.0))
         wire.carry(LISTENER, wire.listener.handle_timeout(0.0))
     wire.establish()
+
+
+def sealed(link_of_peer, frames: bytes) -> bytes:
+    """A packet that only the peer can make, with whatever bytes for frames."""
+    connection = link_of_peer._connection
+    builder = QuicPacketBuilder(
+        host_cid=connection.host_cid,
+        peer_cid=connection._peer_cid.cid,
+        version=1,
+        is_client=connection._is_client,
+        max_datagram_size=1200,
+        packet_number=connection._packet_number,
+    )
+    connection._packet_number += 1
+    builder.start_packet(QuicPacketType.ONE_RTT, connection._cryptos[tls.Epoch.ONE_RTT])
+    builder.start_frame(frames[0], capacity=len(frames)).push_bytes(frames[1:])
+    [datagram], _ = builder.flush()
+    return datagram
+
+
+@pytest.mark.parametrize("role", [DIALER, LISTENER])
+def test_a_peer_that_sends_nonsense_ends_its_link_at_worst(role):
+    random = Random(5)
+    ended = 0
+    for _ in range(150):
+        wire = Wire().establish()
+        wire.run(0.2)
+        target, hostile = wire.ends[role], wire.ends[other(role)]
+        for _ in range(8):
+            kind = random.choice([*range(0x02, 0x20), 0x30, 0x31, random.randrange(64)])
+            numbers = [random.choice([0, 1, 2, 3, 5, 17, 63, 0x7FFF.bit_length()]) for _ in range(8)]
+            frames = bytes([kind, *numbers]) + random.randbytes(random.randrange(1, 60))
+            wire.carry(role, target.receive(sealed(hostile, frames), wire.now))
+            wire.carry(role, target.handle_timeout(wire.now))
+            wire.run(0.001)
+        ended += len(wire.all(role, LinkClosed))
+    assert ended > 50

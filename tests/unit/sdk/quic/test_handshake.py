@@ -7,7 +7,8 @@ import pytest
 from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.packet import encode_quic_retry
+from aioquic.quic.packet import QuicPacketType, encode_quic_retry
+from aioquic.quic.packet_builder import QuicPacketBuilder
 from peerpath.quic import (
     Established,
     LinkClosed,
@@ -261,6 +262,47 @@ def test_forged_first_packets_do_not_keep_the_dialer_out():
         wire.carry(LISTENER, wire.listener.receive(first.data, 0.0))
     assert len(list(wire.listener._connections())) <= 4
     wire.establish()
+
+
+def test_a_close_in_a_forged_first_packet_does_not_keep_the_dialer_out():
+    """Whoever has seen the dialer's first packet has its keys, but no listener's answer."""
+    wire = Wire()
+    wire.carry(DIALER, wire.dialer.handle_timeout(0.0))
+    connection = wire.dialer._connection
+    builder = QuicPacketBuilder(
+        host_cid=connection.host_cid,
+        peer_cid=connection._peer_cid.cid,
+        version=1,
+        is_client=True,
+        max_datagram_size=1200,
+        packet_number=7,
+    )
+    builder.start_packet(QuicPacketType.INITIAL, connection._cryptos[tls.Epoch.INITIAL])
+    connection._write_connection_close_frame(
+        builder=builder, epoch=tls.Epoch.INITIAL, error_code=1, frame_type=0, reason_phrase="forged"
+    )
+    [forged], _ = builder.flush()
+    wire.run(0.03)
+    wire.carry(LISTENER, wire.listener.receive(forged, wire.now))
+    wire.establish()
+
+
+def test_what_overtakes_the_word_of_the_listener_is_held_until_it_is_there():
+    wire = Wire()
+    wire.passes = lambda role, data: role is DIALER or not wire.listener.is_established
+    wire.run(10, until=lambda: wire.listener.is_established)
+    wire.run(0.01)
+    wire.passes = lambda role, data: True
+    stream = wire.listener.open_stream()
+    wire.listener.send_stream(stream, b"overtakes", wire.now)
+    wire.listener.send_datagram(b"lost", wire.now)
+    wire.run(0.03)
+    assert wire.heard[DIALER] == []
+    wire.run(5)
+    assert [output for _, output in wire.heard[DIALER]] == [
+        Established(),
+        StreamData(stream, b"overtakes", False),
+    ]
 
 
 def test_the_dialer_counts_as_connected_only_after_the_word_of_the_listener():
