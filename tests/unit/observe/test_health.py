@@ -140,6 +140,16 @@ async def test_a_loop_that_is_held_up_shows(tmp_path):
     assert late >= 1
 
 
+async def test_packets_that_a_busy_relay_does_not_read_are_counted(tmp_path):
+    async with running(tmp_path) as it:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
+            flood.connect((it.host, 3478))
+            for _ in range(12_000):  # more than the largest buffer holds, while the loop reads nothing
+                flood.send(bytes(1000))
+        page = await it.scrape_when("turnrelay_kernel_dropped_packets_total", socket="listener")
+    assert page.total("turnrelay_kernel_dropped_packets_total", socket="relay") == 0
+
+
 async def test_the_certificate_in_use_tells_when_it_ends(tmp_path):
     made = Certificates.issue(tmp_path, HOST)
     async with running(tmp_path / "data", tls_cert=made.chain, tls_key=made.key) as it:

@@ -1,11 +1,13 @@
 """`/v1/outcomes` over a real socket."""
 
 import asyncio
+import json
 from collections import Counter
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from jsonschema import Draft202012Validator
 from prometheus_client import CollectorRegistry, generate_latest
 from stunwire import (
     MAX_OUTCOME_SIZE,
@@ -22,6 +24,7 @@ from turnrelay.policy.outcome_tokens import LIFETIME_SECONDS, OutcomeTokens
 from turnrelay.policy.rate_limits import PrefixRateLimit
 from turnrelay.web.application import HttpServer
 from turnrelay.web.client_addresses import ClientAddresses
+from turnrelay.web.openapi import description
 from turnrelay.web.outcomes import Outcomes, Report
 
 RELAYED = TraversalOutcome(
@@ -209,3 +212,21 @@ async def test_when_no_more_tokens_can_be_remembered_reports_wait():
             site.tokens.redeem(site.tokens.mint(site.now), site.now)
         status, answer = await site.post(RELAYED.as_json(), site.tokens.mint(site.now))
         assert (status, answer["error"]) == (429, "full")
+
+
+def test_the_description_of_the_api_has_the_record_as_it_is():
+    schema = description("1")["components"]["schemas"]["TraversalOutcome"]
+    validator = Draft202012Validator(schema)
+    record = json.loads(RELAYED.as_json())
+    validator.validate(record)
+    assert set(schema["required"]) == set(schema["properties"]) == set(record)
+    for name, enum in (
+        ("outcome", Outcome),
+        ("method", TraversalMethod),
+        ("family", PathFamily),
+        ("nat", NatClass),
+        ("peer_nat", NatClass),
+    ):
+        assert schema["properties"][name]["enum"] == [member.value for member in enum]
+    for name, value in (("method", "magic"), ("duration_ms", -1), ("attempts", [{}]), ("more", 1)):
+        assert not validator.is_valid({**record, name: value})
