@@ -17,6 +17,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS := 1
 
 .PHONY: run test test-hard check format docs bench bench-quick clean bpf mover
+.PHONY: run test check format docs screenshots bench bench-quick clean bpf mover
 run: $(RUN_STAMP) bpf mover
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
@@ -41,6 +42,10 @@ format: $(DEV_STAMP)
 docs: $(DEV_STAMP)
 	$(BIN)/python docs/generate.py
 	$(BIN)/python grafana/generate.py
+
+# The pictures in README.md: Chromium looks at a relay that real clients use.
+screenshots: $(DEV_STAMP)
+	PYTHONPATH=tests $(BIN)/python docs/screenshots.py
 
 # Against coturn on this machine; needs root. ARGS="--only userspace" measures one relay alone.
 bench: $(BENCH_STAMP) bench/build/load bpf mover

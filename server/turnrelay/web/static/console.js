@@ -50,7 +50,7 @@ byId("login-form").addEventListener("submit", async (event) => {
   field.value = "";
   field.removeAttribute("aria-invalid");
   showBoard();
-  byId("main").focus();
+  byId("main").focus({ preventScroll: true });
 });
 
 byId("log-out").addEventListener("click", async () => {
