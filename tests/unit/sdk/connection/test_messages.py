@@ -182,6 +182,28 @@ def test_a_peer_that_knows_an_earlier_start_of_this_side_costs_a_new_one_nothing
     assert session.is_resumed
 
 
+def test_what_was_put_before_the_peer_told_its_window_waits_for_it():
+    session = MessageSession(SMALL)
+    for _ in range(4):
+        session.put(bytes(20))
+    session.link_up()
+    session.receive(hello(window_bytes=45))
+    sent = list(FrameReader(40).feed(session.to_send(1000, 0.0)))
+    assert sent[1:] == [Message(bytes(20))] * 2
+    session.receive(Taken(1).encode())
+    assert session.to_send(1000, 0.0) == framed(bytes(20))
+    assert not session.has_room(1)
+
+
+def test_of_a_peer_that_counts_fewer_messages_no_more_are_under_way():
+    session = MessageSession(SMALL)
+    for _ in range(4):
+        session.put(b"x")
+    session.link_up()
+    session.receive(hello(window_messages=3))
+    assert list(FrameReader(40).feed(session.to_send(1000, 0.0)))[1:] == [Message(b"x")] * 3
+
+
 def test_what_was_received_is_not_sent_again_and_what_was_not_is():
     session = session_with_peer()
     for payload in (b"one", b"two", b"three"):
