@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     """Seconds for which a public address that was seen is believed without asking again."""
     port_mapping: bool = True
     """Whether the router is asked to forward a port (PCP, NAT-PMP, UPnP)."""
+    tcp: bool = True
+    """Whether connections are opened to peers where one side gets nothing through by UDP."""
     punch_rate: Annotated[float, Field(ge=1, le=1000)] = 150.0
     """Packets a second at most while a way through a hard NAT is looked for."""
     punch_sockets: Annotated[int, Field(ge=1, le=1024)] = 256

@@ -4,7 +4,8 @@ The long form, as `make test-hard` runs it:
 
     python -m natlab.hard_nats [--count 100] [--at-once 3] [HARD:EASY ...]
 
-prints for each pair of kinds how many of its tries got a direct path within 15 s of the call, and how fast.
+A kind with "/tcp" behind it lets no UDP through, so that connections are opened from both sides. It prints
+for each pair of kinds how many of its tries got a direct path within 15 s of the call, and how fast.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from support.turnrelay_server import TurnRelayServer
 
 from natlab import ice_peer
 from natlab.calls import exchange
-from natlab.lab import Lab
+from natlab.lab import Lab, Site
 
 PAIRS = (
     ("symmetric-sequential", "port-restricted"),
@@ -34,7 +35,8 @@ PAIRS = (
     ("symmetric-block", "linux"),
     ("linux-random", "port-restricted"),
 )
-WANTED = {"symmetric-sequential": 0.95, "symmetric-block": 0.95}
+TCP_PAIRS = (("port-restricted/tcp", "port-restricted/tcp"), ("linux/tcp", "linux/tcp"))
+WANTED = {"symmetric-sequential": 0.95, "symmetric-block": 0.95} | {pair[0]: 0.95 for pair in TCP_PAIRS}
 """The share of tries that must succeed; of all others:"""
 WANTED_OF_RANDOM = 0.90
 ONE_WAY = 0.02
@@ -66,16 +68,17 @@ def relays(lab: Lab, folder: Path) -> Iterator[list[str]]:
             site = RelaySite.prepare(place, server.address, namespace=server.namespace)
             stack.enter_context(TurnRelayServer(site, access))
             uris.append(f"stun:{server.address}:{TurnRelayServer.port}")
-        yield [*uris, uris[0].replace("stun:", "turn:") + "?transport=udp"]
+        relay = uris[0].replace("stun:", "turn:")
+        yield [*uris, f"{relay}?transport=udp", f"{relay}?transport=tcp"]
 
 
 async def attempts(
     lab: Lab, uris: list[str], pair: tuple[str, str], count: int, at_once: int = 1, patience: float = PATIENCE
 ) -> list[Try]:
     """Calls between two new sites, from either side in turns; `at_once` of them share the two NATs."""
-    sites = {"hard": lab.site(pair[0], delay=ONE_WAY), "easy": lab.site(pair[1], delay=ONE_WAY)}
+    sites = {"hard": _site(lab, pair[0]), "easy": _site(lab, pair[1])}
     room = asyncio.Semaphore(at_once)
-    async with exchange(sites, uris, "--punch", delay=2 * ONE_WAY) as board:
+    async with exchange(sites, uris, "--punch", "--tcp", delay=2 * ONE_WAY) as board:
 
         async def one(number: int) -> Try:
             names = ("hard", "easy") if number % 2 else ("easy", "hard")
@@ -85,9 +88,17 @@ async def attempts(
                 seconds = call.direct_after
                 path, punch = call.caller.path or {}, call.caller.punch or {}
                 technique, chance = path.get("technique", "none"), punch.get("chance", 0.0)
+                if pair[0].endswith("/tcp"):
+                    # RFC 5382 REQ-1 and REQ-2: NATs that map independently of the endpoint always let it.
+                    technique, chance = path.get("transport", "none"), 1.0
                 return Try(*pair, seconds, technique, chance, str(call))
 
         return await asyncio.gather(*map(one, range(count)))
+
+
+def _site(lab: Lab, kind: str) -> Site:
+    name, _, passage = kind.partition("/")
+    return lab.site(name, delay=ONE_WAY, passage="tcp" if passage else None)
 
 
 def wanted(pair: tuple[str, str]) -> float:
@@ -110,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--at-once", type=int, default=3)
     parser.add_argument("pairs", nargs="*", metavar="HARD:EASY")
     arguments = parser.parse_args(argv)
-    pairs = [tuple(pair.split(":")) for pair in arguments.pairs] or list(PAIRS)
+    pairs = [tuple(pair.split(":")) for pair in arguments.pairs] or [*PAIRS, *TCP_PAIRS]
     missed = 0
     with Lab() as lab, tempfile.TemporaryDirectory() as folder, relays(lab, Path(folder)) as uris:
         for pair in pairs:

@@ -2,8 +2,8 @@
 
     python ice_peer.py SOCKET NAME [OPTION...] URI...
 
-With --port-mapping the router is asked to forward a port. With --punch a call that stays relayed for half a
-second goes on with plans for hard NATs.
+With --tcp connections are used where UDP is blocked. With --port-mapping the router is asked to forward a
+port. With --punch a call that stays relayed for half a second goes on with plans for hard NATs.
 
 It says hello with NAME, and then one JSON object a line goes each way. They name their session; what a
 session sends as "signal" is for the peer's session of the same number, and comes to it as it is.
@@ -77,7 +77,8 @@ class Session:
         self._tell("began", {})
         role = Role.CONTROLLING if first["do"] == "call" else Role.CONTROLLED
         gateways = find_gateway if "--port-mapping" in self._options else None
-        async with IceEndpoint(role, self._servers, gateways=gateways) as self._endpoint:
+        tcp = "--tcp" in self._options
+        async with IceEndpoint(role, self._servers, gateways=gateways, tcp=tcp) as self._endpoint:
             self._endpoint.on_output = self._happened
             await self._endpoint.gather()
             if first["do"] == "signal":
@@ -103,9 +104,10 @@ class Session:
             self._endpoint.add_remote_candidate(candidate and candidate_from_json(candidate))
 
     async def _trickle(self) -> None:
-        async for local in self._endpoint.candidates():
-            self._signal(candidate=candidate_to_json(local.candidate))
-        self._signal(candidate=None)
+        while True:
+            async for local in self._endpoint.candidates():
+                self._signal(candidate=candidate_to_json(local.candidate))
+            self._signal(candidate=None)
 
     def _signal(self, **content: Any) -> None:
         self._tell("signal", {"do": "signal", **content})
@@ -144,6 +146,7 @@ class Session:
                     "remote": path.remote.type.value,
                     "nominated": path.nominated,
                     "relayed": path.is_relayed,
+                    "transport": path.local.candidate.transport,
                     "technique": path.local.technique.value,
                 },
             )

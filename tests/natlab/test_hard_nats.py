@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from natlab.hard_nats import PAIRS, Try, attempts, relays, summary
+from natlab.hard_nats import PAIRS, TCP_PAIRS, Try, attempts, relays, summary
 from natlab.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 HOPELESS = ("symmetric", "linux-random")
+ONE_WAY_TCP = (("linux/tcp", "port-restricted"), ("port-restricted/tcp", "open"))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def tries(
             async with room:
                 return await attempts(lab, uris, pair, 1, patience=4.0 if pair == HOPELESS else 40.0)
 
-        pairs = (*PAIRS, HOPELESS)
+        pairs = (*PAIRS, *TCP_PAIRS, *ONE_WAY_TCP, HOPELESS)
         return dict(zip(pairs, await asyncio.gather(*map(run, pairs)), strict=True))
 
     with Lab() as lab, relays(lab, tmp_path_factory.mktemp("relays")) as uris:
@@ -43,6 +44,16 @@ def test_a_direct_path_is_found(tries: dict[tuple[str, str], list[Try]], pair: t
     assert found.seconds is not None, found.report
     is_foretold = pair[0] in ("symmetric-sequential", "symmetric-block")
     assert found.technique in (("predicted", "birthday") if is_foretold else ("birthday",)), found.report
+
+
+@pytest.mark.parametrize("pair", [*TCP_PAIRS, *ONE_WAY_TCP], ids=":".join)
+def test_where_udp_is_blocked_on_a_side_a_connection_is_opened_directly(
+    tries: dict[tuple[str, str], list[Try]], pair: tuple[str, str]
+) -> None:
+    [found] = tries[pair]
+    print(summary([found]))
+    assert found.seconds is not None, found.report
+    assert found.technique == "tcp", found.report
 
 
 def test_hard_against_hard_is_left_to_the_relay_with_the_reason(

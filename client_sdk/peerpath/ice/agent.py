@@ -202,6 +202,16 @@ class IceAgent:
         self.candidates.ended = True
         return self._settle([], now)
 
+    def connection_lost(
+        self, base: TransportAddress, remote: TransportAddress, reason: str, now: float
+    ) -> list[Output]:
+        """A TCP connection from `base` to `remote` could not be opened, or has ended."""
+        for session in self._sessions():
+            pair = session.check_list.get((base, remote))
+            if pair is not None:
+                session.give_up(pair, reason)
+        return self._settle([], now)
+
     def refuse(self, base: TransportAddress, remote_host: str, reason: str, now: float) -> list[Output]:
         """The relay at `base` will not carry anything to this host."""
         for session in self._sessions():
@@ -356,7 +366,7 @@ class IceAgent:
         known = told + session.names + len(self._waiting_candidates)
         if known >= self.options.max_remote_candidates:
             return Refusal.TOO_MANY
-        if candidate.transport.lower() != "udp" or candidate.component != COMPONENT:
+        if candidate.component != COMPONENT or not self._carries(candidate):
             return Refusal.UNSUPPORTED
         if session.remote is not None and candidate.ufrag not in (None, session.remote.credentials.ufrag):
             return Refusal.OTHER_SESSION
@@ -366,6 +376,11 @@ class IceAgent:
         if not self.options.addresses.permits(*candidate.address):
             return Refusal.FORBIDDEN_ADDRESS
         return None
+
+    def _carries(self, candidate: Candidate) -> bool:
+        if candidate.is_tcp:
+            return self.options.tcp and candidate.tcp_type is not None
+        return candidate.transport.lower() == "udp"
 
     def _receive_request(
         self,

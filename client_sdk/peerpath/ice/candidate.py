@@ -20,6 +20,26 @@ class CandidateType(StrEnum):
     RELAYED = "relay"
 
 
+class TcpType(StrEnum):
+    """Who opens the connection of a TCP candidate (RFC 6544 section 4.5)."""
+
+    ACTIVE = "active"
+    PASSIVE = "passive"
+    SIMULTANEOUS = "so"
+
+    @property
+    def opposite(self) -> TcpType:
+        """The only type that it is paired with (section 6.2)."""
+        return _OPPOSITES[self]
+
+
+_OPPOSITES = {
+    TcpType.ACTIVE: TcpType.PASSIVE,
+    TcpType.PASSIVE: TcpType.ACTIVE,
+    TcpType.SIMULTANEOUS: TcpType.SIMULTANEOUS,
+}
+
+
 class Technique(StrEnum):
     """What it took to have a way in at an address, beyond asking for it."""
 
@@ -30,6 +50,9 @@ class Technique(StrEnum):
     """The port of a mapping was told beforehand."""
     BIRTHDAY = "birthday"
     """One of many sockets was hit by one of many guesses."""
+
+
+_TCP_TYPES = frozenset(TcpType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +82,24 @@ class Candidate:
     @property
     def is_ipv6(self) -> bool:
         return ":" in self.address.host
+
+    @property
+    def is_tcp(self) -> bool:
+        return self.transport.lower() == "tcp"
+
+    @property
+    def tcp_type(self) -> TcpType | None:
+        """None for UDP, and for a TCP candidate that does not say it."""
+        word = dict(self.extensions).get("tcptype", "").lower()
+        return TcpType(word) if self.is_tcp and word in _TCP_TYPES else None
+
+    def fits(self, other: Candidate) -> bool:
+        """Whether a pair of the two makes sense: component, family, transport (RFC 6544 section 6.2)."""
+        if (self.component, self.is_ipv6, self.is_tcp) != (other.component, other.is_ipv6, other.is_tcp):
+            return False
+        if not self.is_tcp:
+            return True
+        return self.tcp_type is not None and self.tcp_type.opposite is other.tcp_type
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,16 @@ def _peer_reflexive(
     session.learned[sender.base] += 1
     # The foundation has to differ from all others; signaled ones hold ice-chars only.
     foundation = f"prflx-{session.learned.total()}"
-    return Candidate(CandidateType.PEER_REFLEXIVE, remote, request.priority, foundation)
+    ours = sender.candidate
+    extensions = () if ours.tcp_type is None else (("tcptype", ours.tcp_type.opposite.value),)
+    return Candidate(
+        CandidateType.PEER_REFLEXIVE,
+        remote,
+        request.priority,
+        foundation,
+        transport=ours.transport,
+        extensions=extensions,
+    )
 
 
 def _trigger(session: IceSession, pair: CandidatePair) -> None:

@@ -43,6 +43,7 @@ from peerpath.ice.role import Role
 from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
 from peerpath.ice.stack import IceStack
 from peerpath.ice.stream_relays import StreamRelays
+from peerpath.ice.tcp_candidates import TcpCandidates
 from peerpath.nat.behaviour import Dependence, NatBehaviour
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.interfaces import host_addresses
@@ -58,6 +59,8 @@ PROCESS_PACER = Pacer()
 _MAX_SOCKETS = 8
 _MAX_WAITING = 1024
 _PORT_ATTEMPTS = 32
+_UDP_SECONDS = 1.0
+"""How long UDP may be silent before TCP is used as well."""
 
 OnOutput = Callable[[Output], None]
 
@@ -76,7 +79,9 @@ class IceEndpoint:
     `hosts` tells the addresses to use, for those who do not want all of this machine's; it is asked again
     every `rescan` seconds, and candidates come and go with it. `ports` is the range of local UDP ports.
     `gateways` switches port mapping on: it tells the gateway of a local address, as
-    `peerpath.portmap.find_gateway` does. `relaying` are the ways to relays. Times are seconds.
+    `peerpath.portmap.find_gateway` does. `relaying` are the ways to relays. With `tcp` connections are used
+    too where one side gets nothing through by UDP; their candidates come late, so go on iterating over
+    `candidates()`. Times are seconds.
     """
 
     def __init__(
@@ -95,12 +100,15 @@ class IceEndpoint:
         gateways: FindGateway | None = None,
         punching: PunchLimits | None = None,
         relaying: RelayOptions | None = None,
+        tcp: bool = False,
     ) -> None:
         self.options = options or AgentOptions()
         self._relaying = relaying or RelayOptions()
         if self._relaying.onion_only:
             # No socket is opened, so nothing can leave but what goes to Tor.
             self.options, hosts = replace(self.options, relay_only=True), tuple
+        if tcp and not self.options.relay_only:
+            self.options = replace(self.options, tcp=True)
         self._loop = asyncio.get_running_loop()
         self.stack = IceStack(role, options=self.options, pacer=pacer or PROCESS_PACER, patience=patience)
         self.on_output: OnOutput | None = None
@@ -120,6 +128,8 @@ class IceEndpoint:
         if gateways is not None and not self.options.relay_only:
             self._mappings = PortMappings(self.stack, self._do, gateways)
         self._hard_nat = HardNat(self.stack, self._do, punching or PunchLimits(), self._adopt)
+        self._tcp = TcpCandidates(self.stack, self._do, self._arrived)
+        self._tcp_hosts: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._found: asyncio.Queue[LocalCandidate | None] = asyncio.Queue()
@@ -145,6 +155,8 @@ class IceEndpoint:
         self._spawn(self._resolve_servers())
         if self._rescan_seconds > 0:
             self._spawn(self._keep_rescanning())
+        if self.options.tcp and self._servers:
+            self._spawn(self._look_out_for_silence())
 
     async def candidates(self) -> AsyncIterator[LocalCandidate]:
         """The candidates of this side, each as soon as it is known; ends when gathering is complete.
@@ -243,13 +255,31 @@ class IceEndpoint:
                 error = failure
         raise error
 
+    # -- TCP --------------------------------------------------------------------------------------------
+
+    async def _look_out_for_silence(self) -> None:
+        """Where no server answers over UDP, connections may get through."""
+        await self._servers_known.wait()
+        await asyncio.sleep(_UDP_SECONDS)
+        answers = (report.result for report in self.stack.gatherer.reports if report.transport == "udp")
+        if not any(answers):
+            await self._begin_tcp()
+
+    async def _begin_tcp(self) -> None:
+        """On every address of this machine that has a socket, once."""
+        hosts = [base.host for base in self._sockets if base.host not in self._tcp_hosts]
+        preferences = local_preferences(hosts)
+        for host in dict.fromkeys(hosts):
+            self._tcp_hosts.add(host)
+            await self._tcp.begin(host, preferences[host])
+
     # -- signaling --------------------------------------------------------------------------------------
 
     def set_remote(self, description: Description) -> bool:
         """The peer's description. True if this side restarted with it: send the new `description` then."""
         ufrag = self.stack.agent.credentials.ufrag
         for candidate in description.candidates:
-            self._candidates.told(candidate, self._now())
+            self._told(candidate)
         self._do(self.stack.set_remote(description, self._now()))
         return self.stack.agent.credentials.ufrag != ufrag
 
@@ -258,8 +288,14 @@ class IceEndpoint:
         if candidate is None:
             self._do(self.stack.end_of_remote_candidates(self._now()))
             return
-        self._candidates.told(candidate, self._now())
+        self._told(candidate)
         self._do(self.stack.add_remote_candidate(candidate, self._now()))
+
+    def _told(self, candidate: Candidate) -> None:
+        """A candidate of the peer's. One for TCP says that UDP is no way for it."""
+        self._candidates.told(candidate, self._now())
+        if candidate.is_tcp and self.options.tcp and not self._tcp_hosts:
+            self._spawn(self._begin_tcp())
 
     def restart(self) -> Description:
         """Begins an ICE restart; the description has to reach the peer. Data keeps flowing meanwhile."""
@@ -396,6 +432,8 @@ class IceEndpoint:
         sending = self._sockets.get(output.local)
         if sending is not None:
             sending.send(output.data, output.remote)
+        elif output.local in self._tcp:
+            self._tcp.send(output.local, output.remote, output.data)
         elif output.local in self._relays:
             self._relays.send(output.local, output.remote, output.data)
 
@@ -468,6 +506,7 @@ class IceEndpoint:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._hard_nat.close()
+        await self._tcp.close()
         if self._mappings is not None:
             await self._mappings.close()
         self._do(self.stack.close(self._now()))

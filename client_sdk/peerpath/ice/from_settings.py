@@ -61,6 +61,7 @@ def endpoint_from(role: Role, settings: Settings, *, isolation: bytes = b"", **m
         **{
             "gateways": find_gateway if mapping else None,
             "punching": punching,
+            "tcp": settings.tcp and settings.automatic,
             "relaying": relay_options(settings, isolation),
             **more,
         },

@@ -66,8 +66,12 @@ class LocalCandidates:
                 CandidateType.PEER_REFLEXIVE,
                 address,
                 peer_reflexive_priority(sender),
-                self._foundations.of(CandidateType.PEER_REFLEXIVE, sender.base.host),
+                self._foundations.of(
+                    CandidateType.PEER_REFLEXIVE, sender.base.host, transport=sender.candidate.transport
+                ),
+                transport=sender.candidate.transport,
                 related=sender.base,
+                extensions=sender.candidate.extensions,
             ),
             sender.base,
             sender.local_preference,

@@ -13,6 +13,8 @@ class AgentOptions:
 
     relay_only: bool = False
     """Only relayed candidates are used and named: the peer learns no address of this machine."""
+    tcp: bool = False
+    """Use the peer's TCP candidates (RFC 6544) as well."""
     renomination: bool = True
     """Offer to move a nominated path to a better one without a restart; done if the peer offers it too."""
     addresses: AddressPolicy = field(default_factory=AddressPolicy)

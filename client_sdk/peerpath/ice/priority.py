@@ -14,6 +14,13 @@ TYPE_PREFERENCES: dict[CandidateType, int] = {
     CandidateType.RELAYED: 0,
 }
 
+# RFC 6544 section 4.2: below those of UDP, so that no connection is opened where datagrams get through.
+STREAM_TYPE_PREFERENCES: dict[CandidateType, int] = {
+    CandidateType.HOST: 90,
+    CandidateType.PEER_REFLEXIVE: 85,
+    CandidateType.SERVER_REFLEXIVE: 80,
+}
+
 MAX_LOCAL_PREFERENCE = 65535
 
 # How far apart the local preferences of two interfaces are: room for the transports and servers of relays.
@@ -24,10 +31,15 @@ _PROXY_RANKS = {"http": 4, "socks5": 4, "tor": 5}
 
 
 def candidate_priority(
-    candidate_type: CandidateType, local_preference: int, component: int = COMPONENT
+    candidate_type: CandidateType,
+    local_preference: int,
+    component: int = COMPONENT,
+    *,
+    is_tcp: bool = False,
 ) -> int:
     """RFC 8445 section 5.1.2.1; `local_preference` is 0 to 65535, `component` 1 to 256."""
-    return TYPE_PREFERENCES[candidate_type] << 24 | local_preference << 8 | (256 - component)
+    preferences = STREAM_TYPE_PREFERENCES if is_tcp else TYPE_PREFERENCES
+    return preferences[candidate_type] << 24 | local_preference << 8 | (256 - component)
 
 
 def pair_priority(controlling: int, controlled: int) -> int:
@@ -45,7 +57,10 @@ def peer_reflexive_priority(local: LocalCandidate) -> int:
     """
     if local.type is CandidateType.RELAYED:
         return local.priority
-    return candidate_priority(CandidateType.PEER_REFLEXIVE, local.local_preference, local.candidate.component)
+    candidate = local.candidate
+    return candidate_priority(
+        CandidateType.PEER_REFLEXIVE, local.local_preference, candidate.component, is_tcp=candidate.is_tcp
+    )
 
 
 def local_preferences(hosts: Sequence[str]) -> dict[str, int]:

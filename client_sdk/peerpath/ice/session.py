@@ -22,7 +22,7 @@ from stunwire import (
 )
 
 from peerpath.ice.address_policy import is_link_local
-from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, TcpType
 from peerpath.ice.check_list import CheckList
 from peerpath.ice.connectivity_check import Check, CheckRequest, form_request
 from peerpath.ice.consent import Consent
@@ -125,8 +125,10 @@ class IceSession:
 
         After a nomination only those that might replace it, and those that the peer has checked.
         """
-        if local.candidate.component != remote.component or local.candidate.is_ipv6 != remote.is_ipv6:
+        if not local.candidate.fits(remote):
             return None
+        if local.candidate.tcp_type is TcpType.PASSIVE and not checked_by_peer:
+            return None  # RFC 6544 section 6.2: it is the other side that connects
         if is_link_local(local.base.host) != is_link_local(remote.address.host):
             return None
         pair = CandidatePair(local, remote, controlling=self.context.standing.is_controlling, created_at=now)
@@ -177,7 +179,10 @@ class IceSession:
             self.check_list.count(PairState.WAITING),
             self.check_list.count(PairState.IN_PROGRESS),
         )
-        transaction = ClientTransaction(request, transaction_id, now, rto=rto)
+        # RFC 6544 section 7.1: over a connection nothing is sent twice.
+        transaction = ClientTransaction(
+            request, transaction_id, now, rto=rto, reliable=pair.local.candidate.is_tcp
+        )
         self._checks[transaction_id] = Check(pair, transaction, standing.role, nomination)
         if pair.first_check_at is None:
             pair.first_check_at = now

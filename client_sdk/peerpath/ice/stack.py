@@ -9,7 +9,7 @@ from random import Random
 from stunwire import TransportAddress
 
 from peerpath.ice.agent import IceAgent
-from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, Technique
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, TcpType, Technique
 from peerpath.ice.description import Description
 from peerpath.ice.foundation import Foundations
 from peerpath.ice.gatherer import Gatherer, GathererOutput
@@ -79,6 +79,35 @@ class IceStack:
             self._foundations.of(CandidateType.HOST, base.host),
         )
         self.agent.adopt(LocalCandidate(candidate, base, technique=technique))
+
+    def add_tcp_candidate(
+        self,
+        base: TransportAddress,
+        tcp_type: TcpType,
+        local_preference: int,
+        now: float,
+        mapped: tuple[TransportAddress, str] | None = None,
+    ) -> list[Output]:
+        """A place to open connections from or to: a host candidate, or with `mapped`, the public address of
+        the base and the host of the server that saw it, a server-reflexive one."""
+        kind, address, server = CandidateType.HOST, base, ""
+        if mapped is not None:
+            kind, (address, server) = CandidateType.SERVER_REFLEXIVE, mapped
+        candidate = Candidate(
+            kind,
+            address,
+            candidate_priority(kind, local_preference, is_tcp=True),
+            self._foundations.of(kind, base.host, server, f"tcp {tcp_type.value}"),
+            transport="tcp",
+            related=None if mapped is None else base,
+            extensions=(("tcptype", tcp_type.value),),
+        )
+        return self._carry([CandidateFound(LocalCandidate(candidate, base, local_preference, server))], now)
+
+    def connection_lost(
+        self, base: TransportAddress, remote: TransportAddress, reason: str, now: float
+    ) -> list[Output]:
+        return self._carry(self.agent.connection_lost(base, remote, reason, now), now)
 
     def set_punching(self, is_punching: bool, now: float) -> list[Output]:
         """While it goes on, the absence of pairs is no failure."""
