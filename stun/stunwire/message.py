@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import KeysView
 from hmac import compare_digest
 from os import urandom
 from typing import Any, TypeVar
@@ -109,6 +110,11 @@ class Message:
         The value of a type outside the table is bytes.
         """
         return self._pairs.copy()
+
+    @property
+    def types(self) -> KeysView[int]:
+        """The types of all attributes, each once."""
+        return self._first.keys()
 
     @property
     def integrity(self) -> Integrity | None:

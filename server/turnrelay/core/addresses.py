@@ -27,6 +27,9 @@ class Transport(Enum):
     WEBSOCKET = "websocket"
     """TURN over WebSocket, for networks that let only HTTP out (docs/tunnel.md)."""
 
+    # The name's hash, Enum's own, is computed in Python, and every 5-tuple is hashed many times a request.
+    __hash__ = object.__hash__
+
     @property
     def reliable(self) -> bool:
         return self is not Transport.UDP

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from turnrelay.core.addresses import FiveTuple, RelayedAddress, Transport
 from turnrelay.core.protocols import DenyRule
@@ -58,8 +59,7 @@ class Throttle(Enum):
     REQUESTS = "requests"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestAnswered:
+class RequestAnswered(NamedTuple):
     """A response left: `code` is 0 for success, else the error code."""
 
     method: int

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 
 from stunwire import SecurityFeatures, nonce_cookie
 
@@ -13,6 +14,7 @@ _TICK_SECONDS = 16
 _TICK_BYTES = 3  # wraps after eight and a half years, so an old nonce is never fresh again in practice
 _MAC_BYTES = 8
 _COOKIE_CHARACTERS = 13
+_REMEMBERED_MACS = 16_384
 
 
 class NonceAuthority:
@@ -32,6 +34,8 @@ class NonceAuthority:
         self._ticks = max(1, -(-lifetime // _TICK_SECONDS))
         self.features = features
         self._cookie = nonce_cookie(features)
+        # A client brings the same nonce with every request.
+        self._mac = lru_cache(_REMEMBERED_MACS)(self._compute_mac)
 
     def issue(self, client: ClientAddress, now: float) -> str:
         """A fresh nonce of 28 characters for `client`; `now` in seconds of a clock all nodes share."""
@@ -61,6 +65,6 @@ class NonceAuthority:
         # One tick of tolerance each way: a node whose clock runs a little ahead issues nonces of the future.
         return genuine and (age <= self._ticks or age == 0xFFFFFF)
 
-    def _mac(self, key: bytes, tick: bytes, client: ClientAddress) -> bytes:
+    def _compute_mac(self, key: bytes, tick: bytes, client: ClientAddress) -> bytes:
         bound = f"{self._cookie}|{client.host}|{client.port}|".encode("ascii", "surrogateescape") + tick
         return hmac.digest(key, bound, "sha256")[:_MAC_BYTES]

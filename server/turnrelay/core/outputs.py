@@ -1,6 +1,5 @@
 """What the core decides, as values. This is the whole vocabulary; a driver carries each out."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from stunwire import AddressFamily
@@ -30,24 +29,21 @@ class ChannelFlow(NamedTuple):
 Flow = PermissionFlow | ChannelFlow
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One STUN response, to be sent on the path its request came by."""
 
     path: FiveTuple
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LookUpKey:
+class LookUpKey(NamedTuple):
     """Answer with `Server.key_found(ticket, candidates, now)`."""
 
     ticket: int
     query: KeyQuery
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRelay:
+class OpenRelay(NamedTuple):
     """Answer with `Server.relay_opened(ticket, ...)` or `Server.relay_failed(ticket, now)`."""
 
     ticket: int
@@ -59,30 +55,26 @@ class OpenRelay:
     """Hold the next higher port too, for a later RESERVATION-TOKEN; only with `even_port`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloseRelay:
+class CloseRelay(NamedTuple):
     """The relayed address is free again."""
 
     relay: RelayedAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The plane may move this flow's packets until `expires_at` (a later Grant of the flow extends it)."""
 
     flow: Flow
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Revoke:
+class Revoke(NamedTuple):
     """The plane must not move this flow's packets any more."""
 
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class SendToPeer:
+class SendToPeer(NamedTuple):
     """One datagram of a Send indication; its permission was checked."""
 
     relay: RelayedAddress

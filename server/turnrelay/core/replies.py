@@ -1,9 +1,11 @@
 """How responses are formed, and what they prove of themselves."""
 
 from stunwire import (
+    HEADER_SIZE,
     NONCE,
     PASSWORD_ALGORITHMS,
     REALM,
+    TRANSACTION_ID_SIZE,
     UNKNOWN_ATTRIBUTES,
     ErrorCode,
     Header,
@@ -51,21 +53,36 @@ def seal(request: Request, message: Message) -> Reply:
 
 def challenge(state: State, request: Message, path: FiveTuple, code: ErrorCode, now: float) -> list[Output]:
     """401 or 438 with what the client needs to try again (RFC 8489 section 9.2.4)."""
+    nonce = state.nonces.issue(path.client, now)
+    kind = (request.method, code)
+    if kind not in state.challenges:
+        state.challenges[kind] = _challenge_around(state, request, code, nonce)
+    start, between, end = state.challenges[kind]
+    data = b"".join((start, request.transaction_id, between, nonce.encode("ascii"), end))
+    return [Reply(path, data), RequestAnswered(request.method, code, path.transport)]
+
+
+def _challenge_around(
+    state: State, request: Message, code: ErrorCode, nonce: str
+) -> tuple[bytes, bytes, bytes]:
+    """A challenge without its transaction ID and its nonce, all of which are of one length: what is before,
+    between and behind the two. No other part of it depends on the request."""
 
     def form(reason: str | None) -> bytes:
         message = Message.error_to(request, code, reason)
         message.add(REALM, state.realm)
-        message.add(NONCE, state.nonces.issue(path.client, now))
+        message.add(NONCE, nonce)
         if state.nonces.features & SecurityFeatures.PASSWORD_ALGORITHMS:
             message.add(PASSWORD_ALGORITHMS, OFFERED_ALGORITHMS)
         return message.encode()
 
     # The reason phrase is for people and may go; the rest is needed. Realm and code alone decide.
-    data = form("" if code in state.challenges_without_reason else None)
-    if len(data) > UNAUTHENTICATED_BYTES and code not in state.challenges_without_reason:
-        state.challenges_without_reason.add(code)
+    data = form(None)
+    if len(data) > UNAUTHENTICATED_BYTES:
         data = form("")
-    return [Reply(path, data), RequestAnswered(request.method, code, path.transport)]
+    start = HEADER_SIZE - TRANSACTION_ID_SIZE
+    before, _, end = data[HEADER_SIZE:].rpartition(nonce.encode("ascii"))
+    return data[:start], before, end
 
 
 def unauthenticated_error(

@@ -139,8 +139,8 @@ class State:
         self.reservations: dict[bytes, Reservation] = {}
         self.replies = RememberedReplies(limits.remembered_replies)
         self.deadlines = Deadlines()
-        self.challenges_without_reason: set[int] = set()
-        """Error codes whose reason phrase would make a challenge too long."""
+        self.challenges: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
+        """By method and code, what is around the transaction ID and the nonce of a challenge."""
         self._ticket = 0
 
     def ticket(self) -> int:

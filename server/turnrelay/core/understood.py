@@ -6,6 +6,7 @@ from stunwire import (
     DONT_FRAGMENT,
     ERROR_CODE,
     EVEN_PORT,
+    FINGERPRINT,
     LIFETIME,
     MAPPED_ADDRESS,
     MESSAGE_INTEGRITY,
@@ -16,6 +17,7 @@ from stunwire import (
     REQUESTED_ADDRESS_FAMILY,
     REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
+    SOFTWARE,
     UNKNOWN_ATTRIBUTES,
     USERHASH,
     USERNAME,
@@ -55,9 +57,12 @@ _UNDERSTOOD = frozenset(
 )
 
 _FIRST_OPTIONAL = 0x8000
+_USUAL = _UNDERSTOOD | {FINGERPRINT.type, SOFTWARE.type}
 
 
 def not_understood(message: Message) -> tuple[int, ...]:
     """The comprehension-required attributes to name in UNKNOWN-ATTRIBUTES (RFC 8489 section 6.3.1)."""
+    if message.types <= _USUAL:
+        return ()
     unknown = [kind for kind, _ in message.attributes if kind < _FIRST_OPTIONAL and kind not in _UNDERSTOOD]
     return tuple(dict.fromkeys(unknown))

@@ -41,7 +41,7 @@ from turnrelay.relay.plane import RelayPlane
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_METHODS = {
+_METHODS: dict[int, str] = {
     method: method.name.lower()
     for method in (
         Method.BINDING,
@@ -81,6 +81,7 @@ class Metrics:
             ["method", "result", "transport"],
             registry=registry,
         )
+        self._answers = _Answers(self._requests)
         self._authentication_failures = Counter(
             "turnrelay_authentication_failures",
             "Requests not accepted as anybody's; no_credentials is the usual first step of a client.",
@@ -119,9 +120,8 @@ class Metrics:
     def observe(self, event: Event) -> None:
         """Counts one event of the core."""
         match event:
-            case RequestAnswered(method, code, transport):
-                result = str(int(code)) if code else _SUCCESS
-                self._requests.labels(method_name(method), result, transport.value).inc()
+            case RequestAnswered():
+                self._answers[event.method, event.code, event.transport].inc()
             case AuthenticationFailed(_, reason):
                 self._authentication_failures.labels(reason.value).inc()
             case AllocationCreated():
@@ -171,9 +171,22 @@ class Metrics:
             self._throttled.labels(throttle.value)
 
 
+class _Answers(dict[tuple[int, int, Transport], Counter]):
+    """The series of each kind of answer, by method, code and transport: looked up by its labels once."""
+
+    def __init__(self, requests: Counter) -> None:
+        self._requests = requests
+
+    def __missing__(self, kind: tuple[int, int, Transport]) -> Counter:
+        method, code, transport = kind
+        result = str(int(code)) if code else _SUCCESS
+        self[kind] = series = self._requests.labels(method_name(method), result, transport.value)
+        return series
+
+
 def method_name(method: int) -> str:
     """The label of a method; "other" for one that this relay answers with an error alone."""
-    return _METHODS.get(Method(method), "other")
+    return _METHODS.get(method, "other")
 
 
 _SUCCESS = "success"

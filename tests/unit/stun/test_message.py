@@ -476,3 +476,11 @@ def test_authenticated_allocate_request_as_a_whole():
     received = Message.decode(built.encode(KEY, fingerprint=True))
     assert received.attributes[:-2] == built.attributes
     assert received.verify(KEY, Integrity.SHA1)
+
+
+def test_the_types_of_a_message_are_told_each_once():
+    message = Message(MessageClass.REQUEST, Method.CREATE_PERMISSION)
+    for port in (1, 2):
+        message.add(XOR_PEER_ADDRESS, TransportAddress("192.0.2.1", port))
+    received = Message.decode(message.add(REALM, "r").encode(KEY, fingerprint=True))
+    assert received.types == {XOR_PEER_ADDRESS.type, REALM.type, MESSAGE_INTEGRITY.type, FINGERPRINT.type}
