@@ -16,8 +16,7 @@ export UV_PYTHON_DOWNLOADS := never
 # As pip does: the certificates that the system trusts, a company's own among them.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: run test test-hard check format docs bench bench-quick clean bpf mover
-.PHONY: run test check format docs screenshots bench bench-quick clean bpf mover
+.PHONY: run test test-hard check format docs screenshots bench bench-quick clean bpf mover
 run: $(RUN_STAMP) bpf mover
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
