@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from peerpath.ice.candidate import CandidateType
+from peerpath.ice.candidate import CandidateType, Technique
 from peerpath.ice.outputs import Path as IcePath
 
 
@@ -57,19 +57,28 @@ _KINDS = {
 }
 
 
+_TECHNIQUES = {
+    Technique.PORT_MAPPING: PathKind.PORTMAP,
+    Technique.PREDICTION: PathKind.PREDICTED,
+    Technique.BIRTHDAY: PathKind.PREDICTED,
+}
+
+
 def path_from_ice(
     path: IcePath, transport: str | None = None, *, kind: PathKind | None = None, rtt: float | None = None
 ) -> Path:
     """What the path that ICE selected is to an application.
 
-    ICE knows neither how a relay is reached nor where a candidate came from: `transport` and `kind` say so
-    where whoever gathered it knows better, `rtt` where there is a newer measurement.
+    ICE does not know how a relay is reached: `transport` and `kind` say so where whoever gathered it knows
+    better, `rtt` where there is a newer measurement.
     """
     if kind is None:
         if path.is_relayed:
             kind = PathKind.RELAY
         elif path.local.candidate.transport == "tcp":
             kind = PathKind.TCP
+        elif path.local.technique in _TECHNIQUES:
+            kind = _TECHNIQUES[path.local.technique]
         else:
             # A socket's own address reaches what a NAT maps for the peer: then the peer's kind says more.
             side = path.remote.type if path.local.type is CandidateType.HOST else path.local.type

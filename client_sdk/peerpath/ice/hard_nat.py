@@ -114,7 +114,7 @@ class HardNat:
 
         A plan is good for one attempt.
         """
-        if self._running is not None:
+        if self._running is not None and not self._running.done():
             return NoTactic("an attempt is under way")
         if self._ours is None:
             raise RuntimeError("make a plan of this side first")
@@ -154,7 +154,6 @@ class HardNat:
         finally:
             self._ended = self._loop.time()
             self._do(self._stack.set_punching(False, self._ended))
-            self._running = None
             self._clear()
 
     async def _send(self, campaign: Campaign, probes: list[Probe]) -> None:

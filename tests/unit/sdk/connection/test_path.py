@@ -1,9 +1,12 @@
 """What the path that ICE selected is called for an application."""
 
+from dataclasses import replace
+
 import pytest
 from peerpath.connection import Path, PathKind, path_from_ice
 from peerpath.ice import Candidate, CandidateType, LocalCandidate
 from peerpath.ice import Path as IcePath
+from peerpath.ice.candidate import Technique
 from stunwire import TransportAddress
 
 HOST, SRFLX, PRFLX, RELAY = (
@@ -47,3 +50,16 @@ def test_the_kind_of_a_path(local, remote, transport, kind):
 def test_whoever_gathered_it_knows_better():
     path = path_from_ice(ice_path(HOST, HOST), "turn-tls", kind=PathKind.TUNNEL, rtt=0.5)
     assert (path.kind, path.transport, path.rtt) == (PathKind.TUNNEL, "turn-tls", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("technique", "kind"),
+    [
+        (Technique.PORT_MAPPING, PathKind.PORTMAP),
+        (Technique.PREDICTION, PathKind.PREDICTED),
+        (Technique.BIRTHDAY, PathKind.PREDICTED),
+    ],
+)
+def test_what_it_took_to_get_through_says_more_than_the_type_of_a_candidate(technique, kind):
+    path = ice_path(SRFLX, HOST)
+    assert path_from_ice(replace(path, local=replace(path.local, technique=technique))).kind is kind
