@@ -14,6 +14,7 @@ import structlog
 from stunwire import SecurityFeatures
 
 from turnrelay import __version__
+from turnrelay.client_uris import ClientUris
 from turnrelay.core.addresses import family_of
 from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
@@ -48,10 +49,9 @@ from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import detect_relay_addresses, expand, local_addresses
 from turnrelay.transports.listeners import ListenError, Listeners
 from turnrelay.transports.tls import TlsContexts
-from turnrelay.transports.tunnel import PATH as TUNNEL_PATH
 from turnrelay.watch import Watch
 from turnrelay.web.health import Readiness
-from turnrelay.welcome import Welcome, tunnel_urls, turn_uris
+from turnrelay.welcome import Welcome
 
 _RESCAN_SECONDS = 5.0
 _LAST_PORT = 65535
@@ -161,6 +161,7 @@ class Relay:
         self._plane = self._make_plane()
         self._driver.use_plane(self._plane)
         self._listeners = self._make_listeners()
+        self._uris = ClientUris(self._hosts, self._listeners, lambda: self._certificate)
         self.http: HttpSide | None = None
         self._following: asyncio.Task[None] | None = None
         self._known_addresses: list[str] = []
@@ -204,14 +205,14 @@ class Relay:
             username, password = self._shared.mint(_FIRST_CREDENTIAL_NAME, _FIRST_CREDENTIAL_SECONDS, now)
         return Welcome(
             version=__version__,
-            uris=self._uris(),
+            uris=self._uris.turn(),
             username=username,
             password=password,
             expires_at=expires_at,
             relay_addresses=[host.advertised for host in self._hosts],
             ports=(settings.min_port, settings.max_port),
             http=self.http.authority if self.http is not None else None,
-            tunnels=self._tunnel_urls() if settings.tunnel == "on" else [],
+            tunnels=self._uris.tunnels() if settings.tunnel == "on" else [],
             operator_token=operator_token_place(settings),
             data_dir=str(settings.data_dir),
             plane=self._plane_name,
@@ -364,29 +365,9 @@ class Relay:
             self._outcome_tokens,
             self._plane_name,
             self._hosts,
-            self._uris,
+            self._uris.turn,
             lambda: self._certificate,
         )
-
-    def _uris(self) -> list[str]:
-        """What TURN clients are told to connect to."""
-        tls_ports = [] if self._tls is None else [self._listeners.tls_port, *self._shared_ports()]
-        return turn_uris(self._client_hosts(), self._listeners.port, tls_ports, self._certified_names())
-
-    def _tunnel_urls(self) -> list[str]:
-        return tunnel_urls(
-            self._client_hosts(),
-            self._shared_ports(),
-            TUNNEL_PATH,
-            secure=self._tls is not None,
-            tls_names=self._certified_names(),
-        )
-
-    def _shared_ports(self) -> list[int]:
-        return list(dict.fromkeys(self._listeners.over_http.ports))
-
-    def _certified_names(self) -> tuple[str, ...]:
-        return () if self._certificate is None else self._certificate.names
 
     # -- the machine around it --------------------------------------------------------------------------
 
@@ -414,9 +395,3 @@ class Relay:
         """A listening address that is also one that a client may come from, for the self-test."""
         hosts = self._listeners.hosts
         return next((host for host in hosts if self._peers.admits_client(host)), hosts[0])
-
-    def _client_hosts(self) -> list[str]:
-        """The addresses to print in URIs: where the relay is reached from outside, if it listens there."""
-        listening = self._listeners.hosts
-        reachable = [host.advertised for host in self._hosts if host.local in listening]
-        return reachable or listening

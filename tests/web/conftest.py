@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, expect
 from support.browser import chromium, trust
 from support.ports import loopback_address
 from support.relay import Site
 from web.operated import OperatedRelay
 
 SHARED_PORT = 8443
+# Patience costs nothing where all is well.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,14 @@ class OperatedRelay(TurnRelayServer):
 
     def session_ids(self) -> set[str]:
         return {session["id"] for session in self.ask("GET", "/v1/sessions")["sessions"]}
+
+    def only_session(self) -> str:
+        """The id of the one live session, once those before it have ended."""
+        deadline = time.monotonic() + 20
+        while len(ids := self.session_ids()) != 1:
+            assert time.monotonic() < deadline, ids
+            time.sleep(0.05)
+        return ids.pop()
 
 
 class Complaints:

@@ -70,7 +70,7 @@ def test_a_wrong_token_is_told_and_the_right_one_opens_the_board(relay, context)
 def test_figures_and_charts_follow_a_client_that_relays(relay, context, client, peer):
     page, complaints = open_page(context, relay.url)
     log_in(page)
-    [session] = relay.session_ids()
+    session = relay.only_session()
     row = row_of(page, session)
     expect(row).to_contain_text("TCP, IPv4")
     expect(page.locator("#sessions-now")).to_have_text("1")
@@ -132,7 +132,7 @@ def test_traversals_that_clients_report_are_a_rate_of_success(relay, context):
 def test_ending_a_session_really_ends_it(relay, context, client):
     page, complaints = open_page(context, relay.url)
     log_in(page)
-    [session] = relay.session_ids()
+    session = relay.only_session()
     page.get_by_role("button", name=f"End session {session}").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text(session)
@@ -154,7 +154,7 @@ def test_everything_can_be_done_by_keyboard(relay, context, client):
     expect(page.get_by_label("Operator token")).to_be_focused()
     page.keyboard.type("the-token-of-the-operator")
     page.keyboard.press("Enter")
-    [session] = relay.session_ids()
+    session = relay.only_session()
     expect(row_of(page, session)).to_be_visible()
     seen = []
     while not seen or seen[-1] != f"End session {session}":

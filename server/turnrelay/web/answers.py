@@ -1,9 +1,13 @@
 """The forms that requests and answers of the API share: JSON objects, and errors that say what to mend."""
 
+import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
+
+_BODY_SECONDS = 10.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -25,8 +29,11 @@ async def read_object(request: web.Request, fields: Mapping[str, type]) -> dict[
     if not request.can_read_body:
         return {}
     try:
-        body = await request.json()
-    except ValueError:  # not UTF-8, or not JSON
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = json.loads(await request.read())
+    except TimeoutError:
+        raise BadRequest("the body did not arrive") from None
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or nested without end
         raise BadRequest("the body is no JSON") from None
     if not isinstance(body, dict):
         raise BadRequest("the body is no JSON object")

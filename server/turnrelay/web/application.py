@@ -38,6 +38,8 @@ def application(groups: Sequence[RouteGroup]) -> web.Application:
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    # Else aiohttp tells the versions of itself and of Python.
+    response.headers["Server"] = "turnrelay"
 
 
 class HttpServer:

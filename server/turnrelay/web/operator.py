@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+import structlog
 from aiohttp import web
 
 from turnrelay.policy.operator_access import SESSION_SECONDS, OperatorAccess, TooManyLogins
@@ -19,6 +20,7 @@ class OperatorGate:
         self._access = access
         self._clients = clients
         self._clock = clock
+        self._log = structlog.get_logger()
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         return (
@@ -66,10 +68,13 @@ class OperatorGate:
         try:
             session = self._access.log_in(token.strip(), self._clients.of(request), self._clock())
         except TooManyLogins:
+            self._log.info("operator login refused", reason="too_many")
             message = "Too many attempts; try again in a few seconds."
             return refused(429, "too_many_logins", message, {"Retry-After": "5"})
         if session is None:
+            self._log.info("operator login refused", reason="wrong_token")
             return refused(401, "wrong_token", "This is not the operator's token.")
+        self._log.info("operator logged in")
         answer = web.json_response({"logged_in": True})
         answer.set_cookie(
             _COOKIE,

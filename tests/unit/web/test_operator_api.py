@@ -107,6 +107,18 @@ async def test_guesses_at_the_token_are_few(relay):
     assert guesses[-1] == 429
 
 
+async def test_behind_a_trusted_proxy_one_network_guesses_for_itself_alone(tmp_path):
+    async with operated_relay(tmp_path, trusted_proxy=["127.0.0.0/8"]) as relay:
+        for _ in range(15):
+            await relay.ask("POST", "/v1/login", {"token": "x"}, headers={"X-Forwarded-For": "203.0.113.9"})
+        guess, right = {"token": "x"}, {"token": relay.token}
+        statuses = [
+            (await relay.ask("POST", "/v1/login", body, headers={"X-Forwarded-For": client}))[0]
+            for body, client in ((guess, "203.0.113.9"), (right, "203.0.113.9"), (right, "198.51.100.7"))
+        ]
+    assert statuses == [429, 429, 200]
+
+
 # -- credentials ------------------------------------------------------------------------------------------
 
 
@@ -165,6 +177,26 @@ async def test_what_cannot_be_minted_is_told_by_its_field(relay, asked, names):
     status, answer = await relay.as_operator("POST", "/v1/credentials", asked)
     assert (status, answer["error"]) == (400, "bad_request")
     assert names in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b"[" * 60_000, "application/json", 400),
+        (b'{"token": "x"}', "application/json; charset=nonsense", 401),
+        (b'{"token": "x"}', "text/plain", 401),
+        (b" " * 70_000, "application/json", 413),
+    ],
+)
+async def test_a_body_that_is_none_is_told_and_no_fault_of_ours(relay, body, content_type, status):
+    headers = {"Content-Type": content_type}
+    async with relay.http.post(f"{relay.base}/v1/login", data=body, headers=headers) as answer:
+        assert answer.status == status
+        assert (await answer.json())["error"]
+        assert answer.headers["Server"] == "turnrelay"
 
 
 async def test_no_body_is_an_anonymous_credential(relay):
@@ -277,6 +309,15 @@ async def test_events_tell_of_sessions_and_failures(relay):
         [failure] = update["failures"]
         assert (failure["kind"], failure["reason"]) == ("authentication", "wrong_password")
     await client.close()
+
+
+async def test_a_stream_ends_with_the_session_that_it_was_opened_with(relay):
+    await _log_in(relay)
+    async with asyncio.timeout(15), relay.http.get(f"{relay.base}/v1/events") as answer:
+        assert answer.status == 200
+        await relay.ask("POST", "/v1/logout", headers={"Origin": relay.base})
+        async for _ in _events(answer):
+            pass
 
 
 async def test_watchers_are_few_and_make_room_when_they_leave(relay):
