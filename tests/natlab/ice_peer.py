@@ -3,7 +3,8 @@
     python ice_peer.py SOCKET NAME [OPTION...] URI...
 
 With --tcp connections are used where UDP is blocked. With --port-mapping the router is asked to forward a
-port. With --punch a call that stays relayed for half a second goes on with plans for hard NATs.
+port. With --punch a call that stays relayed for half a second goes on with plans for hard NATs. With
+--onion=SOCKS nothing leaves but to Tor's port there.
 
 It says hello with NAME, and then one JSON object a line goes each way. They name their session; what a
 session sends as "signal" is for the peer's session of the same number, and comes to it as it is.
@@ -17,11 +18,13 @@ session sends as "signal" is for the peer's session of the same number, and come
           exchanged, ended    done
           failed              why it could not be done
 
-Every event has the time as `at`, seconds of the monotonic clock, which all processes of a machine share.
+Proxies are those that the environment names, as for any program. Every event has the time as `at`, seconds of
+the monotonic clock, which all processes of a machine share.
 """
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +40,9 @@ from peerpath.ice.json_form import (
     description_from_json,
     description_to_json,
 )
+from peerpath.ice.relay_plan import RelayOptions
+from peerpath.net.proxies import Proxy
+from peerpath.net.proxy_rules import ProxyRules
 from peerpath.portmap import find_gateway
 from peerpath.punch.plan import PunchPlan
 from peerpath.punch.tactics import NoTactic
@@ -78,7 +84,9 @@ class Session:
         role = Role.CONTROLLING if first["do"] == "call" else Role.CONTROLLED
         gateways = find_gateway if "--port-mapping" in self._options else None
         tcp = "--tcp" in self._options
-        async with IceEndpoint(role, self._servers, gateways=gateways, tcp=tcp) as self._endpoint:
+        async with IceEndpoint(
+            role, self._servers, gateways=gateways, relaying=self._relaying(), tcp=tcp
+        ) as self._endpoint:
             self._endpoint.on_output = self._happened
             await self._endpoint.gather()
             if first["do"] == "signal":
@@ -91,6 +99,12 @@ class Session:
                 self._obey(message)
             report = str(self._endpoint.report())
         self._tell("ended", {"report": report})
+
+    def _relaying(self) -> RelayOptions:
+        onion = [option for option in self._options if option.startswith("--onion=")]
+        if onion:
+            return RelayOptions(tor=Proxy.tor(onion[0].partition("=")[2]), onion_only=True)
+        return RelayOptions(proxies=ProxyRules.from_environment(os.environ))
 
     def _obey(self, message: Message) -> None:
         if message["do"] == "exchange":
@@ -147,6 +161,8 @@ class Session:
                     "nominated": path.nominated,
                     "relayed": path.is_relayed,
                     "transport": path.local.candidate.transport,
+                    "via": path.local.via,
+                    "proxy": path.local.proxy,
                     "technique": path.local.technique.value,
                 },
             )
@@ -190,7 +206,7 @@ async def serve(socket_path: str, name: str, arguments: list[str]) -> None:
     """All sessions, until the socket is closed."""
     options = [argument for argument in arguments if argument.startswith("--")]
     uris = [argument for argument in arguments if not argument.startswith("--")]
-    servers = [IceServer(uri, *((USER, PASSWORD) if uri.startswith("turn") else ())) for uri in uris]
+    servers = [IceServer(uri, *((USER, PASSWORD) if not uri.startswith("stun") else ())) for uri in uris]
     reader, writer = await asyncio.open_unix_connection(socket_path)
     sessions: dict[int, Session] = {}
     running: set[asyncio.Task[None]] = set()

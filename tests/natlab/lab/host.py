@@ -40,7 +40,10 @@ class Host:
 
     def popen(self, argv: Sequence[str | Path], **options: Any) -> Process:
         """Start a program here. It ends with the lab at the latest. Options as of `Process`."""
-        process = Process(argv, namespace=self.namespace, **options)
+        return self.adopt(Process(argv, namespace=self.namespace, **options))
+
+    def adopt(self, process: Process) -> Process:
+        """A program that somebody else started here ends with the lab as well."""
         self._processes.append(process)
         return process
 
