@@ -86,7 +86,8 @@ async def connect_all(
     async with await asyncio.start_unix_server(switchboard.answer, board):
         start(world, "right anybody", usual)
         for name, uri in hidden_ones.items():
-            start(hidden, f"left {name}", onion, stun, uri)
+            # All that would be tried otherwise is asked for, so that it would show.
+            start(hidden, f"left {name}", onion, "--tcp", "--port-mapping", stun, uri)
         await asyncio.wait_for(switchboard.wait_for_computers(1 + len(hidden_ones)), 60)
         try:
             pairs = [(name, "anybody") for name in hidden_ones]

@@ -1,4 +1,4 @@
-"""A Tor network of our own: directory authorities that are relays and exits as well, more relays, and a client.
+"""A Tor network of our own: directory authorities that are relays and exits as well, more relays, a client.
 
 All of it is on loopback addresses of one host. TestingTorNetwork lets that be, and the intervals of voting
 are the shortest that tor takes, so that there is a consensus within seconds.
