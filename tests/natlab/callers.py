@@ -25,11 +25,12 @@ Event = dict[str, Any]
 
 
 def uris_of(*servers: TurnRelayServer) -> list[str]:
-    """A STUN and a TURN URI of each."""
+    """A STUN URI of each, and TURN URIs for UDP and TCP."""
     found = []
     for server in servers:
         address = server.site.address
-        found += [f"stun:{address}:{server.port}", f"turn:{address}:{server.port}?transport=udp"]
+        turn = f"turn:{address}:{server.port}?transport="
+        found += [f"stun:{address}:{server.port}", f"{turn}udp", f"{turn}tcp"]
     return found
 
 
