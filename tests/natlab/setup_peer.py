@@ -56,7 +56,9 @@ class Wire:
         return base64.b64decode(await self.text())
 
 
-async def ours(wire: Wire, role: str, stun: str, turn: str, user: str, password: str, seed: str, peer: str) -> None:
+async def ours(
+    wire: Wire, role: str, stun: str, turn: str, user: str, password: str, seed: str, peer: str
+) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from peerpath import Contacts, Identity, PublicKey, Settings, Traversal
 

@@ -38,7 +38,15 @@ class Side:
 
     @classmethod
     async def start(cls, namespace: Namespace, *arguments: str) -> "Side":
-        argv = ["setpriv", "--pdeathsig", "KILL", *namespace.prefix, sys.executable, "-P", setup_peer.__file__]
+        argv = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            *namespace.prefix,
+            sys.executable,
+            "-P",
+            setup_peer.__file__,
+        ]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *argv, *arguments, stdin=pipe, stdout=pipe, limit=1 << 20

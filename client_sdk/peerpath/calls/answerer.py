@@ -10,6 +10,7 @@ from typing import Any
 from peerpath.calls.answering_attempt import AnsweringAttempt
 from peerpath.calls.audit import AuditResult
 from peerpath.calls.bodies import RouteBody
+from peerpath.calls.early_packets import packets_of
 from peerpath.calls.kit import CallKit
 from peerpath.connection import Connection, ConnectionState
 from peerpath.errors import PeerpathError
@@ -60,7 +61,7 @@ class Answerer:
             await before.close()
         try:
             async with asyncio.timeout(self._kit.options.timeout):
-                await attempt.answer(offer)
+                await attempt.answer(offer, packets_of(answering.body))
                 await attempt.established
         except TimeoutError:
             reason = f"no connection within {self._kit.options.timeout:g} s"

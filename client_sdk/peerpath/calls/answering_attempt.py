@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peerpath.calls.attempt import Attempt
@@ -18,9 +18,14 @@ class AnsweringAttempt(Attempt):
     _asked_at = float("-inf")
     _last_route = -1
 
-    async def answer(self, offer: RouteBody) -> None:
-        """Opens sockets and answers. TraversalError when no socket can be opened."""
+    async def answer(self, offer: RouteBody, packets: Iterable[bytes] = ()) -> None:
+        """Opens sockets and answers; `packets` of the link came with the offer.
+
+        TraversalError when no socket can be opened.
+        """
         self._attach_link()
+        for packet in packets:
+            self._connection.receive(packet)
         self.start()
         await self._answer(offer, Kind.ANSWER, "the first one", only_direct=False)
 
@@ -29,7 +34,7 @@ class AnsweringAttempt(Attempt):
         route = self._new_route(offer.route, reason, only_direct=only_direct)
         route.meet(offer)
         body = await route.begin(trickle=self.trickle)
-        self.tell_and_forget(kind, body.as_json())
+        self.tell(kind, body.as_json())
 
     async def _heard(self, kind: str, body: Mapping[str, Any]) -> None:
         if kind == Kind.RESTART:
@@ -53,9 +58,6 @@ class AnsweringAttempt(Attempt):
         route = self._routes.get(number)
         if route is not None and route.path is None:
             self.tell_and_forget(Kind.RESTARTED, route.body().as_json())
-
-    def _path_found(self) -> None:
-        """The link waits for the dialer's first packet anyway."""
 
     def _improve(self) -> None:
         """That is for the dialer to begin."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from peerpath.calls.bodies import BodyError, CandidatesBody, Kind, RouteBody, reason_of
+from peerpath.calls.early_packets import EarlyPackets, packets_of
 from peerpath.calls.kit import CallKit
 from peerpath.calls.paths import application_path
 from peerpath.calls.route import LINGER, Route
@@ -67,6 +68,9 @@ class Attempt(ABC):
         self._active: Route | None = None
         self._link: SecureLink | None = None
         self._stall = StallWatch()
+        self._early = EarlyPackets()
+        self._has_spoken = False
+        self._has_path = asyncio.Event()
         self._improve_at: float | None = None
         self._improve_pause = IMPROVE_AFTER
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,6 +87,11 @@ class Attempt(ABC):
         """Begins to listen and to talk; the subclass says the first word."""
         self._spawn(self._send_queued())
         self._spawn(self._read())
+
+    def tell(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        """Sends a sealed message, with what the link has to say so far."""
+        self._has_spoken = True
+        self.tell_and_forget(kind, {**body, **self._early.take()})
 
     def tell_and_forget(self, kind: Kind, body: Mapping[str, Any] | None = None) -> None:
         """Sends a sealed message; if signaling is stuck, it is lost."""
@@ -182,7 +191,7 @@ class Attempt(ABC):
         self._plan_improvement(path)
         self._note(f"route {route.number}: {_spoken(path)}")
         self._connection.use_path(application_path(path), "" if active is route else route.reason)
-        self._path_found()
+        self._has_path.set()
         for older in [known for known in self._routes.values() if known.number < route.number]:
             self._loop.call_later(LINGER, self._drop, older)
 
@@ -198,10 +207,6 @@ class Attempt(ABC):
         if self._active is None:
             self.mend(reason or "no path")
 
-    @abstractmethod
-    def _path_found(self) -> None:
-        """For the side that waits for one."""
-
     def _plan_improvement(self, path: Path) -> None:
         if not path.is_relayed:
             self._improve_at, self._improve_pause = None, IMPROVE_AFTER
@@ -215,6 +220,13 @@ class Attempt(ABC):
     def _transmit(self, data: bytes) -> None:
         if self._active is not None:
             self._active.send(data)
+        elif not self._has_path.is_set() and self.trickle and self._early.add(data):
+            # The handshake need not wait for a path: its first packets go with the candidates.
+            self._loop.call_soon(self._tell_early)
+
+    def _tell_early(self) -> None:
+        if self._has_spoken and self._early:
+            self.tell(Kind.LINK, {})
 
     # -- the link ---------------------------------------------------------------------------------------
 
@@ -232,6 +244,7 @@ class Attempt(ABC):
             self._fail(closed)
             return
         self._note("both sides have proven who they are")
+        await self._has_path.wait()
         self.report.end("connected", self._loop.time())
         if not self.established.done():
             self.established.set_result(None)
@@ -286,6 +299,8 @@ class Attempt(ABC):
             try:
                 kind, body = self._envelopes.open(data)
                 await self._heard(kind, body)
+                for packet in packets_of(body):
+                    self._connection.receive(packet)
             except SignalingError as error:
                 self._note(f"a message that does not count: {error}")
             except BodyError as error:

@@ -9,6 +9,7 @@
 | restart | dialer | a further route: an ICE restart with sockets of its own |
 | restarted | listener | its side of it |
 | please-restart | listener | that it has no path any more |
+| link | both | nothing more; as any other, it may carry packets of the link |
 | bye | both | that this side has given the attempt up |
 """
 
@@ -43,6 +44,7 @@ class Kind(StrEnum):
     RESTART = "restart"
     RESTARTED = "restarted"
     PLEASE_RESTART = "please-restart"
+    LINK = "link"
     BYE = "bye"
 
 

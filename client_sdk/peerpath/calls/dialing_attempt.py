@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,9 +29,10 @@ class DialingAttempt(Attempt):
         """Opens sockets and says the first word. TraversalError when no socket can be opened."""
         route = self._new_route(0, "the first one")
         body = await route.begin(trickle=self.trickle)
-        message = {**body.as_json(), "session": session.hex(), "resume": resume}
+        self._attach_link()
+        await asyncio.sleep(0)  # the link's first packet goes along
         self.start()
-        self.tell_and_forget(Kind.OFFER, message)
+        self.tell(Kind.OFFER, {**body.as_json(), "session": session.hex(), "resume": resume})
         self._note(f"offered, with {len(body.description.candidates)} candidates")
 
     async def _heard(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -49,10 +51,6 @@ class DialingAttempt(Attempt):
             raise BodyError(f"{kind}: that is for the dialer to say")
         else:
             await super()._heard(kind, body)
-
-    def _path_found(self) -> None:
-        if self._link is None:
-            self._attach_link()
 
     def _mend(self, reason: str) -> None:
         if self.ended.done() or not self.trickle:
