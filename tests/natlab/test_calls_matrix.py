@@ -17,7 +17,7 @@ import pytest
 from natlab.callers import Caller, Event, Person, rendezvous_of, start_relay, uris_of
 from natlab.lab import MATRIX, Lab, can_punch
 
-AT_ONCE = 4
+AT_ONCE = 3
 MESSAGES = 1000
 FEW_MESSAGES = 1000 if os.environ.get("PEERPATH_LONG") else 100
 
