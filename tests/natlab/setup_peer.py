@@ -3,8 +3,8 @@
     python setup_peer.py ours|aiortc dialer|listener STUN_URI TURN_URI USER PASSWORD OWN_SEED PEER_KEY
 
 Lines of JSON go each way: `{"ready": true}` once everything is imported, `{"do": "go"}` to begin,
-`{"signal": TEXT}` for the other side, `{"first": SECONDS}` when the first application message has come, by the
-monotonic clock that all processes share. The dialer sends that message.
+`{"signal": TEXT}` for the other side, `{"first": SECONDS}` when the first application message has come, by
+the monotonic clock that all processes share. The dialer sends that message.
 """
 
 import asyncio
