@@ -2,21 +2,26 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from peerpath import Settings
 from peerpath.errors import ServerError
 from peerpath.fallbacks import Fallback
 from peerpath.ice import AddressPolicy, AgentOptions, CandidateType, Pacer, Role
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.relay_plan import RelayOptions
+from peerpath.identity import Identity
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.proxies import Proxy
+from peerpath.net.proxy_connector import connector_for
 from peerpath.net.proxy_rules import ProxyRules
 from peerpath.net.resolving import Resolver
+from peerpath.signaling import Dialing, PeerAbsent, Rendezvous, RendezvousError
 from peerpath.turn import LongTermCredentials, PeerData, PermissionInstalled
 from peerpath.turn.carriers import parse_relay_uri
 from peerpath.turn.connection import allocate
@@ -236,3 +241,33 @@ async def test_the_next_fallback_comes_to_the_rescue_of_one_that_fails(relay, pr
     assert ends[0].report().seconds < 10
     assert "it is left out of the settings" in str(ends[0].report())
     await close(ends)
+
+
+# -- signaling --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["http with a password", "socks5h"])
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_the_rendezvous_is_reached_through_a_proxy(relay, proxy_host, name, scheme):
+    host = relay.site.address
+    url = f"wss://{host}" if scheme == "wss" else f"ws://{host}:9641"
+    connector = connector_for(url, Settings.load(proxy=proxy_url(name, proxy_host)))
+    assert connector is not None
+    alice, bob = Identity.generate(), Identity.generate()
+    async with Rendezvous(url, alice, tls=trusting(relay), connector=connector) as here:
+        offer = Dialing(alice, bob.public_key, now=time.time()).seal("offer", {})
+        with pytest.raises(PeerAbsent):
+            await here.channel(bob.public_key).send(offer)
+
+
+async def test_a_rendezvous_behind_a_proxy_that_refuses_says_so(relay, proxy_host):
+    url = f"wss://{relay.site.address}"
+    port = PORTS["http with a password"]
+    connector = connector_for(url, Settings.load(proxy=f"http://{proxy_host}:{port}"))
+    with pytest.raises(RendezvousError, match="wants a user name and a password"):
+        async with Rendezvous(url, Identity.generate(), tls=trusting(relay), connector=connector):
+            pass
+
+
+def test_without_a_proxy_the_rendezvous_is_reached_directly():
+    assert connector_for("wss://relay.test", Settings.load(proxy="off")) is None

@@ -45,8 +45,9 @@ class Traversal:
             async with nat.listen(rendezvous) as calls:
                 async for connection in calls: ...
 
-    `servers` are `stun:`, `turn:` and `turns:` URIs, or TurnServerSettings where their credentials differ;
-    they are used beside those of `settings`. `privacy="relay_only"` shows no peer an address of this machine.
+    `servers` are `stun:`, `turn:`, `turns:` and `wss:` URIs, or TurnServerSettings where their credentials
+    differ; they are used beside those of `settings`. `privacy="relay_only"` shows no peer an address of this
+    machine.
     `authorize` decides who may call, and refuses everybody unless it is given. `audit` is told of every
     attempt, without addresses unless `audit_addresses`. `outcomes` reports to the operator of a relay how
     calls went, which nobody is told otherwise.
@@ -231,7 +232,7 @@ def _with_servers(
             turn.append(server)
         elif isinstance(server, StunServer):
             stun.append(server)
-        elif server.strip().lower().startswith(("turn:", "turns:")):
+        elif server.strip().lower().startswith(("turn:", "turns:", "ws:", "wss:")):
             if not username:
                 raise ValueError(f"{server}: a TURN server wants a user name and a password")
             turn.append(TurnServerSettings(uri=server, username=username, password=SecretStr(password)))

@@ -21,6 +21,7 @@ from peerpath.commands import console
 from peerpath.commands.identity import load
 from peerpath.connection import Connection
 from peerpath.connection import Path as ConnectionPath
+from peerpath.net.proxy_connector import connector_for
 from peerpath.signaling import Rendezvous
 
 IdentityFile = Annotated[
@@ -90,7 +91,9 @@ class Calling:
             privacy="relay_only" if self.relay_only else "full",
             audit=AuditFile(self.audit) if self.audit is not None else None,
         )
-        async with traversal as nat, Rendezvous(self.rendezvous, identity, tls=tls) as rendezvous:
+        connector = connector_for(self.rendezvous, settings)
+        meeting = Rendezvous(self.rendezvous, identity, tls=tls, connector=connector)
+        async with traversal as nat, meeting as rendezvous:
             yield nat, rendezvous
 
 
