@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import aiohttp
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from turnrelay.app import Relay
 from turnrelay.observe.reasons import EVENTS
@@ -18,6 +19,7 @@ from turnrelay.settings import LimitSettings, Settings
 from turnrelay.settings.keys import KEYS, Key
 from turnrelay.settings.values import HttpAddress
 from turnrelay.transports.listeners import ListenError
+from turnrelay.workers.totals import Totals
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"
@@ -89,9 +91,16 @@ async def _metrics_page() -> str:
             await relay.stop()
 
 
+def workers_page() -> str:
+    """What a relay of several processes shows besides."""
+    totals = Totals(CollectorRegistry())
+    totals.add_worker(1)
+    return generate_latest(totals).decode()
+
+
 _ATTEMPTS = 5
 
-NOT_LISTED = {"version", "python", "le"}
+NOT_LISTED = {"version", "python", "le", "worker"}
 """Labels whose values are not a fixed set."""
 
 
@@ -102,7 +111,7 @@ ANY_OF = {"plane": ("userspace", "xdp"), "mover": ("c", "python")}
 def metrics_table() -> str:
     """Every metric: name, type, labels with their values, and what it is."""
     rows = ["| metric | type | labels | what |", "|---|---|---|---|"]
-    for family in text_string_to_metric_families(metrics_page()):
+    for family in text_string_to_metric_families(metrics_page() + workers_page()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         values: dict[str, dict[str, None]] = {}
         for sample in family.samples:

@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import gc
-import secrets
 import signal
+import socket
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from ipaddress import ip_address
 
 import structlog
+from prometheus_client import CollectorRegistry
 from stunwire import SecurityFeatures
 
 from turnrelay import __version__
@@ -25,14 +27,10 @@ from turnrelay.observe.log import EventLog, configure
 from turnrelay.observe.metrics import Metrics
 from turnrelay.operator_side import operator_token_place
 from turnrelay.policy import user_database
-from turnrelay.policy.bandwidth import BandwidthLimits
-from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.policy.credentials import SharedSecrets, StaticUsers, UserDatabase, UserDirectory
 from turnrelay.policy.errors import OperatorError
 from turnrelay.policy.outcome_tokens import OutcomeTokens
 from turnrelay.policy.peer_access import PeerAccessPolicy
-from turnrelay.policy.quotas import AllocationQuotas
-from turnrelay.policy.rate_limits import PrefixRateLimit
 from turnrelay.policy.secret_file import load_or_create_secret
 from turnrelay.relay.hosts import RelayHostError, relay_hosts
 from turnrelay.relay.kernel.attachments import Attachments, attach_kernel_plane
@@ -40,7 +38,6 @@ from turnrelay.relay.kernel.buckets import KernelBandwidth
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
 from turnrelay.relay.kernel.plane import XdpPlane
 from turnrelay.relay.mover import MoverUnavailable, PacketMover
-from turnrelay.relay.plane import BandwidthPolicy
 from turnrelay.relay.userspace import UserspacePlane
 from turnrelay.relay_parts import RelayParts
 from turnrelay.settings import Settings
@@ -52,6 +49,11 @@ from turnrelay.transports.tls import TlsContexts
 from turnrelay.watch import Watch
 from turnrelay.web.health import Readiness
 from turnrelay.welcome import Welcome
+from turnrelay.workers.link import SupervisorLink
+from turnrelay.workers.nursery import Nursery
+from turnrelay.workers.place import SUPERVISOR, Alone, Common
+from turnrelay.workers.supervisor import Supervisor
+from turnrelay.workers.worker import AsWorker, settings_of_worker
 
 _RESCAN_SECONDS = 5.0
 _LAST_PORT = 65535
@@ -64,11 +66,31 @@ def run(settings: Settings) -> int:
     configure(settings.log_level, settings.log_format)
     _allow_many_sockets()
     try:
-        _run_on_best_loop(_serve(settings))
+        workers = settings.worker_processes
+        if workers > 1:
+            _run_several(settings, workers)
+        else:
+            _run_on_best_loop(_serve(settings, lambda _: Alone(settings)))
     except (OperatorError, RelayHostError, ListenError) as error:
         print(f"turnrelay: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _run_several(settings: Settings, workers: int) -> None:
+    """As supervisor of so many workers."""
+    # Once for all: what the processes share is laid out by it.
+    settings = settings.model_copy(update={"relay_ip": settings.relay_ip or detect_relay_addresses()})
+    common = Common(settings, workers)
+    nursery = Nursery(partial(_work, common))
+    _run_on_best_loop(_serve(settings, partial(Supervisor, common, nursery)))
+
+
+def _work(common: Common, member: int, channel: socket.socket) -> int:
+    """What a worker does, forked off the nursery. The exit status."""
+    done: list[int] = []
+    _run_on_best_loop(_serve_as_worker(common, member, channel, done.append))
+    return done[0]
 
 
 def _allow_many_sockets() -> None:
@@ -101,9 +123,9 @@ def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
         uvloop.run(main)
 
 
-async def _serve(settings: Settings) -> None:
-    relay = Relay(settings)
+async def _serve(settings: Settings, make_place: Callable[[Callable[[], None]], Alone]) -> None:
     stop = asyncio.Event()
+    relay = Relay(settings, make_place(stop.set))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
@@ -117,11 +139,41 @@ async def _serve(settings: Settings) -> None:
         await relay.stop()
 
 
-class Relay:
-    """One running relay."""
+async def _serve_as_worker(
+    common: Common, member: int, channel: socket.socket, done: Callable[[int], None]
+) -> None:
+    """Until the supervisor says so, or is gone; it hears why a worker cannot serve."""
+    link = SupervisorLink(channel)
+    try:
+        await link.wait_for_sockets()
+        relay = Relay(settings_of_worker(common.settings), AsWorker(common, member, link))
+    except (OperatorError, RelayHostError, OSError) as error:
+        link.tell_unfit(str(error))
+        done(1)
+        return
+    link.on_sockets, link.on_reload = relay.look_around, relay.reload_certificate
+    try:
+        await relay.start()
+        _collect_garbage_rarely()
+        link.tell_ready()
+        reporting = asyncio.create_task(link.report(relay.registry))
+        await link.stop.wait()
+        reporting.cancel()
+    except (OperatorError, ListenError) as error:
+        link.tell_unfit(str(error))
+        done(1)
+    else:
+        done(0)
+    finally:
+        await relay.stop()
 
-    def __init__(self, settings: Settings) -> None:
+
+class Relay:
+    """One running relay, or one process of it."""
+
+    def __init__(self, settings: Settings, place: Alone | None = None) -> None:
         self._settings = settings
+        self._place = place = place or Alone(settings)
         self._log = structlog.get_logger()
         shared_secrets = [secret.get_secret_value() for secret in settings.shared_secrets]
         self._has_own_secret = not shared_secrets and not settings.users
@@ -129,9 +181,9 @@ class Relay:
             shared_secrets = [load_or_create_secret(settings.data_dir)]
         self._shared = SharedSecrets(shared_secrets, settings.realm)
         self._outcome_tokens = OutcomeTokens(shared_secrets)
-        self._watch = Watch(settings)
+        self._watch = Watch(settings, place.self_test_user)
         users = [(user.name, user.password.get_secret_value()) for user in settings.users]
-        users.append(self._watch.user)
+        users.append(place.self_test_user)
         database = UserDatabase(settings.data_dir / user_database.FILE_NAME, settings.realm)
         database.check()
         directory = UserDirectory(StaticUsers(users, settings.realm), self._shared, database)
@@ -145,7 +197,7 @@ class Relay:
         self._mover = self._make_mover()
         self._mover_name = "python" if self._mover is None else "c"
         self._metrics = Metrics(__version__, self._plane_name, self._mover_name)
-        self._readiness = Readiness()
+        self._readiness = Readiness(lambda: place.is_ready)
         self._certificate: Certificate | None = None
         self._tls = self._tls_contexts()
         self._driver = Driver(
@@ -164,7 +216,7 @@ class Relay:
         self._uris = ClientUris(self._hosts, self._listeners, lambda: self._certificate)
         self.http: HttpSide | None = None
         self._following: asyncio.Task[None] | None = None
-        self._known_addresses: list[str] = []
+        self._known: tuple[list[str], set[int]] = [], set()
 
     async def start(self) -> None:
         """Listens and gets ready; OperatorError or ListenError names what is in the way."""
@@ -172,17 +224,22 @@ class Relay:
         self._metrics.watch(self._driver.server, self._plane, self._listeners, lambda: self._readiness.ready)
         self.http = await open_http(self._parts())
         self._notice_addresses()
+        await self._place.start_others(self._metrics, self._own_ports)
         self._following = asyncio.create_task(self._follow_interfaces())
-        self._readiness.ready = True
+        self._readiness.takes_clients = True
         self._watch.start(self._metrics.health, (self._own_client(), self._listeners.port), self._families)
-        self._log.info("relay started", version=__version__, plane=self._plane_name, mover=self._mover_name)
+        if self._place.member == SUPERVISOR:
+            self._log.info(
+                "relay started", version=__version__, plane=self._plane_name, mover=self._mover_name
+            )
 
     async def stop(self) -> None:
         """Ends every allocation and closes every socket."""
-        was_ready, self._readiness.ready = self._readiness.ready, False
+        was_ready, self._readiness.takes_clients = self._readiness.takes_clients, False
         if self._following is not None:
             self._following.cancel()
         await self._watch.stop()
+        await self._place.stop_others()
         self._listeners.close()
         await self._driver.close()
         await self._watch.flush()
@@ -192,8 +249,13 @@ class Relay:
             self._kernel.close()
         if self._mover is not None:
             self._mover.close()
-        if was_ready:
+        if was_ready and self._place.member == SUPERVISOR:
             self._log.info("relay stopped")
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The metrics of this process."""
+        return self._metrics.registry
 
     def welcome(self) -> Welcome:
         """What to tell whoever started the relay. A credential only if nobody configured any."""
@@ -229,6 +291,7 @@ class Relay:
         if tls is not None:
             self._tls = tls
             self._listeners.use_tls(tls)
+            self._place.reload_others()
             self._log.info("certificate reloaded")
 
     # -- the parts --------------------------------------------------------------------------------------
@@ -240,16 +303,10 @@ class Relay:
             features |= SecurityFeatures.USERNAME_ANONYMITY
         return Server(
             realm=settings.realm,
-            nonces=NonceAuthority([secrets.token_bytes(32)], limits.nonce_lifetime_seconds, features),
-            peers=self._peers,
-            quotas=AllocationQuotas(
-                per_user=limits.allocations_per_user,
-                per_prefix=limits.allocations_per_prefix,
-                total=settings.allocations_total(len(self._hosts)),
-            ),
-            rate_limit=PrefixRateLimit(
-                limits.unauthenticated_per_prefix_per_second, limits.unauthenticated_per_prefix_burst
-            ),
+            nonces=NonceAuthority(self._place.nonce_keys, limits.nonce_lifetime_seconds, features),
+            peers=self._place.peers(self._peers),
+            quotas=self._place.quotas(settings.allocations_total(len(self._hosts))),
+            rate_limit=self._place.rate_limit(),
             limits=Limits(
                 default_lifetime=limits.default_lifetime_seconds,
                 max_lifetime=limits.max_lifetime_seconds,
@@ -266,7 +323,7 @@ class Relay:
     def _load_kernel_plane(self) -> Attachments | None:
         """The programs of the kernel plane on this machine's interfaces, None if userspace carries all."""
         settings = self._settings
-        if settings.plane == "userspace":
+        if settings.plane == "userspace" or settings.worker_processes > 1:
             return None
         limited = settings.limits.bandwidth_per_allocation or settings.limits.bandwidth_per_user
         try:
@@ -294,20 +351,18 @@ class Relay:
         return [*(host.local for host in self._hosts), *expand(self._settings.listen)]
 
     def _make_plane(self) -> UserspacePlane | XdpPlane:
-        settings, limits = self._settings, self._settings.limits
-        bandwidth: BandwidthPolicy = BandwidthLimits(
-            limits.bandwidth_per_allocation, limits.bandwidth_per_user, limits.bandwidth_burst_seconds
-        )
+        bandwidth = self._place.bandwidth()
         if self._kernel is not None:
             bandwidth = KernelBandwidth(bandwidth, self._kernel.kernel.buckets, time.monotonic)
         userspace = UserspacePlane(
             asyncio.get_running_loop(),
             self._hosts,
-            (settings.min_port, settings.max_port),
+            self._place.port_pool,
             bandwidth,
             self._driver,
             time.monotonic,
             self._mover,
+            self._place.neighbours,
         )
         return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
 
@@ -324,13 +379,13 @@ class Relay:
         listen, discovery = list(settings.listen), self._discovery
         if discovery is not None and listen:
             listen += [host for host in (discovery.primary, discovery.alternate) if host not in listen]
-        return Listeners(
+        return self._place.listeners(
             self._driver,
             listen,
             settings.port,
             settings.tls_port,
             self._tls,
-            ConnectionLimits(limits.tcp_connections_total, limits.tcp_connections_per_prefix),
+            self._place.connection_limits(),
             limits.tcp_idle_seconds,
             [] if discovery is None else discovery.alternate_port_addresses(),
         )
@@ -374,22 +429,30 @@ class Relay:
     async def _follow_interfaces(self) -> None:
         while True:
             await asyncio.sleep(_RESCAN_SECONDS)
-            self._notice_addresses()
-            self._listeners.follow_interfaces()
+            self.look_around()
+
+    def look_around(self) -> None:
+        """Follows what changed on this machine."""
+        self._notice_addresses()
+        self._listeners.follow_interfaces()
 
     def _notice_addresses(self) -> None:
         """Tells the peer policy what this machine's own addresses and ports are."""
-        addresses = local_addresses(link_local=True)
-        if addresses == self._known_addresses:
+        addresses, ports = local_addresses(link_local=True), self._own_ports()
+        if (addresses, ports) == self._known:
             return
-        self._known_addresses = addresses
-        ports = set(self._listeners.ports)
+        self._known = addresses, ports
+        external = [host.advertised for host in self._hosts]
+        self._peers.update_local([*addresses, *external], ports)
+
+    def _own_ports(self) -> set[int]:
+        """Every port that the relay serves."""
+        ports = {*self._listeners.ports, *self._place.other_ports()}
         if self._discovery is not None:
             ports.add(self._discovery.alternate_port)
         if self.http is not None and self.http.port is not None:
             ports.add(self.http.port)
-        external = [host.advertised for host in self._hosts]
-        self._peers.update_local([*addresses, *external], ports)
+        return ports
 
     def _own_client(self) -> str:
         """A listening address that is also one that a client may come from, for the self-test."""

@@ -117,6 +117,7 @@ def serve(
     test_page: Annotated[str | None, flag("test_page", "off|operator|open")] = None,
     plane: Annotated[str | None, flag("plane", "auto|userspace|xdp")] = None,
     mover: Annotated[str | None, flag("mover", "auto|c|python")] = None,
+    workers: Annotated[str | None, flag("workers", "N")] = None,
     data_dir: DataDirOption = None,
     log_level: Annotated[str | None, flag("log_level", "debug|info|warning|error")] = None,
     log_format: Annotated[str | None, flag("log_format", "auto|text|json")] = None,

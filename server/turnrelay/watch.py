@@ -1,7 +1,6 @@
 """Watch: who is told what the core does, and what the relay does to know of its own health."""
 
 import asyncio
-import secrets
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,18 +26,14 @@ _FLUSH_SECONDS = 2.0
 class Watch:
     """The self-test with a user of its own, the event loop's lag, and spans where they are asked for."""
 
-    def __init__(self, settings: Settings) -> None:
-        """OperatorError where spans are asked for and cannot be made."""
+    def __init__(self, settings: Settings, user: tuple[str, str]) -> None:
+        """`user` is the self-test's, a name and a password that nobody else knows. OperatorError where spans
+        are asked for and cannot be made."""
         self._interval = settings.limits.self_test_seconds
         self._lag: LoopLag | None = None
         self._test: SelfTest | None = None
-        self._name, self._password = f"self-test-{secrets.token_hex(8)}", secrets.token_urlsafe(32)
+        self._user = user
         self._spans = _spans(settings.otlp_endpoint)
-
-    @property
-    def user(self) -> tuple[str, str]:
-        """Name and password of the self-test's user, who lives as long as the process."""
-        return self._name, self._password
 
     def observers(self, *observers: _Observer) -> list[_Observer]:
         """These and the spans. None sees the self-test's own allocations, which are nobody's session."""
@@ -53,7 +48,7 @@ class Watch:
         self._lag.start()
         if self._interval:
             family = min(families)
-            self._test = SelfTest(self.user, family, target, self._interval, metrics.self_test)
+            self._test = SelfTest(self._user, family, target, self._interval, metrics.self_test)
             self._test.start()
 
     async def stop(self) -> None:
@@ -70,7 +65,7 @@ class Watch:
 
     def _unseen(self, observe: _Observer) -> _Observer:
         def observe_others(event: Event) -> None:
-            if isinstance(event, AllocationCreated | AllocationEnded) and event.account == self._name:
+            if isinstance(event, AllocationCreated | AllocationEnded) and event.account == self._user[0]:
                 return
             observe(event)
 

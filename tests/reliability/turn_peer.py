@@ -144,6 +144,38 @@ class TunnelClient(StreamClient):
         self.websocket.send(data)
 
 
+class DatagramClient(StreamClient):
+    """One UDP socket that knows the relay's nonce; it has no allocation until it asks for one."""
+
+    def __init__(self, server: tuple[str, int], username: str, password: str) -> None:
+        self._connect(server)
+        self._username = username
+        challenge = self._ask(Message(MessageClass.REQUEST, Method.REFRESH))
+        self._realm, self._nonce = challenge.get(REALM), challenge.get(NONCE)
+        assert self._realm is not None
+        self._key = long_term_key(username, self._realm, password)
+        self.relayed: TransportAddress | None = None
+
+    def allocate(self, *attributes: tuple[Attribute[Any], Any]) -> Message:
+        answer = self.request(Method.ALLOCATE, (REQUESTED_TRANSPORT, _UDP), *attributes)
+        self.relayed = answer.get(XOR_RELAYED_ADDRESS)
+        return answer
+
+    def permit(self, peer: TransportAddress) -> Message:
+        return self.request(Method.CREATE_PERMISSION, (XOR_PEER_ADDRESS, peer))
+
+    def frame(self) -> bytes:
+        return self.sock.recv(65536)
+
+    def send(self, channel: int, data: bytes) -> None:
+        self._send(encode_channel_data(channel, data))
+
+    def _connect(self, server: tuple[str, int]) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.settimeout(_PATIENCE)
+        self.sock.connect(server)
+
+
 class Peer:
     """A UDP socket that is somebody's peer."""
 

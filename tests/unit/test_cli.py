@@ -64,7 +64,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 SERVE_FLAGS = {
     *("--config", "--listen", "--port", "--tls-port", "--tls-cert", "--tls-key", "--relay-ip"),
     *("--external-ip", "--alternate-ip", "--realm", "--user", "--shared-secret", "--min-port", "--max-port"),
-    *("--operator-token", "--session-details", "--test-page", "--mover", "--otlp-endpoint"),
+    *("--operator-token", "--session-details", "--test-page", "--mover", "--workers", "--otlp-endpoint"),
     *("--allow-peer", "--deny-peer", "--http", "--plane", "--data-dir", "--log-level", "--log-format"),
     *("--shared", "--tunnel", "--rendezvous", "--rendezvous-host", "--trusted-proxy"),
 }

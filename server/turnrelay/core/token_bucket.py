@@ -1,6 +1,7 @@
 """TokenBucket: a rate with a burst."""
 
 from array import array
+from typing import Self
 
 _RATE, _BURST, _LEVEL, _UPDATED_AT = range(4)
 
@@ -14,8 +15,15 @@ class TokenBucket:
     __slots__ = ("state",)
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
-        self.state = array("d", (rate, burst, burst, now))
+        self.state: array[float] | memoryview[float] = array("d", (rate, burst, burst, now))
         """Rate, burst, level and when that was: four doubles in a row, which C can spend from too."""
+
+    @classmethod
+    def over(cls, state: "memoryview[float]") -> Self:
+        """A bucket whose four doubles lie in memory that others spend from, too."""
+        bucket = cls.__new__(cls)
+        bucket.state = state
+        return bucket
 
     @property
     def rate(self) -> float:

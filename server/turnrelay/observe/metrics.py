@@ -14,6 +14,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.registry import Collector
 from stunwire import Method
 
 from turnrelay.core.addresses import Transport
@@ -59,6 +60,8 @@ class Metrics:
     def __init__(self, version: str, plane_name: str, mover_name: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, of use to nobody here
         self.registry = CollectorRegistry()
+        self.page: Collector = self.registry
+        """What is rendered: this process' figures, or with them those of others."""
         registry = self.registry
         info = Gauge(
             "turnrelay_build_info",
@@ -151,7 +154,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text format of Prometheus."""
-        return generate_latest(self.registry)
+        return generate_latest(self.page)
 
     def _start_from_zero(self) -> None:
         """A series that appears with its first event hides that event from rate(); so all start at zero."""

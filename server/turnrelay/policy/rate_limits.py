@@ -22,29 +22,38 @@ class PrefixRateLimit:
     n / `SLOTS`. What it loses are answers to unauthenticated requests, which clients retransmit.
     """
 
-    __slots__ = ("_burst", "_key", "_levels", "_mask", "_rate", "_updated_at")
+    __slots__ = ("_burst", "_key", "_mask", "_rate", "_spent", "_updated_at")
 
     def __init__(
-        self, per_second: float, burst: float, *, slots: int = SLOTS, key: bytes | None = None
+        self,
+        per_second: float,
+        burst: float,
+        *,
+        slots: int = SLOTS,
+        key: bytes | None = None,
+        memory: "memoryview[float] | None" = None,
     ) -> None:
-        """`slots` is a power of two; `key` is drawn at random unless a test fixes it."""
+        """`slots` is a power of two; `key` is drawn at random unless a test fixes it.
+
+        `memory` are two doubles for each slot, zeroed, where other processes spend from the buckets too.
+        """
         if slots & (slots - 1) or slots <= 0:
             raise ValueError(f"{slots} slots are no power of two")
         self._rate = per_second
         self._burst = burst
         self._mask = slots - 1
         self._key = secrets.token_bytes(16) if key is None else key
-        self._levels = array("d", [burst]) * slots
-        self._updated_at = array("d", [0.0]) * slots
+        memory = memoryview(array("d", [0.0]) * (2 * slots)) if memory is None else memory
+        self._spent, self._updated_at = memory[:slots], memory[slots:]
 
     def allow(self, client_host: str, now: float) -> bool:
         """Spends one answer of the prefix of `client_host`; False when it has none left."""
         # hash() of bytes is SipHash: O(1) and, with the key in front, not to be steered from outside.
         slot = hash(self._key + source_prefix(client_host)) & self._mask
-        level = self._levels[slot] + (now - self._updated_at[slot]) * self._rate
-        if level > self._burst:
-            level = self._burst
+        spent = self._spent[slot] - (now - self._updated_at[slot]) * self._rate
+        if spent < 0.0:
+            spent = 0.0
         self._updated_at[slot] = now
-        allowed = level >= 1.0
-        self._levels[slot] = level - 1.0 if allowed else level
+        allowed = spent <= self._burst - 1.0
+        self._spent[slot] = spent + 1.0 if allowed else spent
         return allowed

@@ -17,7 +17,7 @@ class Mover:
         client: SocketAddress,
         peer: SocketAddress,
         expires_at: float,
-        buckets: tuple[array[float], ...],
+        buckets: tuple[array[float] | memoryview[float], ...],
         /,
     ) -> None: ...
     def revoke(self, relay: int, peer: SocketAddress, /) -> None: ...

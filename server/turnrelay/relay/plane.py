@@ -112,6 +112,16 @@ class RelayPlane(Protocol):
         """For each relay host, ports in use and in all."""
 
 
+class Neighbours(Protocol):
+    """The relayed addresses that other processes of this relay have open on the same machine."""
+
+    def reach(self, relay: RelayedAddress) -> tuple[str, int] | None:
+        """Where such a relayed address is on this machine; None if no other process has it."""
+
+    def seen_from(self, host: str, port: int) -> str | None:
+        """The advertised host of the relayed address that is there; None if no other process has it."""
+
+
 class ClientLinks(Protocol):
     """How a plane reaches clients; the transports provide it."""
 

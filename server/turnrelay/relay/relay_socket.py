@@ -21,7 +21,7 @@ from stunwire import (
 
 from turnrelay.core.addresses import PeerAddress, RelayedAddress
 from turnrelay.core.token_bucket import TokenBucket
-from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress
+from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress, socket_address
 from turnrelay.relay.icmp import ask_for_errors, queued_errors
 from turnrelay.relay.plane import Bandwidth, ClientLink, Traffic
 
@@ -150,6 +150,9 @@ class RelaySocket:
         """Peer to client: the payload lies in the plane's buffer behind HEADROOM (RFC 8656 section 11.3)."""
         plane = self._plane
         entry = self.channels.get(source)
+        if entry is None:
+            source = plane.as_peer(source)
+            entry = self.channels.get(source)
         if entry is not None and entry.expires_at > now:
             _CHANNEL_HEADER.pack_into(plane.buffer, HEADROOM - 4, entry.channel, size)
             link = entry.link
@@ -224,7 +227,11 @@ class RelaySocket:
         plane, size = self._plane, len(data)
         target = plane.relays.get(RelayedAddress(peer))
         if target is None:
-            plane.count_drop("no_such_relay")
+            elsewhere = plane.reach_neighbour(RelayedAddress(peer))
+            if elsewhere is None:
+                plane.count_drop("no_such_relay")
+            else:
+                self.send(data, socket_address(PeerAddress(TransportAddress(*elsewhere))), now)
             return
         if not self._spend(size, now):
             return

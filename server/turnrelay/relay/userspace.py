@@ -13,6 +13,7 @@ from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import (
     BandwidthPolicy,
     ClientLinks,
+    Neighbours,
     NoRelayAddress,
     Opened,
     RelayHost,
@@ -34,19 +35,26 @@ class UserspacePlane:
         self,
         loop: asyncio.AbstractEventLoop,
         hosts: Sequence[RelayHost],
-        ports: tuple[int, int],
+        ports: tuple[int, int] | Callable[[RelayHost], PortPool],
         bandwidth: BandwidthPolicy,
         links: ClientLinks,
         clock: Callable[[], float],
         mover: PacketMover | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        """With a mover the packets of channels between UDP clients and peers do not pass through Python."""
+        """`ports` are the first and the last one, or make the pool of a host.
+
+        With a mover the packets of channels between UDP clients and peers do not pass through Python.
+        `neighbours` are there where several processes relay from the same hosts.
+        """
         self._loop = loop
         self._links = links
         self._bandwidth = bandwidth
         self.clock = clock
         self.mover = mover
-        self._pools = {host: PortPool(*ports) for host in hosts}
+        self._neighbours = neighbours
+        make_pool = ports if callable(ports) else lambda _: PortPool(*ports)
+        self._pools = {host: make_pool(host) for host in hosts}
         self._turns = {
             family: deque(host for host in hosts if family_of(host.local) is family)
             for family in {family_of(host.local) for host in hosts}
@@ -89,9 +97,10 @@ class UserspacePlane:
         else:
             self._loop.remove_reader(relay_socket.sock)
         self._receive_drops += receive_drops(relay_socket.sock)
-        relay_socket.close()
         host, port = self._hosts.pop(relay)
+        # Before it is closed: from then on the port may be another process' of the relay.
         self._pools[host].give_back(port)
+        relay_socket.close()
 
     def local_address(self, relay: RelayedAddress) -> TransportAddress | None:
         """What the relayed address is on this machine, None if it is not open."""
@@ -112,7 +121,7 @@ class UserspacePlane:
         link = relay.link
         assert link is not None  # _connect() set it
         # A peer that is a relayed address of ours was admitted as such, and is reached in no other way.
-        to_relay_of_ours = RelayedAddress(flow.peer) in self.relays
+        to_relay_of_ours = self._is_ours(flow.peer)
         entry = ChannelEntry(relay, link, flow.channel, flow.peer, to_relay_of_ours, expires_at)
         relay.channels[entry.peer_address] = link.channels[flow.channel] = entry
         if self.mover is not None and relay.number is not None:
@@ -142,7 +151,7 @@ class UserspacePlane:
         if relay_socket.link is None:
             return
         now = self.clock()
-        if RelayedAddress(peer) in self.relays:
+        if self._is_ours(peer):
             relay_socket.hairpin(peer, data, now)
         elif dont_fragment:
             relay_socket.send_unfragmented(data, socket_address(peer), now)
@@ -209,7 +218,21 @@ class UserspacePlane:
             self._loop.remove_reader(relay.sock)
             self._loop.call_soon(self._watch, relay)
 
+    def reach_neighbour(self, relay: RelayedAddress) -> tuple[str, int] | None:
+        """Where another process of the relay has this relayed address, None if none has."""
+        return None if self._neighbours is None else self._neighbours.reach(relay)
+
+    def as_peer(self, source: SocketAddress) -> SocketAddress:
+        """The peer that a packet is from: another process' packets come from its local address."""
+        host = None if self._neighbours is None else self._neighbours.seen_from(source[0], source[1])
+        return source if host is None else (host, *source[1:])
+
     # -- the inside -------------------------------------------------------------------------------------
+
+    def _is_ours(self, peer: PeerAddress) -> bool:
+        """Whether a peer is a relayed address of this relay, in whichever process."""
+        relay = RelayedAddress(peer)
+        return relay in self.relays or self.reach_neighbour(relay) is not None
 
     def _open_on(self, host: RelayHost, account: str, even_port: bool, reserve_next: bool) -> Opened | None:
         pool = self._pools[host]

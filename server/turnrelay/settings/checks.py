@@ -1,5 +1,6 @@
 """What has to be right about several settings together, and what is allowed but should be said."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ def check_together(settings: Settings, origins: Origins, check_files: bool) -> I
     yield from _check_external(settings, origins)
     yield from _check_users(settings, origins)
     yield from _check_tls_pair(settings, origins)
+    yield from _check_workers(settings, origins)
     if check_files and settings.tls is not None:
         yield from _check_tls_files(*settings.tls, origins)
 
@@ -127,6 +129,17 @@ def _check_users(settings: Settings, origins: Origins) -> Iterator[Problem]:
         if count > 1:
             message = f"user {name!r} is given {count} times; expected one password for each"
             yield Problem("users", origins["users"], message)
+
+
+def _check_workers(settings: Settings, origins: Origins) -> Iterator[Problem]:
+    if settings.worker_processes == 1:
+        return
+    if sys.platform != "linux":
+        message = "only Linux spreads clients over processes; expected 1 on this system"
+        yield Problem("workers", origins["workers"], message, str(settings.workers))
+    if settings.plane == "xdp":
+        message = f"the kernel plane ({origins['plane']}) belongs to one process; expected 1 with it"
+        yield Problem("workers", origins["workers"], message, str(settings.workers))
 
 
 def _check_tls_pair(settings: Settings, origins: Origins) -> Iterator[Problem]:

@@ -280,6 +280,12 @@ class Settings(BaseSettings):
         "auto, c or python",
         "python",
     )
+    workers: Annotated[Number, Field(ge=0, le=64)] = _setting(
+        1,
+        "processes that relay, beside one that supervises them if they are several; 0 for one a core",
+        "a whole number, 0 to 64",
+        "4",
+    )
     data_dir: File = Field(
         default_factory=lambda: default_data_dir(os.environ),
         description="directory of the user database and the generated secrets",
@@ -314,6 +320,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Values only: the sources proper know where each value came from, which these do not tell."""
         return (init_settings,)
+
+    @property
+    def worker_processes(self) -> int:
+        """How many processes relay."""
+        return self.workers or os.cpu_count() or 1
 
     @property
     def tls(self) -> tuple[Path, Path] | None:

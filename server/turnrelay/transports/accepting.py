@@ -27,11 +27,11 @@ class Acceptor:
         self._sock: socket.socket | None = None
         self._welcoming: set[asyncio.Task[None]] = set()
 
-    def open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
-        """Starts listening; raises OSError."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        self._sock.setblocking(False)
+    def open(
+        self, loop: asyncio.AbstractEventLoop, host: str, port: int, given: socket.socket | None = None
+    ) -> None:
+        """Starts listening; raises OSError. `given` is a listening socket that somebody else opened."""
+        self._sock = given or listening_socket(host, port)
         self.port = self._sock.getsockname()[1]
         self._loop = loop
         loop.add_reader(self._sock, self._accept)
@@ -77,3 +77,11 @@ class Acceptor:
     def _resume(self) -> None:
         if self._sock is not None:
             self._loop.add_reader(self._sock, self._accept)
+
+
+def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; raises OSError. `shared` lets others of this user listen there too."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
+    sock.setblocking(False)
+    return sock

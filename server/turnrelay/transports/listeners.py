@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import socket
 from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
+from turnrelay.core.addresses import Transport
 from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import expand
@@ -84,11 +86,10 @@ class Listeners:
                     raise
         for host, port in self._more_udp_addresses:
             try:
-                listener = UdpListener(asyncio.get_running_loop(), self._driver, host, port)
+                self._listen_for_udp_on(host, port)
             except OSError as error:
                 raise ListenError(f"cannot listen on {host} UDP port {port}: {error.strerror}") from error
-            self._more_udp.append(listener)
-        if not self._udp:
+        if not self.hosts:
             raise ListenError("there is no address to listen on; name one with --listen ADDR")
         self._idle_sweep = asyncio.create_task(self._close_idle())
 
@@ -116,7 +117,7 @@ class Listeners:
         One that goes keeps its sockets: they cost nothing, and its clients go on when it comes back.
         """
         log = structlog.get_logger()
-        for host in [host for host in expand(self._listen) if host not in self._udp]:
+        for host in [host for host in expand(self._listen) if host not in self.hosts]:
             try:
                 self._add(host)
             except ListenError as error:
@@ -140,19 +141,9 @@ class Listeners:
         return self._dropped + sum(udp.receive_drops() for udp in listening)
 
     def _add(self, host: str) -> None:
-        loop = asyncio.get_running_loop()
-        streams: list[StreamListener] = []
         try:
-            udp = UdpListener(loop, self._driver, host, self.port)
-            self._udp[host], self._streams[host] = udp, streams
-            self.port = udp.address.port  # where any free one was asked for, it is the same for all
-            streams.append(self._open_stream(host, self.port, None))
-            if self._tls is not None:
-                streams.append(self._open_stream(host, self.tls_port, self._tls))
-                self.tls_port = streams[-1].acceptor.port
+            self._listen_on(host)
         except OSError as error:
-            if host in self._udp:
-                self._remove(host)
             not_there = error.errno == errno.EADDRNOTAVAIL
             advice = (
                 "it is no address of this machine; choose another --listen"
@@ -163,11 +154,39 @@ class Listeners:
                 f"cannot listen on {host} port {self.port}: {error.strerror or error}; {advice}", not_there
             ) from error
 
+    def _listen_on(self, host: str) -> None:
+        """Opens what an address is listened on with, all or nothing; raises OSError."""
+        streams: list[StreamListener] = []
+        try:
+            udp = self._open_udp(host, self.port)
+            self._udp[host], self._streams[host] = udp, streams
+            self.port = udp.address.port  # where any free one was asked for, it is the same for all
+            streams.append(self._open_stream(host, self.port, None))
+            if self._tls is not None:
+                streams.append(self._open_stream(host, self.tls_port, self._tls))
+                self.tls_port = streams[-1].acceptor.port
+        except OSError:
+            if host in self._udp:
+                self._remove(host)
+            raise
+
+    def _listen_for_udp_on(self, host: str, port: int) -> None:
+        self._more_udp.append(self._open_udp(host, port))
+
+    def _open_udp(self, host: str, port: int) -> UdpListener:
+        given = self._given(Transport.UDP, host, port)
+        return UdpListener(asyncio.get_running_loop(), self._driver, host, port, given)
+
     def _open_stream(self, host: str, port: int, tls: TlsContexts | None) -> StreamListener:
         context = None if tls is None else tls.turn
         stream = StreamListener(self._driver, self._limits, self._idle_seconds, context)
-        stream.open(asyncio.get_running_loop(), host, port)
+        given = self._given(stream.clients.kind, host, port)
+        stream.open(asyncio.get_running_loop(), host, port, given)
         return stream
+
+    def _given(self, kind: Transport, host: str, port: int) -> socket.socket | None:
+        """The socket to listen on, where somebody else opened it."""
+        return None
 
     def _remove(self, host: str) -> None:
         self._closed += self._counts(host)

@@ -40,10 +40,18 @@ class UdpListener:
     the client wrote to.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, driver: Driver, host: str, port: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        driver: Driver,
+        host: str,
+        port: int,
+        given: socket.socket | None = None,
+    ) -> None:
+        """`given` is a socket of that address, where somebody else opened it; raises OSError otherwise."""
         self._loop = loop
         self._driver = driver
-        self._sock = _listen(host, port)
+        self._sock = given or datagram_socket(host, port)
         self.address = ServerAddress(transport_address(self._sock.getsockname()))
         self._links: dict[SocketAddress, UdpLink] = {}
         self._buffer = bytearray(_MAX_DATAGRAM)
@@ -136,7 +144,8 @@ class UdpListener:
             self.garbage += 1
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def datagram_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket to listen on, bound; raises OSError. `shared` lets others of this user listen there too."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -145,6 +154,8 @@ def _listen(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _RECEIVE_BUFFER)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
     except OSError:
         sock.close()

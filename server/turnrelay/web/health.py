@@ -8,8 +8,14 @@ from aiohttp import web
 class Readiness:
     """Whether new clients should be sent here."""
 
-    def __init__(self) -> None:
-        self.ready = False
+    def __init__(self, others: Callable[[], bool] = lambda: True) -> None:
+        """`others` tells whether the other processes of the relay are ready."""
+        self.takes_clients = False
+        self._others = others
+
+    @property
+    def ready(self) -> bool:
+        return self.takes_clients and self._others()
 
 
 class Health:

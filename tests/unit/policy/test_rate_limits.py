@@ -44,11 +44,11 @@ def test_a_flood_from_one_prefix_leaves_others_alone():
 def test_a_flood_of_prefixes_resets_nobody_and_takes_no_memory():
     limit = PrefixRateLimit(1, 5)
     assert spend(limit, "192.0.2.1", 1.0, 5) == 5
-    before = len(limit._levels)
+    before = len(limit._spent)
     for number in range(200_000):
         limit.allow(f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}.1", 1.0)
     assert not limit.allow("192.0.2.1", 1.0)
-    assert len(limit._levels) == before == 65_536
+    assert len(limit._spent) == before == 65_536
 
 
 def test_where_a_prefix_lands_depends_on_the_key():

@@ -1,0 +1,108 @@
+"""SupervisorLink: a worker's end of the channel, and the listeners on the sockets that come by it."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from turnrelay.core.addresses import Transport
+from turnrelay.transports.listeners import Listeners
+from turnrelay.workers.channel import Channel
+from turnrelay.workers.messages import Figures, Message, Ready, Reload, Serve, Stop, Unfit
+from turnrelay.workers.totals import Report
+
+REPORT_SECONDS = 1.0
+
+
+class SupervisorLink:
+    """What the supervisor wants of this worker, and what it is told."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self.stop = asyncio.Event()
+        """Set when the worker is to end: it was told to, or the supervisor is gone."""
+        self.own_ports: set[int] = set()
+        """Every port that the relay serves, whichever process does."""
+        self.sockets: dict[tuple[str, str, int], socket.socket] = {}
+        """To listen on, by kind, host and port."""
+        self.on_sockets: Callable[[], None] = lambda: None
+        self.on_reload: Callable[[], None] = lambda: None
+        self._given: asyncio.Future[None] = loop.create_future()
+        self._channel = Channel(loop, sock, self._receive, self.stop.set)
+
+    async def wait_for_sockets(self) -> None:
+        """Until there is something to listen on; ConnectionError if the supervisor is gone before."""
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(self.stop.wait())
+        await asyncio.wait((self._given, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not self._given.done():
+            raise ConnectionError("the supervisor is gone")
+
+    def tell_ready(self) -> None:
+        self._channel.send(Ready(os.getpid()))
+
+    def tell_unfit(self, reason: str) -> None:
+        self._channel.send(Unfit(reason))
+
+    async def report(self, registry: CollectorRegistry) -> None:
+        """Tells the figures once a second, until it is cancelled; then once more."""
+        report = Report(registry)
+        try:
+            while True:
+                # Also where nothing changed: who says nothing is taken for dead.
+                self._channel.send(Figures(report.changes()))
+                await asyncio.sleep(REPORT_SECONDS)
+        finally:
+            self._channel.send(Figures(report.changes()))
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _receive(self, message: Message, descriptors: list[int]) -> None:
+        match message:
+            case Serve(sockets, own_ports):
+                for (kind, host, port), descriptor in zip(sockets, descriptors, strict=True):
+                    sock = socket.socket(fileno=descriptor)
+                    sock.setblocking(False)
+                    self.sockets[str(kind), str(host), int(port)] = sock
+                self.own_ports = set(own_ports)
+                if not self._given.done():
+                    self._given.set_result(None)
+                self.on_sockets()
+            case Reload():
+                self.on_reload()
+            case Stop():
+                self.stop.set()
+            case _:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+
+class GivenListeners(Listeners):
+    """Listens on what the supervisor has opened, and on nothing else."""
+
+    def __init__(self, *arguments: Any, link: SupervisorLink) -> None:
+        super().__init__(*arguments)
+        self._link = link
+        self._listen = []
+        self._take_hosts()
+
+    def _take_hosts(self) -> None:
+        """A host is listened on by TCP, too; the others are the additional UDP addresses."""
+        for kind, host, port in self._link.sockets:
+            if kind == Transport.TCP.value:
+                if host not in self._listen:
+                    self._listen.append(host)
+                self.port = port
+            elif kind == Transport.TLS.value:
+                self.tls_port = port
+
+    def follow_interfaces(self) -> None:
+        self._take_hosts()
+        super().follow_interfaces()
+
+    def _given(self, kind: Transport, host: str, port: int) -> socket.socket | None:
+        return self._link.sockets.get((kind.value, host, port))

@@ -1,0 +1,103 @@
+"""What the supervisor and a worker tell each other: typed messages, as JSON in frames."""
+
+import json
+import struct
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+VERSION = 1
+HEADER = struct.Struct("!IBB")
+"""Bytes of JSON that follow, version, and how many descriptors come along."""
+MOST_BYTES = 64 * 1024 * 1024
+
+
+class ChannelError(Exception):
+    """What came is no message of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """To a worker: sockets to listen on, one descriptor for each, and every port that the relay serves."""
+
+    sockets: list[list[str | int]]
+    """Kind ("udp", "tcp" or "tls"), host, port."""
+    own_ports: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """To a worker: read the certificate again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """To a worker: end every allocation and exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From a worker: it serves."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """From a worker: why it cannot serve."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """From a worker, once a second: the samples that changed since the last time."""
+
+    changed: list[list[Any]]
+    """Family, sample, labels, value."""
+
+
+Message = Serve | Reload | Stop | Ready | Unfit | Figures
+
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Serve, Reload, Stop, Ready, Unfit, Figures)
+}
+
+
+def encode(message: Message, descriptors: int = 0) -> bytes:
+    """A frame: header and JSON."""
+    body = json.dumps([type(message).__name__, asdict(message)], separators=(",", ":")).encode()
+    return HEADER.pack(len(body), VERSION, descriptors) + body
+
+
+def decode(body: bytes) -> Message:
+    """The message of a frame's JSON; ChannelError for anything else."""
+    try:
+        name, values = json.loads(body)
+        kind = _KINDS[name]
+        if values.keys() - {each.name for each in fields(kind)}:
+            raise ChannelError(f"{name} with fields that are not its own")
+        return kind(**values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ChannelError(f"no message: {error!r}") from None
+
+
+class Decoder:
+    """Finds frames in a stream of bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[Message, int]]:
+        """The messages that are complete now, each with how many descriptors belong to it."""
+        self._buffer += data
+        messages = []
+        while len(self._buffer) >= HEADER.size:
+            size, version, descriptors = HEADER.unpack_from(self._buffer)
+            if version != VERSION or size > MOST_BYTES:
+                raise ChannelError(f"a frame of version {version} and {size} bytes")
+            end = HEADER.size + size
+            if len(self._buffer) < end:
+                break
+            messages.append((decode(bytes(self._buffer[HEADER.size : end])), descriptors))
+            del self._buffer[:end]
+        return messages

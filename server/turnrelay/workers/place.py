@@ -1,0 +1,209 @@
+"""Place: what a core is given to stand alone, or to be one of several that make up a relay.
+
+What several share is made before they are forked: memory for limits and ports, keys, the self-test's user.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from turnrelay.core.addresses import PeerAddress, RelayedAddress
+from turnrelay.core.protocols import DenyRule, PeerAccess, Quotas
+from turnrelay.observe.metrics import Metrics
+from turnrelay.policy.bandwidth import BandwidthLimits
+from turnrelay.policy.connection_limits import ConnectionLimits
+from turnrelay.policy.quotas import AllocationQuotas
+from turnrelay.policy.rate_limits import SLOTS, PrefixRateLimit
+from turnrelay.relay.hosts import relay_hosts
+from turnrelay.relay.plane import BandwidthPolicy, Neighbours, RelayHost
+from turnrelay.relay.ports import PortPool
+from turnrelay.settings import Settings
+from turnrelay.transports.listeners import Listeners
+from turnrelay.workers.bandwidth import SharedBuckets, WholeBandwidth
+from turnrelay.workers.holdings import SharedCounts
+from turnrelay.workers.limits import WholeConnectionLimits, WholeQuotas
+from turnrelay.workers.memory import SharedMemory
+from turnrelay.workers.ports import PortMap, SharedPortPool
+
+SUPERVISOR = 0
+"""The supervisor's own number; workers are numbered from 1."""
+
+_MOST_CONNECTIONS = 1_000_000
+
+
+def _self_test_user() -> tuple[str, str]:
+    return f"self-test-{secrets.token_hex(8)}", secrets.token_urlsafe(32)
+
+
+class Alone:
+    """A relay of one process; and what every process of a relay of several has of its own way."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.member = SUPERVISOR
+        self.neighbours: Neighbours | None = None
+        self.nonce_keys = [secrets.token_bytes(32)]
+        self.self_test_user = _self_test_user()
+
+    # -- what it listens on, and with whom --------------------------------------------------------------
+
+    def listeners(self, *arguments: Any) -> Listeners:
+        """The listeners of this process; the arguments are theirs."""
+        return Listeners(*arguments)
+
+    def other_ports(self) -> set[int]:
+        """Ports that other processes of the relay serve."""
+        return set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the other processes are."""
+        return True
+
+    async def start_others(self, metrics: Metrics, own_ports: Callable[[], set[int]]) -> None:
+        """Starts the other processes; OperatorError says why one cannot serve."""
+
+    def reload_others(self) -> None:
+        """They are to read the certificate again, too."""
+
+    async def stop_others(self) -> None:
+        """Ends them."""
+
+    # -- policy -----------------------------------------------------------------------------------------
+
+    def quotas(self, total: int) -> Quotas:
+        limits = self._settings.limits
+        return AllocationQuotas(
+            per_user=limits.allocations_per_user, per_prefix=limits.allocations_per_prefix, total=total
+        )
+
+    def rate_limit(self) -> PrefixRateLimit:
+        """Of answers to those who have not authenticated."""
+        limits = self._settings.limits
+        return PrefixRateLimit(
+            limits.unauthenticated_per_prefix_per_second, limits.unauthenticated_per_prefix_burst
+        )
+
+    def connection_limits(self) -> ConnectionLimits:
+        limits = self._settings.limits
+        return ConnectionLimits(limits.tcp_connections_total, limits.tcp_connections_per_prefix)
+
+    def bandwidth(self) -> BandwidthPolicy:
+        limits = self._settings.limits
+        return BandwidthLimits(
+            limits.bandwidth_per_allocation, limits.bandwidth_per_user, limits.bandwidth_burst_seconds
+        )
+
+    def peers(self, policy: PeerAccess) -> PeerAccess:
+        """The policy on peers, and what goes before it."""
+        return policy
+
+    def port_pool(self, host: RelayHost) -> PortPool:
+        return PortPool(self._settings.min_port, self._settings.max_port)
+
+
+class Common:
+    """What the processes of a relay share. Made before the first of them is forked."""
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        """`settings.relay_ip` names the relay addresses."""
+        limits = settings.limits
+        hosts = relay_hosts(settings.relay_ip, [str(mapping) for mapping in settings.external_ip])
+        allocations = settings.allocations_total(len(hosts))
+        connections = min(limits.tcp_connections_total, _MOST_CONNECTIONS)
+        self.settings = settings
+        self.workers = workers
+        self.members = workers + 1
+        self.nonce_keys = [secrets.token_bytes(32)]
+        self.self_test_user = _self_test_user()
+        self.allocations = SharedCounts(self.members, 2 * allocations + 1)
+        self.connections = SharedCounts(self.members, connections + 1)
+        self.buckets = SharedBuckets(
+            self.members,
+            allocations,
+            limits.bandwidth_per_user,
+            limits.bandwidth_burst_seconds,
+            time.monotonic,
+        )
+        self.rates = SharedMemory(8 * 2 * SLOTS).as_doubles()
+        self.rates_key = secrets.token_bytes(16)
+        self.ports = PortMap(hosts)
+
+    def forget(self, member: int) -> None:
+        """The process is gone: what it held is everybody's again."""
+        self.allocations.forget(member)
+        self.connections.forget(member)
+        with self.buckets.lock:
+            self.buckets.forget(member)
+        self.ports.forget(member)
+
+
+class OneOfMany(Alone):
+    """A process of a relay of several. Each has a number."""
+
+    def __init__(self, common: Common, member: int) -> None:
+        super().__init__(common.settings)
+        self.common = common
+        self.member = common.ports.member = member
+        self.nonce_keys, self.self_test_user = common.nonce_keys, common.self_test_user
+        self.neighbours = common.ports
+
+    def quotas(self, total: int) -> Quotas:
+        limits = self._settings.limits
+        return WholeQuotas(
+            self.common.allocations,
+            self.member,
+            per_user=limits.allocations_per_user,
+            per_prefix=limits.allocations_per_prefix,
+            total=total,
+        )
+
+    def rate_limit(self) -> PrefixRateLimit:
+        limits = self._settings.limits
+        return PrefixRateLimit(
+            limits.unauthenticated_per_prefix_per_second,
+            limits.unauthenticated_per_prefix_burst,
+            key=self.common.rates_key,
+            memory=self.common.rates,
+        )
+
+    def connection_limits(self) -> ConnectionLimits:
+        limits = self._settings.limits
+        return WholeConnectionLimits(
+            self.common.connections,
+            self.member,
+            limits.tcp_connections_total,
+            limits.tcp_connections_per_prefix,
+        )
+
+    def bandwidth(self) -> BandwidthPolicy:
+        limits = self._settings.limits
+        return WholeBandwidth(
+            self.common.buckets, self.member, limits.bandwidth_per_allocation, limits.bandwidth_burst_seconds
+        )
+
+    def peers(self, policy: PeerAccess) -> PeerAccess:
+        return _PeersOfAll(policy, self.common.ports)
+
+    def port_pool(self, host: RelayHost) -> PortPool:
+        settings = self._settings
+        return SharedPortPool(
+            self.common.ports, host, settings.min_port, settings.max_port, self.common.members
+        )
+
+
+class _PeersOfAll:
+    """A relayed address that lives in another process is a fair peer, as one of our own is."""
+
+    def __init__(self, policy: PeerAccess, ports: PortMap) -> None:
+        self._policy = policy
+        self._ports = ports
+
+    def admits_client(self, host: str) -> bool:
+        return self._policy.admits_client(host)
+
+    def check(self, peer: PeerAddress) -> DenyRule | None:
+        if self._ports.reach(RelayedAddress(peer)) is not None:
+            return None
+        return self._policy.check(peer)

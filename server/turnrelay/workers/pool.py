@@ -1,0 +1,234 @@
+"""Pool: the supervisor's workers, from their start to their end and back again."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+
+import structlog
+
+from turnrelay.policy.errors import OperatorError
+from turnrelay.workers.channel import Channel
+from turnrelay.workers.doors import Door
+from turnrelay.workers.messages import Figures, Message, Ready, Reload, Serve, Stop, Unfit
+from turnrelay.workers.nursery import Nursery
+from turnrelay.workers.totals import Totals
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 4.0
+_SILENT_SECONDS = 20.0
+"""A worker that says nothing for so long, of twenty reports, hangs."""
+_LATE_SECONDS = 3.0
+_AWAY_SECONDS = 3.0
+"""How long a worker may be away before the relay says that it is not ready."""
+_LONG_LIFE_SECONDS = 5.0
+_MOST_SOCKETS = 100
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+class Worker:
+    """One place among the workers; processes come and go in it."""
+
+    def __init__(self, member: int) -> None:
+        self.member = member
+        self.channel: Channel | None = None
+        self.ticket = 0
+        """The nursery's, for the process that is in this place now."""
+        self.is_ready = False
+        self.is_doomed = False
+        """Killed; the news of its end are on their way."""
+        self.unfit = ""
+        self.changed_at = 0.0
+        """When it was started, became ready or ended."""
+        self.heard_at = 0.0
+        self.short_lives = 0
+
+
+class Pool:
+    """Starts workers, gives them their sockets, and starts one again that ends.
+
+    What a worker held is given back only when its process is known to be gone: one whose channel broke is
+    killed first.
+    """
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        workers: int,
+        totals: Totals,
+        forget: Callable[[int], None],
+        doors: Callable[[], Sequence[Door]],
+        own_ports: Callable[[], Iterable[int]],
+        lost: Callable[[], None],
+    ) -> None:
+        """`forget` is told of a worker that ended, `doors` are what workers listen on, `own_ports` all that
+        the relay serves; `lost` is called when no worker can be started any more."""
+        self._loop = asyncio.get_running_loop()
+        self._nursery = nursery
+        self._totals = totals
+        self._forget = forget
+        self._doors = doors
+        self._own_ports = own_ports
+        self._workers = [Worker(member) for member in range(1, workers + 1)]
+        self._log = structlog.get_logger()
+        self._stopping = False
+        self._all_ready: asyncio.Future[None] = self._loop.create_future()
+        self._all_gone = asyncio.Event()
+        self._lost = lost
+        self._is_lost = False
+        self._watching: asyncio.Task[None] | None = None
+        self._pauses: set[asyncio.TimerHandle] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every worker serves, or was there a moment ago."""
+        now = self._loop.time()
+        return all(worker.is_ready or now - worker.changed_at < _AWAY_SECONDS for worker in self._workers)
+
+    async def start(self) -> None:
+        """Until all workers serve; OperatorError says why one cannot."""
+        self._nursery.watch(self._loop, self._exited, self._nursery_lost)
+        for worker in self._workers:
+            self._totals.add_worker(worker.member)
+            self._fork(worker)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._all_ready), _START_SECONDS)
+        except TimeoutError:
+            raise OperatorError(f"the workers did not start in {_START_SECONDS:.0f} seconds") from None
+        self._watching = asyncio.create_task(self._watch())
+
+    def serve(self, doors: Sequence[Door]) -> None:
+        """Lets all workers listen on more."""
+        for worker in self._workers:
+            self._serve(worker, doors)
+
+    def reload(self) -> None:
+        for worker in self._workers:
+            if worker.channel is not None:
+                worker.channel.send(Reload())
+
+    async def stop(self) -> None:
+        """Ends all workers; one that does not listen is killed."""
+        self._stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
+        for pause in self._pauses:
+            pause.cancel()
+        for worker in self._workers:
+            if worker.channel is not None:
+                worker.channel.send(Stop())
+        self._note_the_end()
+        try:
+            await asyncio.wait_for(self._all_gone.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            for worker in self._workers:
+                self._kill(worker, worker.ticket)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), 1.0)
+        self._nursery.close()
+
+    # -- one worker -------------------------------------------------------------------------------------
+
+    def _fork(self, worker: Worker) -> None:
+        if self._is_lost:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        worker.is_doomed = False
+        worker.changed_at = worker.heard_at = self._loop.time()
+        with theirs:
+            ticket = worker.ticket = self._nursery.fork(worker.member, theirs)
+        worker.channel = Channel(
+            self._loop,
+            ours,
+            lambda message, _: self._receive(worker, message),
+            lambda: self._kill(worker, ticket),
+        )
+        self._serve(worker, self._doors())
+
+    def _serve(self, worker: Worker, doors: Sequence[Door]) -> None:
+        if worker.channel is None:
+            return
+        own_ports, rest = sorted(self._own_ports()), iter(doors)
+        while some := list(islice(rest, _MOST_SOCKETS)):
+            sockets: list[list[str | int]] = [[door.kind.value, door.host, door.port] for door in some]
+            mine = [door.sockets[worker.member - 1] for door in some]
+            worker.channel.send(Serve(sockets, own_ports), mine)
+
+    def _receive(self, worker: Worker, message: Message) -> None:
+        worker.heard_at = self._loop.time()
+        match message:
+            case Ready(pid):
+                worker.is_ready = self._totals.up[worker.member] = True
+                worker.changed_at = worker.heard_at
+                self._log.info("worker serves", worker=worker.member, pid=pid)
+                if not self._all_ready.done() and all(each.is_ready for each in self._workers):
+                    self._all_ready.set_result(None)
+            case Unfit(reason):
+                worker.unfit = reason
+            case Figures(changed):
+                self._totals.tell(worker.member, changed)
+            case _:
+                self._kill(worker, worker.ticket)
+
+    def _kill(self, worker: Worker, ticket: int) -> None:
+        if worker.channel is not None and worker.ticket == ticket and not worker.is_doomed:
+            worker.is_doomed = True
+            with suppress(OSError):
+                self._nursery.kill(ticket)
+
+    def _exited(self, ticket: int, pid: int, status: int) -> None:
+        [worker] = [worker for worker in self._workers if worker.ticket == ticket]
+        member = worker.member
+        if worker.channel is not None:
+            # What it said last may still lie there.
+            worker.channel.drain()
+            worker.channel.close()
+        now = self._loop.time()
+        lived, was_ready = now - worker.changed_at, worker.is_ready
+        worker.channel, worker.is_ready, worker.changed_at = None, False, now
+        self._totals.up[member] = False
+        self._totals.ended(member)
+        self._forget(member)
+        if self._stopping:
+            self._note_the_end()
+            return
+        if not self._all_ready.done():
+            reason = worker.unfit or f"a worker ended as it started, with status {status}"
+            self._all_ready.set_exception(OperatorError(reason))
+            return
+        self._log.error("worker ended", worker=member, pid=pid, status=status, reason=worker.unfit or None)
+        worker.unfit = ""
+        worker.short_lives = 0 if was_ready and lived > _LONG_LIFE_SECONDS else worker.short_lives + 1
+        self._totals.restarts[member] += 1
+        if worker.short_lives <= 1:
+            self._fork(worker)
+            return
+        pause = min(_FIRST_PAUSE * 2 ** (worker.short_lives - 2), _LONGEST_PAUSE)
+        self._pauses = {handle for handle in self._pauses if handle.when() > now and not handle.cancelled()}
+        self._pauses.add(self._loop.call_later(pause, self._fork, worker))
+
+    def _nursery_lost(self) -> None:
+        self._log.error("the process that starts workers is gone")
+        self._is_lost = True
+        self._lost()
+        if not self._all_ready.done():
+            self._all_ready.set_exception(OperatorError("the process that starts workers is gone"))
+
+    def _note_the_end(self) -> None:
+        if all(worker.channel is None for worker in self._workers):
+            self._all_gone.set()
+
+    async def _watch(self) -> None:
+        """Kills workers that hang."""
+        while True:
+            before = self._loop.time()
+            await asyncio.sleep(1.0)
+            now = self._loop.time()
+            for worker in self._workers:
+                if now - before > _LATE_SECONDS:
+                    worker.heard_at = now  # it was the supervisor that hung, and has not listened yet
+                silent = now - worker.heard_at
+                if worker.channel is not None and not worker.is_doomed and silent > _SILENT_SECONDS:
+                    self._log.error("worker hangs and is killed", worker=worker.member, silent=round(silent))
+                    self._kill(worker, worker.ticket)

@@ -1,0 +1,97 @@
+"""PortMap: which process of the relay holds which relay port, in memory that all of them see."""
+
+from collections.abc import Iterator, Sequence
+
+from turnrelay.core.addresses import RelayedAddress
+from turnrelay.relay.plane import RelayHost
+from turnrelay.relay.ports import PortPool
+from turnrelay.workers.memory import SharedMemory
+
+_PORTS = 65536
+
+
+class PortMap:
+    """One byte for each port of each relay address: 0, or the number of the process that holds it and one.
+
+    The system decides who gets a port, by bind; the map tells where it is no use to ask, and which relayed
+    addresses live in other processes (`relay.plane.Neighbours`). Whoever holds a port takes it out of the
+    map before the socket is closed, so nobody writes over what the next owner wrote.
+    """
+
+    def __init__(self, hosts: Sequence[RelayHost], member: int = 0) -> None:
+        self._map = SharedMemory(_PORTS * len(hosts)).map
+        self._by_local = {host.local: (number * _PORTS, host) for number, host in enumerate(hosts)}
+        self._by_advertised = {host.advertised: (number * _PORTS, host) for number, host in enumerate(hosts)}
+        self.member = member
+
+    def holder(self, host: RelayHost, port: int) -> int:
+        """The process that holds a port and one; 0 for nobody."""
+        return self._map[self._by_local[host.local][0] + port]
+
+    def take(self, host: RelayHost, port: int) -> None:
+        self._map[self._by_local[host.local][0] + port] = self.member + 1
+
+    def give_back(self, host: RelayHost, port: int) -> None:
+        self._map[self._by_local[host.local][0] + port] = 0
+
+    def forget(self, member: int) -> None:
+        """The process is gone, and its sockets with it. Nobody else writes where its number stands."""
+        mark, at = bytes([member + 1]), -1
+        while (at := self._map.find(mark, at + 1)) >= 0:
+            self._map[at] = 0
+
+    # -- Neighbours -------------------------------------------------------------------------------------
+
+    def reach(self, relay: RelayedAddress) -> tuple[str, int] | None:
+        """Where on this machine another process has this relayed address; None if none has."""
+        known = self._by_advertised.get(relay.host)
+        if known is None or self._map[known[0] + relay.port] in (0, self.member + 1):
+            return None
+        return known[1].local, relay.port
+
+    def seen_from(self, host: str, port: int) -> str | None:
+        """The advertised host of the relayed address of another process that is there, None for others."""
+        known = self._by_local.get(host)
+        if known is None or self._map[known[0] + port] in (0, self.member + 1):
+            return None
+        return known[1].advertised
+
+
+class SharedPortPool(PortPool):
+    """The relay ports of one address where other processes open ports on it, too.
+
+    A process takes ports of its own share first: so a port still rests for as long as possible, and two
+    processes hardly ever try the same one. When its share is used up, it takes others' free ports.
+    """
+
+    def __init__(self, ports: PortMap, host: RelayHost, first: int, last: int, members: int) -> None:
+        super().__init__(first, last)
+        self._ports = ports
+        self._host = host
+        self._members = members
+
+    def candidates(self, even: bool, with_next: bool) -> Iterator[int]:
+        others = []
+        for port in super().candidates(even, with_next):
+            if self._is_taken(port) or (with_next and self._is_taken(port + 1)):
+                continue
+            if self._is_ours(port):
+                yield port
+            else:
+                others.append(port)
+        yield from others
+
+    def take(self, port: int) -> None:
+        super().take(port)
+        self._ports.take(self._host, port)
+
+    def give_back(self, port: int) -> None:
+        self._ports.give_back(self._host, port)
+        super().give_back(port)
+
+    def _is_taken(self, port: int) -> bool:
+        return self._ports.holder(self._host, port) != 0
+
+    def _is_ours(self, port: int) -> bool:
+        """Pairs of an even port and the next one are in one share, for EVEN-PORT."""
+        return port // 2 % self._members == self._ports.member

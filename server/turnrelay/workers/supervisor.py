@@ -1,0 +1,57 @@
+"""Supervisor: the process that owns the sockets, serves HTTP, and keeps the workers running."""
+
+from collections.abc import Callable
+from typing import Any
+
+from turnrelay.observe.metrics import Metrics
+from turnrelay.workers.doors import Doors
+from turnrelay.workers.nursery import Nursery
+from turnrelay.workers.place import SUPERVISOR, Common, OneOfMany
+from turnrelay.workers.pool import Pool
+from turnrelay.workers.totals import Totals
+
+
+class Supervisor(OneOfMany):
+    """Its own core serves those who come through HTTP: tunnels, and TURN on ports that HTTP shares."""
+
+    def __init__(self, common: Common, nursery: Nursery, lost: Callable[[], None]) -> None:
+        """`lost` is called when workers cannot be started any more."""
+        super().__init__(common, SUPERVISOR)
+        self._nursery = nursery
+        self._lost = lost
+        self._doors: Doors | None = None
+        self._pool: Pool | None = None
+
+    def listeners(self, *arguments: Any) -> Doors:
+        self._doors = Doors(*arguments, workers=self.common.workers)
+        return self._doors
+
+    @property
+    def is_ready(self) -> bool:
+        return self._pool is not None and self._pool.is_ready
+
+    async def start_others(self, metrics: Metrics, own_ports: Callable[[], set[int]]) -> None:
+        doors = self._doors
+        assert doors is not None  # listeners() comes first
+        metrics.page = totals = Totals(metrics.registry)
+        self._pool = pool = Pool(
+            self._nursery,
+            self.common.workers,
+            totals,
+            self.common.forget,
+            lambda: doors.doors,
+            own_ports,
+            self._lost,
+        )
+        doors.opened = pool.serve
+        await pool.start()
+
+    def reload_others(self) -> None:
+        if self._pool is not None:
+            self._pool.reload()
+
+    async def stop_others(self) -> None:
+        if self._pool is not None:
+            await self._pool.stop()
+        else:
+            self._nursery.close()

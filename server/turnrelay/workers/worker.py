@@ -1,0 +1,27 @@
+"""AsWorker: a core that listens on what the supervisor gives it."""
+
+from typing import Any
+
+from turnrelay.settings import Settings
+from turnrelay.workers.link import GivenListeners, SupervisorLink
+from turnrelay.workers.place import Common, OneOfMany
+
+
+class AsWorker(OneOfMany):
+    """HTTP, the self-test and everything that a relay has once is the supervisor's."""
+
+    def __init__(self, common: Common, member: int, link: SupervisorLink) -> None:
+        super().__init__(common, member)
+        self._link = link
+
+    def listeners(self, *arguments: Any) -> GivenListeners:
+        return GivenListeners(*arguments, link=self._link)
+
+    def other_ports(self) -> set[int]:
+        return self._link.own_ports
+
+
+def settings_of_worker(settings: Settings) -> Settings:
+    """The relay's settings without what the supervisor does."""
+    limits = settings.limits.model_copy(update={"self_test_seconds": 0})
+    return settings.model_copy(update={"http": None, "shared": [], "limits": limits})

@@ -1,0 +1,77 @@
+"""Relay ports of several processes: no clashes, nothing left unused, and known to the others."""
+
+from stunwire import TransportAddress
+from turnrelay.core.addresses import RelayedAddress
+from turnrelay.relay.plane import RelayHost
+from turnrelay.workers.ports import PortMap, SharedPortPool
+
+HOST, MAPPED = RelayHost("10.0.0.1", "10.0.0.1"), RelayHost("10.0.0.2", "198.51.100.7")
+
+
+class Process:
+    """The port map as a forked process has it: the memory is common, the number is its own."""
+
+    def __init__(self, ports: PortMap, member: int, first: int = 50000, last: int = 50015) -> None:
+        self.ports = PortMap([HOST, MAPPED], member)
+        self.ports._map = ports._map
+        self.pool = SharedPortPool(self.ports, HOST, first, last, 2)
+
+    def open(self, even: bool = False, with_next: bool = False) -> int | None:
+        port = next(self.pool.candidates(even, with_next), None)
+        for taken in () if port is None else (port, port + 1) if with_next else (port,):
+            self.pool.take(taken)
+        return port
+
+
+def _two() -> tuple[Process, Process]:
+    ports = PortMap([HOST, MAPPED])
+    return Process(ports, 0), Process(ports, 1)
+
+
+def test_each_takes_its_own_share_first():
+    one, other = _two()
+    mine, theirs = {one.open() for _ in range(8)}, {other.open() for _ in range(8)}
+    assert mine | theirs == set(range(50000, 50016))
+    assert {port // 2 % 2 for port in mine if port} == {0}
+    assert (one.open(), other.open()) == (None, None)
+
+
+def test_one_may_use_what_the_other_leaves():
+    one, other = _two()
+    held = [other.open() for _ in range(3)]
+    assert len({one.open() for _ in range(13)} - {None}) == 13
+    assert one.open() is None
+    assert held[0] is not None
+    other.pool.give_back(held[0])
+    assert one.open() == held[0]
+    assert other.open() is None
+
+
+def test_pairs_of_ports_are_whole():
+    one, other = _two()
+    pairs = [process.open(even=True, with_next=True) for _ in range(4) for process in (one, other)]
+    assert sorted(port for port in pairs if port is not None) == list(range(50000, 50016, 2))
+    assert one.open(even=True, with_next=True) is None
+
+
+def test_a_relayed_address_of_another_process_is_known_and_ones_own_is_not():
+    one, other = _two()
+    one.ports.take(MAPPED, 50003)
+    relay = RelayedAddress(TransportAddress("198.51.100.7", 50003))
+    assert other.ports.reach(relay) == ("10.0.0.2", 50003)
+    assert one.ports.reach(relay) is None
+    assert other.ports.reach(RelayedAddress(TransportAddress("198.51.100.7", 50004))) is None
+    assert other.ports.reach(RelayedAddress(TransportAddress("203.0.113.9", 50003))) is None
+    assert other.ports.seen_from("10.0.0.2", 50003) == "198.51.100.7"
+    assert other.ports.seen_from("10.0.0.2", 50004) is None
+    assert one.ports.seen_from("10.0.0.2", 50003) is None
+
+
+def test_the_ports_of_a_dead_process_are_free_and_the_others_stay():
+    one, other = _two()
+    for _ in range(8):
+        one.open()
+        other.open()
+    one.ports.forget(1)
+    assert len({one.open() for _ in range(8)} - {None}) == 8
+    assert one.open() is None
