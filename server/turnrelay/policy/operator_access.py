@@ -32,7 +32,7 @@ class OperatorAccess:
         self._logins = PrefixRateLimit(_LOGINS_PER_SECOND, _LOGIN_BURST, slots=_LOGIN_SLOTS)
 
     def knows(self, token: str) -> bool:
-        """Whether this is the token."""
+        """Whether this is the token. Asked without limit: 20 characters are not guessed over a network."""
         return self._token is not None and hmac.compare_digest(self._token, _hash(token))
 
     def log_in(self, token: str, client_host: str, now: float) -> str | None:

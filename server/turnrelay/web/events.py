@@ -58,7 +58,7 @@ class Events:
             }
         )
         await response.prepare(request)
-        with suppress(TimeoutError, ConnectionError):
+        with suppress(TimeoutError, ConnectionError), self._figures.watching():
             await _send(response, "history", {"samples": self._figures.history(), **self._figures.now()})
             # Checked each time: a stream must not outlive the session that it was opened with.
             while self._gate.refusal(request) is None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from turnrelay.core.addresses import Transport
@@ -11,9 +12,11 @@ from turnrelay.relay.plane import RelayPlane, Traffic
 from turnrelay.web.failures import RecentFailures
 from turnrelay.web.health import Readiness
 
-INTERVAL_SECONDS = 2.0
+_WATCHED_SECONDS = 2.0
+_UNWATCHED_SECONDS = 10.0
+"""To sample is to look at every relayed address, which takes milliseconds where there are thousands."""
 _KEPT = 150
-"""Samples: five minutes."""
+"""Samples: five minutes at the least."""
 
 
 class Node(NamedTuple):
@@ -26,10 +29,7 @@ class Node(NamedTuple):
 
 
 class LiveFigures:
-    """One sampler for all who watch.
-
-    `updates` hands every new sample to whoever waits; a slow watcher misses samples, and costs no memory.
-    """
+    """One sampler for all who watch; a slow watcher misses samples, and costs no memory."""
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class LiveFigures:
         self._traffic = Traffic()
         self._sampled_at = 0.0
         self._changed = asyncio.Condition()
+        self._watchers = 0
+        self._watched = asyncio.Event()
         self._sampling: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -83,6 +85,18 @@ class LiveFigures:
             "failures": self._failures.recent(),
         }
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Somebody watches: samples come every two seconds."""
+        self._watchers += 1
+        self._watched.set()
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+            if not self._watchers:
+                self._watched.clear()
+
     async def next_sample(self) -> dict[str, Any]:
         """Waits for the next sample."""
         async with self._changed:
@@ -94,7 +108,16 @@ class LiveFigures:
             self._samples.append(self._sample())
             async with self._changed:
                 self._changed.notify_all()
-            await asyncio.sleep(INTERVAL_SECONDS)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_UNWATCHED_SECONDS):
+                await self._watched.wait()
+        # Not at once for one who comes: a rate over a moment would be a peak or nothing.
+        await asyncio.sleep(began + _WATCHED_SECONDS - loop.time())
 
     def _sample(self) -> dict[str, Any]:
         at = self._unix_time()

@@ -311,6 +311,20 @@ async def test_events_tell_of_sessions_and_failures(relay):
     await client.close()
 
 
+async def test_figures_of_the_past_are_there_for_who_comes_later(relay):
+    headers = {"Authorization": f"Bearer {relay.token}"}
+    for expected in (1, 3):
+        async with asyncio.timeout(15), relay.http.get(f"{relay.base}/v1/events", headers=headers) as answer:
+            events = _events(answer)
+            _, history = await anext(events)
+            times = [sample["at"] for sample in history["samples"]]
+            assert len(times) >= expected
+            assert times == sorted(times)
+            for _ in range(2):
+                _, update = await anext(events)
+                assert update["sample"]["at"] >= times[-1] + 1
+
+
 async def test_a_stream_ends_with_the_session_that_it_was_opened_with(relay):
     await _log_in(relay)
     async with asyncio.timeout(15), relay.http.get(f"{relay.base}/v1/events") as answer:
