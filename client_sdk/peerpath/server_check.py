@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from stunwire import StunUri, TransportAddress, TurnUri, parse_uri
+from stunwire import StunUri, TransportAddress, parse_uri
 
 from peerpath.errors import PeerpathError, ServerError
 from peerpath.net.addresses import join_host_port
@@ -16,8 +16,11 @@ from peerpath.net.resolving import Resolver
 from peerpath.stun.binding import BindingAnswer
 from peerpath.stun.sockets import BindingFailed, StunSocket, ask_over_stream
 from peerpath.turn import LongTermCredentials, Output, PeerData, PermissionInstalled, PermissionRefused
+from peerpath.turn.carriers import RelayUri
 from peerpath.turn.connection import TurnConnection, TurnRefused, allocate
+from peerpath.turn.tunnel import TunnelUri
 
+_TUNNELS = ("ws:", "wss:")
 _STEP_SECONDS = 8.0
 _ROUND_TRIPS = 5
 _RETRANSMIT_SECONDS = 0.5
@@ -46,16 +49,15 @@ async def check_server(
     Without credentials a TURN server is only seen to ask for them. `authority` is a PEM file of certificates
     to trust. ValueError for a URI that cannot be parsed.
     """
-    parsed = parse_uri(uri)
+    parsed = TunnelUri.parse(uri) if uri.strip().lower().startswith(_TUNNELS) else parse_uri(uri)
     if parsed.secure and parsed.transport == "udp":
         raise ValueError(f"{uri}: DTLS is not spoken here, use ?transport=tcp")
     tls = ssl.create_default_context(cafile=authority) if parsed.secure else None
     check = _Check(parsed, tls)
-    steps: list[tuple[str, Callable[[], Awaitable[_Finding]]]] = [
-        ("Name", check.resolve),
-        ("Binding", check.binding),
-    ]
-    if isinstance(parsed, TurnUri):
+    steps: list[tuple[str, Callable[[], Awaitable[_Finding]]]] = [("Name", check.resolve)]
+    if not isinstance(parsed, TunnelUri):
+        steps.append(("Binding", check.binding))
+    if not isinstance(parsed, StunUri):
         if username is None or password is None:
             steps.append(("Allocate without credentials", check.challenge))
         else:
@@ -99,7 +101,7 @@ async def _timed(name: str, work: Callable[[], Awaitable[_Finding]]) -> CheckedS
 class _Check:
     """The steps, and what one leaves for the next."""
 
-    def __init__(self, uri: StunUri | TurnUri, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, uri: StunUri | RelayUri, tls: ssl.SSLContext | None) -> None:
         self._uri = uri
         self._tls = tls
         self.credentials = LongTermCredentials("", "")
@@ -115,6 +117,7 @@ class _Check:
         return _Finding(", ".join(join_host_port(address) for address in found))
 
     async def binding(self) -> _Finding:
+        assert not isinstance(self._uri, TunnelUri)
         if self._uri.transport == "udp":
             socket = await StunSocket.open(("::" if ":" in self._address.host else "0.0.0.0", 0))
             try:
@@ -172,7 +175,7 @@ class _Check:
                 await end.connection.close()
 
     async def _allocate(self, heard: Callable[[Output], None] | None) -> TurnConnection:
-        assert isinstance(self._uri, TurnUri)
+        assert not isinstance(self._uri, StunUri)
         # Without credentials of the caller's any will do: only the answer to the first request counts.
         credentials = self.credentials if self.credentials.username else LongTermCredentials("nobody", "none")
         return await allocate(

@@ -134,7 +134,8 @@ class HttpSide:
         """Each server has its own: on a shared port connections are counted when they are accepted."""
         if self._parts.settings.tunnel == "off":
             return []
-        tunnel = self._parts.listeners.over_http.tunnel(on_shared_port=on_shared_port)
+        clients = ClientAddresses(self._parts.settings.trusted_proxy)
+        tunnel = self._parts.listeners.over_http.tunnel(clients.of, on_shared_port=on_shared_port)
         self._tunnels.append(tunnel)
         return [tunnel]
 

@@ -21,6 +21,7 @@ from peerpath.net.proxies import Proxy
 from peerpath.net.proxy_connector import connector_for
 from peerpath.net.proxy_rules import ProxyRules
 from peerpath.net.resolving import Resolver
+from peerpath.server_check import check_server
 from peerpath.signaling import Dialing, PeerAbsent, Rendezvous, RendezvousError
 from peerpath.turn import LongTermCredentials, PeerData, PermissionInstalled
 from peerpath.turn.carriers import parse_relay_uri
@@ -241,6 +242,20 @@ async def test_the_next_fallback_comes_to_the_rescue_of_one_that_fails(relay, pr
     assert ends[0].report().seconds < 10
     assert "it is left out of the settings" in str(ends[0].report())
     await close(ends)
+
+
+@pytest.mark.parametrize("via", ["tls", "ws", "wss"])
+async def test_a_tunnel_is_checked_like_any_turn_server(relay, via):
+    steps = []
+    authority = str(relay.site.certificates.authority)
+    uri = uris(relay)[via]
+    await check_server(uri, ACCESS.username, ACCESS.password, authority=authority, on_step=steps.append)
+    assert all(step.ok for step in steps), steps
+    assert [step.name for step in steps if step.name != "Binding"] == [
+        "Name",
+        "Allocate",
+        "Relayed round trip",
+    ]
 
 
 # -- signaling --------------------------------------------------------------------------------------------

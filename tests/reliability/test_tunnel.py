@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from reliability.turn_peer import Peer, TunnelClient
-from stunwire import Message, MessageClass, Method
+from stunwire import XOR_MAPPED_ADDRESS, Message, MessageClass, Method
 from support.ports import loopback_address
 from support.relay import Access, Site
 from support.turnrelay_server import TurnRelayServer
@@ -171,3 +171,19 @@ def test_the_tunnel_can_be_switched_off(address, tmp_path):
     site = Site.prepare(tmp_path / "relay", address)
     with TurnRelayServer(site, ACCESS, flags=["--tunnel", "off"]) as relay:
         assert relay.get("/v1/tunnel")[0] == 404
+
+
+@pytest.mark.parametrize(("trusted", "seen"), [(True, "203.0.113.9"), (False, "127.0.0.1")])
+def test_behind_a_proxy_that_is_trusted_the_client_is_who_it_says(address, tmp_path, trusted, seen):
+    flags = ["--trusted-proxy", "127.0.0.0/8"] if trusted else []
+    forwarded = {"X-Forwarded-For": "198.51.100.1, 203.0.113.9"}
+    with TurnRelayServer(Site.prepare(tmp_path / "relay", address), ACCESS, flags=flags):
+        url = f"ws://{address}:{HTTP_PORT}/v1/tunnel"
+        options = {"additional_headers": forwarded, "proxy": None, "subprotocols": TURN}
+        with connect(url, **options) as first, connect(url, **options) as second:
+            for websocket in (first, second):
+                request = Message(MessageClass.REQUEST, Method.BINDING)
+                websocket.send(request.encode())
+                answer = Message.decode(websocket.recv(5))
+                assert answer.transaction_id == request.transaction_id
+                assert answer.get(XOR_MAPPED_ADDRESS).host == seen

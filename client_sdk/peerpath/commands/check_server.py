@@ -27,7 +27,7 @@ class _Report:
 
 
 def check(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="stun:, stuns:, turn: or turns:")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="stun:, stuns:, turn:, turns:, ws: or wss:")],
     user: User = None,
     password: Password = None,
     ca: Authority = None,

@@ -121,6 +121,9 @@ class Driver:
     def add_stream(self, path: FiveTuple, endpoint: Endpoint) -> None:
         self._streams[path] = endpoint
 
+    def has_stream(self, path: FiveTuple) -> bool:
+        return path in self._streams
+
     # -- ClientLinks, for the plane ---------------------------------------------------------------------
 
     def link(self, path: FiveTuple) -> ClientLink | None:

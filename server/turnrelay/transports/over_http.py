@@ -10,7 +10,7 @@ from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.shared import MakeHttp, SharedListener
 from turnrelay.transports.stream import StreamClients
-from turnrelay.transports.tunnel import Tunnel
+from turnrelay.transports.tunnel import ClientOf, Tunnel
 
 
 class ClientsOverHttp:
@@ -31,10 +31,10 @@ class ClientsOverHttp:
         """The shared ports."""
         return [listener.acceptor.port for listener in self._shared]
 
-    def tunnel(self, *, on_shared_port: bool) -> Tunnel:
+    def tunnel(self, client_of: ClientOf, *, on_shared_port: bool) -> Tunnel:
         """The routes of a tunnel. On a shared port connections are counted when they are accepted."""
         limits = None if on_shared_port else self._limits
-        self._tunnels.append(Tunnel(self._driver, limits, self._idle_seconds))
+        self._tunnels.append(Tunnel(self._driver, limits, self._idle_seconds, client_of))
         return self._tunnels[-1]
 
     def share(self, host: str, port: int, make_http: MakeHttp) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import WSMessage, WSMsgType, web
+from stunwire import TransportAddress
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.policy.connection_limits import ConnectionLimits
@@ -25,6 +26,8 @@ _FIRST_CHANNEL_BYTE, _LAST_CHANNEL_BYTE = 0x40, 0x7F
 _STUN_HEADER, _CHANNEL_HEADER = 20, 4
 _BINARY = 0x82  # a whole message (FIN) of opcode 2 (RFC 6455 section 5.2)
 _SHORT, _LONG = 125, 65_535
+
+ClientOf = Callable[[web.Request], str]
 
 
 class TunnelConnection:
@@ -98,14 +101,22 @@ class TunnelConnection:
 class Tunnel:
     """The route, and the clients that came by it."""
 
-    def __init__(self, driver: Driver, limits: ConnectionLimits | None, idle_seconds: float) -> None:
-        """Without `limits` the connections are counted where they are accepted."""
+    def __init__(
+        self,
+        driver: Driver,
+        limits: ConnectionLimits | None,
+        idle_seconds: float,
+        client_of: ClientOf,
+    ) -> None:
+        """Without `limits` the connections are counted where they are accepted. `client_of` tells the address
+        of the client of a request, behind reverse proxies that are trusted too."""
         self.driver = driver
         self.connections: set[TunnelConnection] = set()
         self.refused = 0
         self.broken = 0
         self.unbound = 0
         self._limits = limits
+        self._client_of = client_of
         self._idle_seconds = idle_seconds
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
@@ -130,22 +141,22 @@ class Tunnel:
             )
         place = None
         if self._limits is not None:
-            place = self._limits.admit(peer[0])
+            place = self._limits.admit(self._client_of(request))
             if place is None:
                 self.refused += 1
                 raise web.HTTPServiceUnavailable(text="too many connections", headers={"Retry-After": "60"})
         try:
             await socket.prepare(request)
-            await self._carry(socket, transport)
+            await self._carry(socket, transport, self._client_of(request))
         finally:
             if place is not None:
                 place.leave()
         return socket
 
-    async def _carry(self, socket: web.WebSocketResponse, transport: asyncio.Transport) -> None:
-        local, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-        server, client = ServerAddress(transport_address(local)), ClientAddress(transport_address(peer))
-        connection = TunnelConnection(self, transport, FiveTuple(Transport.WEBSOCKET, server, client))
+    async def _carry(
+        self, socket: web.WebSocketResponse, transport: asyncio.Transport, client_host: str
+    ) -> None:
+        connection = TunnelConnection(self, transport, self._path(transport, client_host))
         self.connections.add(connection)
         self.driver.add_stream(connection.path, connection)
         watch = asyncio.create_task(self._close_when_idle(connection))
@@ -155,6 +166,17 @@ class Tunnel:
             watch.cancel()
             self.connections.discard(connection)
             self.driver.disconnected(connection.path)
+
+    def _path(self, transport: asyncio.Transport, client_host: str) -> FiveTuple:
+        """Behind a reverse proxy the client's own address with the port of the proxy's connection."""
+        server = ServerAddress(transport_address(transport.get_extra_info("sockname")))
+        proxy = ClientAddress(transport_address(transport.get_extra_info("peername")))
+        direct = FiveTuple(Transport.WEBSOCKET, server, proxy)
+        if client_host == proxy.host.partition("%")[0]:
+            return direct
+        path = direct._replace(client=ClientAddress(TransportAddress(client_host, proxy.port)))
+        # Two proxies may use one port for two connections of one host, which must not be taken for one.
+        return direct if self.driver.has_stream(path) else path
 
     async def _read(self, socket: web.WebSocketResponse, connection: TunnelConnection) -> None:
         message: WSMessage
