@@ -44,6 +44,8 @@ class HardNat:
         self._loop = asyncio.get_running_loop()
         self._random = SystemRandom()
         self._sockets: dict[int, DatagramSocket] = {}
+        self._handed_over: dict[int, DatagramSocket] = {}
+        """What is the endpoint's now; guesses still leave from there, should nothing come of it."""
         self._host = ""
         self._inbox: asyncio.Queue[_Arrival] | None = None
         """Where packets go while samples are taken."""
@@ -65,8 +67,12 @@ class HardNat:
         servers = [server for server in self._stack.gatherer.servers if (":" in server.host) == ipv6]
         sockets = max(1, min(self._limits.sockets, spare_descriptors() // 2))
         limits = replace(self._limits, sockets=sockets)
-        sampled = await self._sample(servers) if servers else None
-        self._ours = PunchPlan.made_of(sampled, behaviour, limits)
+        try:
+            sampled = await self._sample(servers) if servers else None
+            self._ours = PunchPlan.made_of(sampled, behaviour, limits)
+        except OSError as error:
+            no_socket = f"no socket can be opened on {host}: {error.strerror or error}"
+            self._ours = replace(PunchPlan.made_of(None, None, limits), reason=no_socket)
         return self._ours
 
     async def _sample(self, servers: list[TransportAddress]) -> Sampled:
@@ -90,7 +96,7 @@ class HardNat:
             self._inbox = None
 
     async def _socket(self, number: int) -> DatagramSocket:
-        socket = self._sockets.get(number)
+        socket = self._handed_over.get(number) or self._sockets.get(number)
         if socket is None:
             socket = await DatagramSocket.open((self._host, 0))
             socket.on_datagram = lambda data, source: self._arrived(number, data, source)
@@ -105,7 +111,8 @@ class HardNat:
             return
         self._adopted += 1
         self._campaign.hold(self._loop.time())
-        self._adopt(self._sockets.pop(number), technique_of(self._campaign.tactic), data, source)
+        socket = self._handed_over[number] = self._sockets.pop(number)
+        self._adopt(socket, technique_of(self._campaign.tactic), data, source)
 
     # -- the attempt ------------------------------------------------------------------------------------
 
@@ -203,6 +210,7 @@ class HardNat:
         self._clear()
 
     def _clear(self) -> None:
+        self._handed_over.clear()
         sockets, self._sockets = list(self._sockets.values()), {}
         for socket in sockets:
             socket.close()

@@ -72,6 +72,8 @@ class _Base:
         self._base = base
         self._loop = asyncio.get_running_loop()
         self._reports: dict[int, ServerReport] = {}
+        self._granted: ServerReport | None = None
+        """Of the protocol that the mapping is from."""
         self._offered: TransportAddress | None = None
         self._offering: asyncio.Task[None] | None = None
 
@@ -101,7 +103,7 @@ class _Base:
         if self._offered is not None:
             self._stack.remove_mapping(self._base, self._offered)
             self._offered = None
-        if mapping is not None:
+        if mapping is not None and self._granted is not None:
             self._offering = self._loop.create_task(self._offer(mapping, self._granted))
 
     async def _offer(self, mapping: Mapping, report: ServerReport) -> None:

@@ -79,6 +79,13 @@ async def test_what_keeps_this_side_from_taking_part_is_said_in_the_plan() -> No
         assert (await tried.hard_nat_plan()).reason == "no STUN server of this family is known"
 
 
+async def test_an_address_that_is_gone_is_the_reason_in_the_plan() -> None:
+    async with endpoint() as tried:
+        await tried._servers_known.wait()
+        plan = await tried._hard_nat.plan("192.0.2.77", None)
+        assert "no socket can be opened on 192.0.2.77" in plan.reason
+
+
 async def test_there_is_nothing_to_begin_without_a_peer_or_a_plan() -> None:
     async with endpoint() as tried:
         await tried.hard_nat_plan()
