@@ -152,7 +152,7 @@ class Exchange:
         yield call
         for name in (caller, called):
             self._tell(name, session, {"do": "end"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not all(side.ended for side in call.sides):
                 call.changed.clear()
                 await call.changed.wait()

@@ -35,8 +35,9 @@ def site(lab: Lab) -> Site:
 class Mapper:
     """portmap_peer.py on the host of a site."""
 
-    def __init__(self, site: Site, methods: str) -> None:
-        argv = [sys.executable, "-P", portmap_peer.__file__, site.host.address, str(PORT), methods]
+    def __init__(self, site: Site, methods: str, host: str | None = None) -> None:
+        address = host or site.host.address
+        argv = [sys.executable, "-P", portmap_peer.__file__, address, str(PORT), methods]
         self.process: Process = site.host.popen(argv)
 
     def said(self, key: str) -> list[Any]:
@@ -44,7 +45,7 @@ class Mapper:
         return [said[key] for said in map(json.loads, filter(_is_whole, lines)) if key in said]
 
     def wait_for(self, ready: Callable[["Mapper"], bool]) -> None:
-        self.process.wait_until(lambda: ready(self))
+        self.process.wait_until(lambda: ready(self), timeout=60)
 
     def close(self) -> None:
         self.process.stop()
@@ -78,6 +79,18 @@ def test_a_mapping_is_made_and_given_back(
         assert f"dport {PORT} dnat ip to {site.host.address}:{PORT}" in forward
         mapper.close()
         assert _becomes(lambda: router.forwards() == [])
+
+
+def test_the_firewall_of_an_ipv6_network_is_opened_by_pcp(lab: Lab, tmp_path: Path) -> None:
+    site = lab.site("linux", ipv6="firewall")
+    host = site.host.address6
+    with Miniupnpd(site, tmp_path) as router:
+        mapper = Mapper(site, "pcp,nat-pmp,upnp", host)
+        mapper.wait_for(lambda mapper: mapper.said("mapping"))
+        assert mapper.said("mapping") == [[host, PORT]]
+        assert f"dport {PORT}" in router.pinholes()
+        mapper.close()
+        assert _becomes(lambda: f"dport {PORT}" not in router.pinholes())
 
 
 @pytest.mark.parametrize("methods", ["pcp", "nat-pmp"])
@@ -128,7 +141,7 @@ async def test_a_peer_whose_ports_are_random_connects_directly_thanks_to_it(
     with relay, Miniupnpd(mapped, tmp_path) as router:
         async with exchange({"mapped": mapped, "peer": peer}, uris, "--port-mapping") as board:
             async with board.call("mapped", "peer") as call:
-                assert await call.until(lambda call: call.is_direct and call.has_heard, 20), str(call)
+                assert await call.until(lambda call: call.is_direct and call.has_heard, 60), str(call)
                 assert len(router.forwards()) == 1
             assert call.caller.path is not None
             assert call.caller.path["technique"] == "portmap"
@@ -149,13 +162,13 @@ async def test_a_router_whose_outer_address_is_not_what_stun_servers_see_is_not_
     with relay, Miniupnpd(inner, tmp_path, "ext_ip=8.8.8.8") as router:
         async with exchange({"inner": inner, "peer": peer}, uris, "--port-mapping") as board:
             async with board.call("inner", "peer") as call:
-                assert await call.until(lambda call: call.is_direct and call.has_heard, 20), str(call)
+                assert await call.until(lambda call: call.is_direct and call.has_heard, 60), str(call)
             assert "8.8.8.8, but STUN servers see" in call.caller.report
             assert "srflx 8.8.8.8" not in call.caller.report
             assert _becomes(lambda: router.forwards() == [])
 
 
-def _becomes(true: Callable[[], bool], within: float = 10.0) -> bool:
+def _becomes(true: Callable[[], bool], within: float = 30.0) -> bool:
     deadline = time.monotonic() + within
     while not true():
         if time.monotonic() > deadline:

@@ -33,6 +33,7 @@ class Miniupnpd:
             "listening_ip": "lan",
             "enable_natpmp": "yes",
             "enable_upnp": "yes",
+            "ipv6_disable": "no",
             "secure_mode": "yes",
             "upnp_table_name": "miniupnpd",
             "upnp_nat_table_name": "miniupnpd",
@@ -54,7 +55,7 @@ class Miniupnpd:
             [self._program, "-d", "-f", self._config, "-P", self._folder / "miniupnpd.pid"]
         )
         process = self.process
-        process.wait_until(lambda: "HTTP listening" in process.output())
+        process.wait_until(lambda: "HTTP listening" in process.output(), timeout=60)
         return self
 
     def reboot(self) -> None:
@@ -70,6 +71,10 @@ class Miniupnpd:
 
     def forwards(self) -> list[str]:
         return [line.strip() for line in self.rules().splitlines() if "dnat" in line]
+
+    def pinholes(self) -> str:
+        """What it lets through to IPv6 hosts, as nft lists it."""
+        return self._nft("list", "chain", "inet", "miniupnpd", "miniupnpd")
 
     def _nft(self, *words: str) -> str:
         return run(["nft", *words], timeout=10, namespace=self._site.router.namespace)
