@@ -16,7 +16,7 @@ export UV_PYTHON_DOWNLOADS := never
 # As pip does: the certificates that the system trusts, a company's own among them.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: run test test-hard check format docs screenshots bench bench-quick clean bpf mover
+.PHONY: run test test-hard check format docs screenshots bench bench-quick clean bpf mover pion
 run: $(RUN_STAMP) bpf mover
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
@@ -47,7 +47,7 @@ screenshots: $(DEV_STAMP)
 	PYTHONPATH=tests $(BIN)/python docs/screenshots.py
 
 # Against coturn on this machine; needs root. ARGS="--only userspace" measures one relay alone.
-bench: $(BENCH_STAMP) bench/build/load bpf mover
+bench: $(BENCH_STAMP) bench/build/load bpf mover pion
 	PYTHONPATH=tests $(BIN)/python -m bench --docs $(ARGS)
 
 bench-quick: $(BENCH_STAMP) bench/build/load bpf mover
@@ -56,6 +56,13 @@ bench-quick: $(BENCH_STAMP) bench/build/load bpf mover
 bench/build/load: bench/load.c bench/programs.h
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -o $@ $<
+
+# Another relay to compare with, where Go and Debian's package of pion/turn are there.
+GO_SOURCES := /usr/share/gocode
+pion:
+	@if command -v go >/dev/null && [ -d $(GO_SOURCES)/src/github.com/pion/turn/v2 ]; then mkdir -p bench/build && \
+	  GO111MODULE=off GOPATH=$(GO_SOURCES) GOCACHE=$(CURDIR)/bench/build/go go build -o bench/build/pion bench/pion/main.go; \
+	else echo "pion/turn is left out: apt-get install golang-go golang-github-pion-turn.v2-dev"; fi
 
 # The kernel plane's program; without clang the relay runs in userspace.
 bpf: $(UV)

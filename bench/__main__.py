@@ -32,9 +32,11 @@ def main() -> None:
     chosen = plan.QUICK if options.quick else plan.FULL
     if options.rounds is not None:
         chosen = replace(chosen, rounds=options.rounds)
+    if options.flows is not None:
+        chosen = replace(chosen, flows=(options.flows,))
     if options.seconds is not None:
         chosen = replace(chosen, seconds=options.seconds)
-    kinds = relays.kinds(xdp=_has_kernel_plane())
+    kinds = relays.kinds(_has_kernel_plane(), everything=not options.quick or options.only is not None)
     if options.only:
         kinds = [kind for kind in kinds if any(word in kind.name for word in options.only)]
     started = time.time()
@@ -70,6 +72,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything, under two minutes")
     parser.add_argument("--rounds", type=int, help="instead of the plan's")
+    parser.add_argument("--flows", type=int, help="number of clients, instead of the plan's")
     parser.add_argument("--seconds", type=float, help="of a measurement, instead of the plan's")
     parser.add_argument("--docs", action="store_true", help="write docs/performance.md and its plots")
     parser.add_argument("--only", action="append", help="relays whose name contains this; may be repeated")

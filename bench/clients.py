@@ -78,6 +78,7 @@ class Fleet:
         with inside(bench.client):
             self.clients = [_open() for _ in range(count)]
         self._bound_at = 0.0
+        self._is_held = True
         self.highest_rate = 0.0
         """What was carried without loss in an earlier round, packets a second; 0 if nobody has looked yet."""
 
@@ -102,9 +103,14 @@ class Fleet:
     def permit(self) -> None:
         self._all(Method.CREATE_PERMISSION, must_succeed)
 
+    def let_go(self) -> None:
+        """Closes the sockets, of which there may be too many; the generator sends in their names."""
+        self.close()
+        self._is_held = False
+
     def keep(self, seconds: float = 180) -> None:
         """Extends the channels that have been there for some time: a permission lasts 300 s."""
-        if time.monotonic() - self._bound_at > seconds:
+        if self._is_held and time.monotonic() - self._bound_at > seconds:
             self.bind()
 
     def channel_frames(self, payload: int) -> list[Frame]:

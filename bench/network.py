@@ -127,7 +127,7 @@ class Bench:
 
 
 def most_clients(relays: int) -> int:
-    """How many each relay may have: all of their sockets are open files of this process."""
+    """How many each of so many relays may have: all of their sockets are open files of this process."""
     return (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500) // relays
 
 

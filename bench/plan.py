@@ -118,7 +118,7 @@ class Run:
                 self._stages[name] = Stage(bench, generator, self._plan.seconds, folder)
             self._generator_alone()
             for flows in self._plan.flows:
-                self._udp(min(flows, most_clients(len(self._kinds))))
+                self._udp(min(flows, most_clients(1)))
             with self._relays() as relays:
                 self._allocations(relays)
                 self._streams(relays)
@@ -142,6 +142,8 @@ class Run:
             for relay in relays:
                 fleet, figures = scenarios.allocations(self._stage(relay), relay, flows)
                 fleets.append(fleet)
+                if flows > most_clients(len(relays)):
+                    fleet.let_go()
                 stack.callback(fleet.close)
                 if flows >= 1000:
                     kept = {"kib_per_allocation": figures["kib_per_allocation"]}

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from bench.network import (
 
 REALM, USER, PASSWORD = "bench", "bench", "bench-password"
 PORT, TLS_PORT = 3478, 5349
+PION = Path(__file__).parent / "build" / "pion"
 _UNLIMITED = 1_000_000_000
 _LIMITS = {
     "unauthenticated_per_prefix_per_second": _UNLIMITED,
@@ -78,8 +80,6 @@ class Coturn:
         return None
 
     def version(self) -> str:
-        import subprocess
-
         done = subprocess.run(
             [self.binary, "--version"], capture_output=True, text=True, check=False, timeout=10
         )
@@ -88,13 +88,39 @@ class Coturn:
 
 
 @dataclass(frozen=True)
+class Pion:
+    """bench/pion, where `make` could build it: Go and the Debian package of pion/turn are needed."""
+
+    binary: Path
+    name: str = "pion"
+
+    def argv(self, folder: Path) -> list[str]:
+        return [
+            *(str(self.binary), "-listen", SERVER, "-relay", SERVER_AT_PEER),
+            *("-port", str(PORT), "-tls-port", str(TLS_PORT)),
+            *("-realm", REALM, "-user", USER, "-password", PASSWORD),
+            *("-cert", str(folder / "chain.pem"), "-key", str(folder / "key.pem")),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "GOMAXPROCS": "1"}
+
+    def version(self) -> str:
+        package = ["dpkg-query", "-W", "-f", "${Version}", "golang-github-pion-turn.v2-dev"]
+        done = subprocess.run(package, capture_output=True, text=True, check=False)
+        return done.stdout.partition("-")[0] or "unknown version"
+
+
+@dataclass(frozen=True)
 class Turnrelay:
     plane: str
     name: str
+    mover: str = "c"
 
     def argv(self, folder: Path) -> list[str]:
         return [
             *(str(Path(sys.executable).parent / "turnrelay"), "serve", "--plane", self.plane),
+            *("--mover", self.mover),
             *(
                 "--listen",
                 SERVER,
@@ -120,11 +146,14 @@ class Turnrelay:
     def version(self) -> str:
         from importlib.metadata import version
 
-        return f"{version('turnrelay')}, {self.plane} plane"
+        return f"{version('turnrelay')}, {self.plane} plane, packets moved by {self.mover}"
 
 
-def kinds(xdp: bool) -> list[Kind]:
-    """coturn of the system, the one of BENCH_COTURN, and the planes of turnrelay that this version has."""
+def kinds(xdp: bool, everything: bool) -> list[Kind]:
+    """coturn of the system, the one of BENCH_COTURN, and the planes of turnrelay that this version has.
+
+    `everything` adds what is for comparison only: pion, and turnrelay with Python alone.
+    """
     found: list[Kind] = []
     if (system := shutil.which("turnserver")) is not None:
         found.append(Coturn(system))
@@ -135,6 +164,10 @@ def kinds(xdp: bool) -> list[Kind]:
     found.append(Turnrelay("userspace", "turnrelay userspace"))
     if xdp:
         found.append(Turnrelay("xdp", "turnrelay xdp"))
+    if everything:
+        found.append(Turnrelay("userspace", "turnrelay python", mover="python"))
+        if PION.exists():
+            found.append(Pion(PION))
     return found
 
 

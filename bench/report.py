@@ -137,7 +137,8 @@ _METHOD = f"""\
 ## Method
 
 `make bench` measures, `make bench-quick` does less of it in under two minutes; both need root and coturn
-(`apt-get install coturn`). `BENCH_COTURN=/path/to/turnserver` adds another build of it.
+(`apt-get install coturn`). `BENCH_COTURN=/path/to/turnserver` adds another build of it; `make bench` adds
+pion/turn (`apt-get install golang-go golang-github-pion-turn.v2-dev`) and turnrelay without its C extension.
 
 - For each relay three network namespaces, client, server and peer, joined by veth pairs. The relay is
   pinned to one core; load and counting have the other one. All relays run at once, and an idle one takes no
