@@ -23,7 +23,7 @@
 
 #include "programs.h"
 
-enum { MOST_PINGS = 100000, CALIBRATION_RUNS = 200000, LEAD_NS = 100000000, BURST = 32, MODERATION_NS = 150000 };
+enum { MOST_PINGS = 100000, CALIBRATION_RUNS = 200000, LEAD_NS = 60000000, BURST = 32, MODERATION_NS = 150000 };
 
 struct flow {
     uint16_t source_port, destination_port, prefix_length;

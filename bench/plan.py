@@ -69,12 +69,12 @@ class Scenario:
 def udp_scenarios(plan: Plan, flows: int) -> Iterator[Scenario]:
     """On this number of clients."""
     everything = plan.everything
-    for size in (SMALL, LARGE) if everything or flows == 1000 else ():
+    sizes = (SMALL, LARGE) if everything else (SMALL,)
+    for size in sizes if everything or flows == 1000 else ():
         at = f"{size} B, {flows} flows"
         yield Scenario(f"one way, {at}", partial(scenarios.fixed_rate, payload=size, rate=FIXED))
-        if everything or size == SMALL:
-            yield Scenario(f"echo, {at}", partial(scenarios.fixed_rate, payload=size, rate=ECHO, echo=True))
-        if (flows == 1000 and everything) or size == SMALL:
+        yield Scenario(f"echo, {at}", partial(scenarios.fixed_rate, payload=size, rate=ECHO, echo=True))
+        if flows == 1000 or size == SMALL:
             yield Scenario(
                 f"highest rate, {at}",
                 partial(scenarios.highest_rate, payload=size, resolution=plan.resolution),
@@ -84,7 +84,7 @@ def udp_scenarios(plan: Plan, flows: int) -> Iterator[Scenario]:
         measure = partial(scenarios.send_indications, payload=SMALL, rate=ECHO)
         yield Scenario(f"Send indications, {at}", measure)
     if flows == 100:
-        for size in (SMALL, LARGE) if everything else (SMALL,):
+        for size in sizes:
             measure = partial(scenarios.flood, payload=size, rate=FLOOD)
             yield Scenario(f"flood, {size} B, {flows} flows", measure)
         yield Scenario(f"ping-pong, {SMALL} B", partial(scenarios.ping_pong, payload=SMALL, count=plan.pings))
@@ -116,9 +116,9 @@ class Run:
                 bench = stack.enter_context(Bench())
                 generator = stack.enter_context(Generator(bench, folder))
                 self._stages[name] = Stage(bench, generator, self._plan.seconds, folder)
-            self._generator_alone()
             for flows in self._plan.flows:
                 self._udp(min(flows, most_clients(1)))
+            self._generator_alone()
             with self._relays() as relays:
                 self._allocations(relays)
                 self._streams(relays)

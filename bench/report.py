@@ -157,8 +157,8 @@ pion/turn (`apt-get install golang-go golang-github-pion-turn.v2-dev`) and turnr
   keep the cores from halting. Ping-pong is measured without the threads.
 - Fixed rates: {FIXED:,} packets/s one way, {ECHO:,} there and back, {ECHO:,} Send indications,
   {STREAM_RATE:,} over TCP and TLS, where each frame is a write of its own; a flood is {FLOOD:,}. The highest
-  rate is raised until it fails and then found by bisection, a rate being tried twice before it counts as
-  failed; one that the generator did not reach fails too.
+  rate is raised until it fails and then found by bisection, a rate being tried again where it fails by
+  little; one that the generator did not reach fails too.
 - Rounds are interleaved, another relay beginning each. Figures are medians over the rounds, with the least
   and the most; "to coturn" is the median of the ratios within the rounds.
 - "kernel forwarding" is the same load routed by the server's kernel without any relay: what two interfaces
