@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from peerpath.calls.bodies import BodyError, CandidatesBody, Kind, RouteBody, reason_of
+from peerpath.calls.channels import as_signaling_closed
 from peerpath.calls.early_packets import EarlyPackets, packets_of
 from peerpath.calls.kit import CallKit
 from peerpath.calls.paths import application_path
@@ -24,7 +25,7 @@ from peerpath.ice.outputs import Path
 from peerpath.ice.role import Role
 from peerpath.identity import PublicKey
 from peerpath.quic import LinkRole, SecureLink
-from peerpath.signaling import Answering, Dialing, Signaling, SignalingClosed, SignalingError
+from peerpath.signaling import Answering, Dialing, Signaling, SignalingError
 
 ROUTE_PATIENCE = 10.0
 """Seconds that a route has to find a path before the next one is begun."""
@@ -117,6 +118,10 @@ class Attempt(ABC):
             hang_up()
         routes, self._routes = list(self._routes.values()), {}
         await asyncio.gather(*(route.close() for route in routes), return_exceptions=True)
+
+    def abandon(self, reason: str) -> None:
+        """Ends it from this side; whoever waits for it is told so."""
+        self._fail(PeerpathError(reason))
 
     def keep_reports(self) -> None:
         """How the routes stand now, into the report."""
@@ -286,6 +291,8 @@ class Attempt(ABC):
                 await self._channel.send(message)
             except PeerpathError as error:
                 self._signaling_failed(error)
+            except Exception as error:  # an application's own channel
+                self._signaling_failed(as_signaling_closed(error))
             finally:
                 self._sending.task_done()
 
@@ -293,8 +300,8 @@ class Attempt(ABC):
         while True:
             try:
                 data = await self._channel.recv()
-            except SignalingClosed as error:
-                self._signaling_failed(error)
+            except Exception as error:
+                self._signaling_failed(as_signaling_closed(error))
                 return
             try:
                 kind, body = self._envelopes.open(data)

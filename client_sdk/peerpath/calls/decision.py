@@ -54,7 +54,7 @@ class Contacts:
 
 
 async def ask(authorize: Authorize, peer: PublicKey) -> Decision:
-    """The application's answer. Anything but a Decision is a mistake of its and refuses."""
+    """The application's answer; TypeError for anything but a Decision."""
     answer = authorize(peer)
     if inspect.isawaitable(answer):
         answer = await answer

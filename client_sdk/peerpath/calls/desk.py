@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from peerpath.calls.channels import as_signaling_closed
 from peerpath.signaling import Route as Heading
-from peerpath.signaling import Signaling, SignalingClosed, SignalingError
+from peerpath.signaling import Signaling, SignalingError
 from peerpath.signaling.mailbox import Mailbox
 
 _MAX_ATTEMPTS = 64
@@ -41,20 +42,29 @@ class AttemptChannel:
 
 
 class Desk:
-    """Reads `channel` until it ends; `on_offer` gets each offer with a channel for its attempt."""
+    """Reads `channel` until it ends; `on_offer` gets each offer with a channel for its attempt.
 
-    def __init__(self, channel: Signaling, on_offer: Callable[[bytes, AttemptChannel], None]) -> None:
+    `on_idle` is called when the last attempt has hung up.
+    """
+
+    def __init__(
+        self,
+        channel: Signaling,
+        on_offer: Callable[[bytes, AttemptChannel], None],
+        on_idle: Callable[[], None] | None = None,
+    ) -> None:
         self._channel = channel
         self._on_offer = on_offer
+        self._on_idle = on_idle
         self._attempts: dict[bytes, AttemptChannel] = {}
 
     async def run(self) -> None:
         try:
             while True:
                 self._sort(await self._channel.recv())
-        except SignalingClosed as end:
+        except Exception as end:  # an application's own channel may end with anything
             for attempt in self._attempts.values():
-                attempt.inbox.close(str(end))
+                attempt.inbox.close(str(as_signaling_closed(end)))
 
     def _sort(self, data: bytes) -> None:
         try:
@@ -70,4 +80,5 @@ class Desk:
             self._on_offer(data, made)
 
     def _forget(self, attempt: bytes) -> None:
-        self._attempts.pop(attempt, None)
+        if self._attempts.pop(attempt, None) is not None and not self._attempts and self._on_idle:
+            self._on_idle()

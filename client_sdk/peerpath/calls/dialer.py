@@ -59,6 +59,8 @@ class Dialer:
         self._session = secrets.token_bytes(_SESSION_BYTES)
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self._settled = asyncio.Event()
+        """`connect` has come to its end."""
         self._keeping: asyncio.Task[None] | None = None
 
     async def connect(self, within: float) -> Connection:
@@ -70,12 +72,18 @@ class Dialer:
         except TimeoutError:
             raise await self._failed(f"no connection within {within:g} s", AuditResult.FAILED) from None
         except Refused as refusal:
-            raise await self._failed(str(refusal), AuditResult.REFUSED) from None
+            result = AuditResult.LIMITED if refusal.later else AuditResult.REFUSED
+            raise await self._failed(str(refusal), result) from None
         except PeerpathError as error:
             raise await self._failed(str(error), AuditResult.FAILED) from error
         except asyncio.CancelledError:
             await asyncio.shield(self._failed("cancelled", AuditResult.CANCELLED))
             raise
+        except BaseException as error:
+            await self._failed(f"{type(error).__name__}: {error}", AuditResult.FAILED)
+            raise
+        finally:
+            self._settled.set()
         self.outcome, self.seconds = Outcome.CONNECTED, self._loop.time() - self._began
         self._audit(AuditResult.CONNECTED)
         self._keeping = self._loop.create_task(self._keep())
@@ -90,7 +98,12 @@ class Dialer:
         return outcome_record(self.outcome, self.connection.path, self.report, self.seconds, nat, peer_nat)
 
     async def close(self, reason: str = "") -> None:
-        """Closes the connection and gives everything back."""
+        """Closes the connection and gives everything back; a `connect` under way fails."""
+        if not self._settled.is_set():
+            if self.attempt is not None:
+                self.attempt.abandon("closed by this side")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), 5)
         await self.connection.close(reason)
         if self._keeping is not None:
             with suppress(TimeoutError, asyncio.CancelledError):
@@ -122,7 +135,8 @@ class Dialer:
             await self.attempt.close()
         self.connection.fail(reason)
         self._audit(result, reason)
-        cancelled = result is AuditResult.CANCELLED
+        # A refusal says as little of the network as somebody who did not want to wait.
+        cancelled = result in (AuditResult.CANCELLED, AuditResult.REFUSED, AuditResult.LIMITED)
         self.outcome, self.seconds = (
             Outcome.CANCELLED if cancelled else Outcome.FAILED,
             self._loop.time() - self._began,
@@ -170,7 +184,8 @@ class Dialer:
                     await self._try(resume=True)
             except Refused as refusal:
                 reason = str(refusal)
-                break
+                if not refusal.later:
+                    break
             except (PeerpathError, TimeoutError) as error:
                 reason = str(error) or f"no connection within {options.timeout:g} s"
                 if self.attempt is not None:

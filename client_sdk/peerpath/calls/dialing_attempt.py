@@ -14,7 +14,11 @@ from peerpath.nat.behaviour import NatType
 
 
 class Refused(PeerpathError):
-    """The peer has answered that it will not talk to us."""
+    """The peer has answered that it will not talk to us, or not now."""
+
+    def __init__(self, reason: str, *, later: bool) -> None:
+        super().__init__(reason)
+        self.later = later
 
 
 class DialingAttempt(Attempt):
@@ -44,7 +48,8 @@ class DialingAttempt(Attempt):
             self._meet(answer)
         elif kind == Kind.REFUSE:
             if not self.established.done():
-                self._fail(Refused(reason_of(body, "the peer refuses")))
+                later = body.get("later") is True
+                self._fail(Refused(reason_of(body, "the peer refuses"), later=later))
         elif kind == Kind.PLEASE_RESTART:
             self._mend(reason_of(body, "the peer asks for another route"))
         elif kind in (Kind.OFFER, Kind.RESTART):

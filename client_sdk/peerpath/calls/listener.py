@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Self
 
 from peerpath.calls.answerer import Answerer
@@ -16,9 +18,11 @@ from peerpath.calls.kit import CallKit
 from peerpath.connection import Connection
 from peerpath.errors import PeerpathError
 from peerpath.identity import PublicKey
-from peerpath.signaling import Answering, Signaling, SignalingClosed, SignalingError
+from peerpath.signaling import Answering, SignalingClosed, SignalingError
 
 _MAX_READY = 64
+
+_log = logging.getLogger("peerpath")
 
 
 class Listener:
@@ -66,13 +70,19 @@ class Listener:
         self._ready.put_nowait(None)
 
     async def close(self) -> None:
-        """Takes no more calls and ends those that are on their way in.
+        """Takes no more calls and ends those that are on their way in, or were not accepted.
 
         Connections go on, and what they need of the channel is still read.
         """
         self._is_closed = True
-        self._ready.put_nowait(None)
         await _cancel(self._coming_in)
+        nobodys = []
+        while not self._ready.empty():
+            connection = self._ready.get_nowait()
+            if connection is not None:
+                nobodys.append(connection.close("nobody took the call"))
+        self._ready.put_nowait(None)
+        await asyncio.gather(*nobodys, return_exceptions=True)
         if not self._answerers:
             await _cancel(self._reading)
 
@@ -99,7 +109,9 @@ class Listener:
                 await Desk(self._source, self._offered).run()
             else:
                 async for _, channel in incoming():
-                    self._spawn(Desk(channel, self._offered).run(), self._reading)
+                    # Of its own for each attempt: with that it ends, or the rendezvous would run out of them.
+                    desk = Desk(channel, self._offered, getattr(channel, "close", None))
+                    self._spawn(desk.run(), self._reading)
         finally:
             self._ready.put_nowait(None)
 
@@ -117,7 +129,7 @@ class Listener:
         if not self._limit.take(peer, self._loop.time()):
             await self._refuse(answering, channel, AuditResult.LIMITED, "too many attempts, wait a minute")
             return
-        if self._is_closed:
+        if self._is_closed and not self._is_resumption(answering):
             await self._refuse(answering, channel, AuditResult.REFUSED, "the peer takes no calls now")
             return
         if self._on_their_way >= self._kit.options.incoming_at_once or self._ready.qsize() >= _MAX_READY:
@@ -131,7 +143,11 @@ class Listener:
 
     async def _consider(self, answering: Answering, channel: AttemptChannel) -> None:
         peer = answering.peer
-        decision = await ask(self._kit.authorize, peer)
+        try:
+            decision = await ask(self._kit.authorize, peer)
+        except Exception as error:
+            _log.error("authorize failed, so the caller is refused: %s", error, exc_info=error)
+            decision = Decision.REFUSE
         if decision is Decision.REFUSE:
             await self._refuse(answering, channel, AuditResult.REFUSED, "the peer takes no calls of this key")
             return
@@ -154,6 +170,14 @@ class Listener:
             await self._refuse(answering, channel, AuditResult.REJECTED, "the connection exists already")
         else:
             await self._connect(answering, session, offer, channel, relay_only)
+
+    def _is_resumption(self, answering: Answering) -> bool:
+        """Whether the offer is for a connection that there is."""
+        try:
+            session = session_of(answering.body)
+        except BodyError:
+            return False
+        return answering.body.get("resume") is True and (answering.peer, session) in self._answerers
 
     async def _connect(
         self,
@@ -190,13 +214,16 @@ class Listener:
             self._kit.audit.write("answered", known.peer, AuditResult.FAILED, reason=str(error))
 
     async def _refuse(
-        self, answering: Answering, channel: Signaling, result: AuditResult, reason: str
+        self, answering: Answering, channel: AttemptChannel, result: AuditResult, reason: str
     ) -> None:
         self._kit.audit.write("answered", answering.peer, result, reason=reason)
+        body = {"reason": reason, "later": result is AuditResult.LIMITED}
         try:
-            await channel.send(answering.seal(Kind.REFUSE.value, {"reason": reason}))
-        except PeerpathError:
-            return  # the caller will run into its timeout
+            # What cannot be sent is lost: the caller will run into its timeout.
+            with suppress(Exception):
+                await channel.send(answering.seal(Kind.REFUSE.value, body))
+        finally:
+            channel.hang_up()
 
     def _forget(self, answerer: Answerer) -> None:
         self._answerers.pop((answerer.peer, answerer.session), None)

@@ -73,9 +73,13 @@ class OutcomeReporter:
                 task.cancel()
 
     async def _post(self, record: TraversalOutcome) -> None:
-        token = self._token()
-        if inspect.isawaitable(token):
-            token = await token
+        try:
+            token = self._token()
+            if inspect.isawaitable(token):
+                token = await token
+        except Exception as error:
+            _log.error("the outcome is not reported, its token failed: %s", error, exc_info=error)
+            return
         if not token:
             return
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -99,16 +103,20 @@ def outcome_record(
     peer_nat: NatType,
 ) -> TraversalOutcome:
     """What is to be said about one call."""
-    connected = outcome is Outcome.CONNECTED and path is not None
-    method = method_of(path) if connected and path is not None else TraversalMethod.NONE
-    family = _family(path.local) if connected and path is not None else PathFamily.NONE
+    if outcome is Outcome.CONNECTED and path is None:
+        outcome = Outcome.CANCELLED  # connected, and gone by now: that counts for no method
+    connected = outcome is Outcome.CONNECTED
+    method, family = TraversalMethod.NONE, PathFamily.NONE
+    if connected and path is not None:
+        method = method_of(path)
+        family = PathFamily.NONE if method is TraversalMethod.ONION else _family(path.local)
     tried = {(entry.method, entry.family): entry for entry in _attempts(report)}
     if connected:
         tried[method, family] = MethodAttempt(method, Outcome.CONNECTED, family)
     elif outcome is Outcome.FAILED:
         tried = {key: MethodAttempt(*key[:1], Outcome.FAILED, key[1]) for key in tried}
     return TraversalOutcome(
-        outcome=Outcome.CONNECTED if connected else outcome,
+        outcome=outcome,
         method=method,
         family=family,
         duration_ms=min(int(seconds * 1000), 3_600_000),
@@ -146,6 +154,7 @@ def _outcome(state: Any) -> Outcome:
 
 
 def _family(address: str) -> PathFamily:
+    """Of "192.0.2.1 5000" and "192.0.2.1:5000", "2001:db8::1 5000" and "[2001:db8::1]:5000"."""
     if not address:
         return PathFamily.NONE
-    return PathFamily.IPV6 if address.startswith("[") else PathFamily.IPV4
+    return PathFamily.IPV6 if address.count(":") > 1 else PathFamily.IPV4

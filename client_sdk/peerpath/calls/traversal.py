@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import SecretStr
 
 from peerpath.calls.audit import AuditLog, OnAudit
+from peerpath.calls.channels import OwnChannel
 from peerpath.calls.decision import Authorize, refuse_everybody
 from peerpath.calls.dialer import Dialer
 from peerpath.calls.kit import CallKit, CallOptions
@@ -134,9 +135,12 @@ class Traversal:
             raise ValueError("that is this side's own key: there is nobody else to talk to")
 
         async def open_channel() -> Signaling:
-            channel = getattr(signaling, "channel", None)
-            opened: Signaling = signaling if channel is None else channel(peer)
-            return opened
+            open_one = getattr(signaling, "channel", None)
+            if open_one is None:
+                given: Signaling = signaling
+                return given
+            channel = open_one(peer)
+            return OwnChannel(channel, channel.close)
 
         dialer = Dialer(
             self._kit,
