@@ -80,11 +80,13 @@ class Answerer:
 
     async def give_up(self, result: AuditResult, reason: str) -> None:
         """The first attempt came to nothing."""
-        if self.attempt is not None:
-            await self.attempt.close()
-        self.connection.fail(reason)
-        self._audit(result, reason)
-        self._forget(self)
+        try:
+            if self.attempt is not None:
+                await self.attempt.close()
+        finally:
+            self.connection.fail(reason)
+            self._audit(result, reason)
+            self._forget(self)
 
     async def close(self, reason: str = "") -> None:
         await self.connection.close(reason)

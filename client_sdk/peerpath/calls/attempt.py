@@ -75,6 +75,9 @@ class Attempt(ABC):
         self._improve_at: float | None = None
         self._improve_pause = IMPROVE_AFTER
         self._tasks: set[asyncio.Task[None]] = set()
+        self._dropped: set[asyncio.Task[None]] = set()
+        """Routes that are being closed: cancelled, they would keep their sockets."""
+        self._closing: asyncio.Task[None] | None = None
         self._sending: asyncio.Queue[bytes] = asyncio.Queue(maxsize=256)
 
     # -- for the call -----------------------------------------------------------------------------------
@@ -100,7 +103,12 @@ class Attempt(ABC):
             self._sending.put_nowait(self._envelopes.seal(kind.value, dict(body or {})))
 
     async def close(self) -> None:
-        """Gives everything back. The connection is not touched."""
+        """Gives everything back, also if who waits for that is cancelled. The connection is not touched."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if not self.ended.done():
             self.ended.set_result("closed by this side")
         if not self.established.done():
@@ -117,7 +125,8 @@ class Attempt(ABC):
         if hang_up is not None:
             hang_up()
         routes, self._routes = list(self._routes.values()), {}
-        await asyncio.gather(*(route.close() for route in routes), return_exceptions=True)
+        closing = [*(route.close() for route in routes), *self._dropped]
+        await asyncio.gather(*closing, return_exceptions=True)
 
     def abandon(self, reason: str) -> None:
         """Ends it from this side; whoever waits for it is told so."""
@@ -176,7 +185,7 @@ class Attempt(ABC):
             return
         if self._routes.get(route.number) is route:
             del self._routes[route.number]
-            self._spawn(route.close())
+            self._spawn(route.close(), self._dropped)
 
     def tell_candidates(self, body: CandidatesBody) -> None:
         self.tell_and_forget(Kind.CANDIDATES, body.as_json())
@@ -340,10 +349,11 @@ class Attempt(ABC):
     def _note(self, text: str) -> None:
         self.report.note(text, self._loop.time())
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any, tasks: set[asyncio.Task[None]] | None = None) -> None:
+        tasks = self._tasks if tasks is None else tasks
         task: asyncio.Task[None] = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
 
 def _spoken(path: Path) -> str:

@@ -15,7 +15,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -30,6 +31,8 @@ from peerpath.nat.behaviour import NatType
 MAX_CANDIDATES = 100
 MAX_ROUTES = 10_000
 MAX_REASON = 200
+
+_SESSION = re.compile(r"[0-9a-f]{32}")
 
 
 class BodyError(PeerpathError):
@@ -113,13 +116,9 @@ class CandidatesBody:
 def session_of(body: Mapping[str, Any]) -> bytes:
     """The session that an offer is for: 16 bytes, the same in each attempt of one connection."""
     text = _text(body, "session")
-    try:
-        session = bytes.fromhex(text)
-    except ValueError:
-        session = b""
-    if len(session) != 16:
+    if not _SESSION.fullmatch(text):
         raise BodyError("session: 32 hexadecimal digits are wanted")
-    return session
+    return bytes.fromhex(text)
 
 
 def reason_of(body: Mapping[str, Any], otherwise: str) -> str:
@@ -127,7 +126,7 @@ def reason_of(body: Mapping[str, Any], otherwise: str) -> str:
     reason = body.get("reason")
     if not isinstance(reason, str) or not reason:
         return otherwise
-    return "".join(character for character in reason[:MAX_REASON] if character.isprintable())
+    return "".join(character for character in reason[:MAX_REASON] if character.isprintable()) or otherwise
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:
@@ -146,9 +145,11 @@ def _route(body: Mapping[str, Any]) -> int:
 
 def _candidates(body: Mapping[str, Any]) -> tuple[Candidate, ...]:
     lines = body.get("candidates", [])
-    if not isinstance(lines, Sequence) or isinstance(lines, str) or len(lines) > MAX_CANDIDATES:
+    if not isinstance(lines, list) or len(lines) > MAX_CANDIDATES:
         raise BodyError(f"candidates: a list of {MAX_CANDIDATES} at most is wanted")
+    if not all(isinstance(line, str) for line in lines):
+        raise BodyError("candidates: a list of strings is wanted")
     try:
-        return tuple(parse_candidate(line) for line in lines if isinstance(line, str))
+        return tuple(parse_candidate(line) for line in lines)
     except SdpError as error:
         raise BodyError(f"candidates: {error}") from None

@@ -10,7 +10,12 @@ from peerpath.calls.attempt import Attempt
 from peerpath.calls.bodies import BodyError, Kind, RouteBody, reason_of
 from peerpath.calls.route import Route
 from peerpath.errors import PeerpathError
+from peerpath.ice.outputs import Path
 from peerpath.nat.behaviour import NatType
+
+RESTART_PAUSE = 1.0
+"""Seconds from one restart to the next while none of them finds a path; it doubles each time."""
+RESTART_PAUSE_MOST = 8.0
 
 
 class Refused(PeerpathError):
@@ -28,9 +33,14 @@ class DialingAttempt(Attempt):
     _last_route = 0
     _unanswered: Route | None = None
     """A restart that the peer has not answered yet."""
+    _restart_pause = RESTART_PAUSE
+    _not_before = float("-inf")
+    """When the next restart may begin."""
+    _is_pausing = False
 
     async def offer(self, session: bytes, *, resume: bool) -> None:
         """Opens sockets and says the first word. TraversalError when no socket can be opened."""
+        self._not_before = self._loop.time() + RESTART_PAUSE
         route = self._new_route(0, "the first one")
         body = await route.begin(trickle=self.trickle)
         self._attach_link()
@@ -57,6 +67,10 @@ class DialingAttempt(Attempt):
         else:
             await super()._heard(kind, body)
 
+    def route_found(self, route: Route, path: Path) -> None:
+        self._restart_pause = RESTART_PAUSE
+        super().route_found(route, path)
+
     def _mend(self, reason: str) -> None:
         if self.ended.done() or not self.trickle:
             return
@@ -64,7 +78,23 @@ class DialingAttempt(Attempt):
             if self._unanswered is not None:
                 self._tell_restart(self._unanswered)  # it may have been lost, or the answer
             return
+        if self._is_pausing:
+            return
+        # Where nothing works, that is known at once: without a pause it would be tried without end.
+        pause = self._not_before - self._loop.time()
+        if pause > 0:
+            self._is_pausing = True
+            self._spawn(self._mend_later(pause, reason))
+            return
+        self._not_before = self._loop.time() + self._restart_pause
+        self._restart_pause = min(RESTART_PAUSE_MOST, self._restart_pause * 2)
         self._spawn(self._restart(reason, only_direct=False))
+
+    async def _mend_later(self, pause: float, reason: str) -> None:
+        await asyncio.sleep(pause)
+        self._is_pausing = False
+        if self._active is None or self._active.path is None:
+            self._mend(reason)
 
     def _improve(self) -> None:
         if self.trickle and not self._relay_only and not self.ended.done():

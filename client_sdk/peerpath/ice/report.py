@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from peerpath.ice.ladder import FallbackEntry
 from peerpath.ice.pair import CandidatePair
 from peerpath.ice.servers import ServerReport
 from peerpath.net.addresses import join_host_port
+
+_MAX_ENTRIES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,8 @@ class CandidateLog:
     """When which candidate was found, told or refused."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[str, Candidate, str, float]] = []
+        # Bounded: a peer may name candidates for as long as it likes.
+        self._entries: deque[tuple[str, Candidate, str, float]] = deque(maxlen=_MAX_ENTRIES)
         self._refused: dict[Candidate, str] = {}
 
     def found(self, local: LocalCandidate, now: float) -> None:
@@ -165,7 +169,8 @@ class CandidateLog:
         self._entries.append(("remote", remote, "", now))
 
     def refused(self, candidate: Candidate, reason: str) -> None:
-        self._refused[candidate] = reason
+        if len(self._refused) < _MAX_ENTRIES:
+            self._refused[candidate] = reason
 
     def entries(self, began: float) -> tuple[CandidateEntry, ...]:
         return tuple(

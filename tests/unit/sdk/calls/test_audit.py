@@ -1,0 +1,62 @@
+"""The audit log: who, how, with what result; to a callback or a file, and without addresses."""
+
+import json
+import os
+import stat
+import sys
+
+import pytest
+from peerpath import AuditFile, AuditResult, Identity
+from peerpath.calls.audit import AuditLog
+
+ALICE = Identity.generate().public_key
+
+
+def write(log, **more):
+    log.write("dialed", ALICE, AuditResult.CONNECTED, method="host", seconds=0.25, **more)
+
+
+def test_addresses_are_left_out_unless_they_are_asked_for():
+    events, full = [], []
+    addresses = {"local": "192.0.2.1 5000", "remote": "203.0.113.9 40000"}
+    write(AuditLog(events.append, addresses=False, on_error=pytest.fail), **addresses)
+    write(AuditLog(full.append, addresses=True, on_error=pytest.fail), **addresses)
+    assert (events[0].local, events[0].remote) == ("", "")
+    assert events[0].as_json().keys() == {
+        "at", "direction", "peer", "result", "method", "seconds", "reason",
+    }  # fmt: skip
+    assert full[0].as_json()["local"] == "192.0.2.1 5000"
+    assert full[0].as_json()["remote"] == "203.0.113.9 40000"
+
+
+def test_a_callback_that_fails_is_reported_and_stops_nobody():
+    mistakes = []
+
+    def tell(_):
+        raise OSError("the disk is full")
+
+    write(AuditLog(tell, addresses=False, on_error=mistakes.append))
+    assert [str(mistake) for mistake in mistakes] == ["the disk is full"]
+
+
+def test_a_file_gets_one_line_of_json_for_each_event(tmp_path):
+    file = AuditFile(tmp_path / "audit.log")
+    log = AuditLog(file, addresses=False, on_error=pytest.fail)
+    write(log, reason='a "reason"\nof two lines')
+    os.rename(tmp_path / "audit.log", tmp_path / "audit.log.1")
+    write(log)
+    write(log)
+    [before] = (tmp_path / "audit.log.1").read_text(encoding="utf-8").splitlines()
+    after = (tmp_path / "audit.log").read_text(encoding="utf-8").splitlines()
+    assert len(after) == 2
+    event = json.loads(before)
+    assert event["reason"] == 'a "reason"\nof two lines'
+    assert event["peer"] == str(ALICE)
+    assert (event["direction"], event["result"], event["method"]) == ("dialed", "connected", "host")
+    assert event["seconds"] == 0.25
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
+def test_the_file_is_for_its_owner_alone(tmp_path):
+    write(AuditLog(AuditFile(tmp_path / "audit.log"), addresses=False, on_error=pytest.fail))
+    assert stat.S_IMODE((tmp_path / "audit.log").stat().st_mode) == 0o600

@@ -1,0 +1,146 @@
+"""Calls that are not to be: cancelled, out of time, closed from one side or both. Nothing stays behind."""
+
+import asyncio
+import contextlib
+
+import pytest
+from peerpath import CallError, ConnectionClosed, TraversalError
+from peerpath.signaling import SignalingClosed, memory_pair
+from unit.sdk.calls.people import BOB, alice, bob, nothing_left, until
+
+
+async def test_a_call_that_nobody_answers_says_after_its_time_what_was_tried():
+    there, _ = memory_pair()
+    async with nothing_left(), alice() as caller:
+        with pytest.raises(TraversalError) as caught:
+            await caller.connect(BOB.public_key, there, timeout=0.3)
+    error = caught.value
+    assert isinstance(error, CallError)
+    assert error.reason == "no connection within 0.3 s"
+    [attempt] = error.details.attempts
+    assert attempt.direction == "dialed"
+    assert attempt.result == error.reason
+    assert 0.3 <= attempt.seconds < 3
+    [route] = attempt.routes
+    assert {entry.type for entry in route.ice.candidates} == {"host"}
+    # The short form names each step, with its time.
+    assert any("offered, with" in entry.reason for entry in error.report)
+    assert all(entry.seconds >= 0 for entry in error.report)
+    document = error.details.as_json()
+    assert document["peer"] == str(BOB.public_key)
+    assert document["attempts"][0]["routes"][0]["ice"]["candidates"]
+    [event] = caller.events
+    assert (event.direction, event.result, event.method) == ("dialed", "failed", "none")
+    assert event.peer == BOB.public_key
+    assert event.seconds >= 0.3
+
+
+@pytest.mark.parametrize("after", [0, 0.001, 0.01, 0.03, 0.06, 0.1, 0.13, 0.2])
+async def test_a_call_may_be_cancelled_at_any_time(after):
+    there, back = memory_pair(delay=0.01)
+    callee, caller = bob(), alice()
+    async with nothing_left(), callee, caller, callee.listen(back):
+        connecting = asyncio.create_task(caller.connect(BOB.public_key, there)._dial())
+        await asyncio.sleep(after)
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await connecting
+        await until(lambda: connecting.cancelled() == (caller.results == ["cancelled"]))
+    assert caller.results in ([], ["cancelled"], ["connected", "closed"])
+
+
+async def test_a_call_may_be_cancelled_twice():
+    there, _ = memory_pair()
+    async with nothing_left(), alice() as caller:
+        connecting = asyncio.create_task(caller.connect(BOB.public_key, there)._dial())
+        await asyncio.sleep(0.02)
+        for _ in range(2):
+            connecting.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+
+
+async def test_closing_the_traversal_ends_a_call_under_way():
+    there, _ = memory_pair()
+    async with nothing_left():
+        caller = alice()
+        connecting = asyncio.create_task(caller.connect(BOB.public_key, there, timeout=30)._dial())
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(caller.close(), 5)
+        with pytest.raises(CallError, match="closed by this side"):
+            await asyncio.wait_for(connecting, 1)
+
+
+async def test_closing_the_listener_ends_calls_on_their_way_in():
+    async def authorize(_):
+        await asyncio.get_running_loop().create_future()
+
+    there, back = memory_pair()
+    async with nothing_left(), alice() as caller, bob(authorize=authorize) as callee:
+        calls = callee.listen(back)
+        async with calls:
+            connecting = asyncio.create_task(caller.connect(BOB.public_key, there, timeout=0.5)._dial())
+            await asyncio.sleep(0.05)
+        with pytest.raises(CallError):
+            await connecting
+        with pytest.raises(SignalingClosed):
+            await calls.accept()
+
+
+async def test_a_call_that_nobody_accepted_is_closed_with_its_listener():
+    there, back = memory_pair()
+    async with nothing_left(), alice() as caller, bob() as callee:
+        async with callee.listen(back):
+            connection = await caller.connect(BOB.public_key, there)
+            await until(lambda: callee.results)
+        with pytest.raises(ConnectionClosed, match="nobody took the call"):
+            await asyncio.wait_for(connection.recv(), 5)
+
+
+async def test_accept_takes_one_call_or_runs_out_of_time():
+    there, back = memory_pair()
+    async with nothing_left(), alice() as caller, bob() as callee:
+        with pytest.raises(TimeoutError):
+            await callee.accept(back, within=0.1)
+        accepting = asyncio.create_task(callee.accept(back, within=10))
+        connection = await caller.connect(BOB.public_key, there)
+        other = await accepting
+        await other.send(b"hello")
+        assert await connection.recv() == b"hello"
+
+
+async def test_both_sides_may_close_at_once():
+    there, back = memory_pair()
+    callee, caller = bob(), alice()
+    async with nothing_left(), callee, caller, callee.listen(back) as calls:
+        connection = await caller.connect(BOB.public_key, there)
+        other = await calls.accept()
+        async with asyncio.timeout(5):
+            await asyncio.gather(connection.close("mine"), other.close("yours"))
+        await until(lambda: caller.results == callee.results == ["connected", "closed"])
+    assert caller.events[-1].reason == "mine"
+    assert callee.events[-1].reason == "yours"
+
+
+async def test_the_reason_of_the_one_who_closes_reaches_the_other():
+    there, back = memory_pair()
+    callee, caller = bob(), alice()
+    async with nothing_left(), callee, caller, callee.listen(back) as calls:
+        connection = await caller.connect(BOB.public_key, there)
+        other = await calls.accept()
+        await other.send(b"last words")
+        await other.close("tea time")
+        assert [message async for message in connection] == [b"last words"]
+        assert connection.close_reason == "tea time"
+        await until(lambda: caller.results == ["connected", "closed"])
+    assert caller.events[-1].reason == "tea time"
+
+
+async def test_a_peer_whose_traversal_closes_says_so():
+    there, back = memory_pair()
+    async with nothing_left(), alice() as caller:
+        async with bob() as callee, callee.listen(back) as calls:
+            connection = await caller.connect(BOB.public_key, there)
+            await calls.accept()
+        assert [message async for message in connection] == []
