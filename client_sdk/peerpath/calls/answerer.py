@@ -80,11 +80,11 @@ class Answerer:
 
     async def give_up(self, result: AuditResult, reason: str) -> None:
         """The first attempt came to nothing."""
+        self.connection.fail(reason)  # while there is a path on which the peer can be told
         try:
             if self.attempt is not None:
                 await self.attempt.close()
         finally:
-            self.connection.fail(reason)
             self._audit(result, reason)
             self._forget(self)
 

@@ -57,6 +57,7 @@ class Attempt(ABC):
         loop = asyncio.get_running_loop()
         self.established: asyncio.Future[None] = loop.create_future()
         """Done when both sides have proven who they are; fails with what was in the way."""
+        self.established.add_done_callback(_look_at)
         self.ended: asyncio.Future[str] = loop.create_future()
         self._kit = kit
         self._role = role
@@ -359,3 +360,9 @@ class Attempt(ABC):
 def _spoken(path: Path) -> str:
     kind = f"{path.local.type.value} to {path.remote.type.value}"
     return f"{kind}, nominated" if path.nominated else kind
+
+
+def _look_at(future: asyncio.Future[None]) -> None:
+    """Whoever gave up waiting does not want to hear of it; asyncio would complain."""
+    if not future.cancelled():
+        future.exception()

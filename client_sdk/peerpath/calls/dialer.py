@@ -132,8 +132,9 @@ class Dialer:
         if self.attempt is not None:
             self.attempt.report.end(reason, self._loop.time())
             self.attempt.tell_and_forget(Kind.BYE, {"reason": "the caller has given up"})
+        self.connection.fail(reason)  # while there is a path on which the peer can be told
+        if self.attempt is not None:
             await self.attempt.close()
-        self.connection.fail(reason)
         self._audit(result, reason)
         # A refusal says as little of the network as somebody who did not want to wait.
         cancelled = result in (AuditResult.CANCELLED, AuditResult.REFUSED, AuditResult.LIMITED)
