@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peerpath.calls.attempt import Attempt
-from peerpath.calls.bodies import BodyError, Kind, RouteBody
+from peerpath.calls.bodies import BodyError, Kind, RouteBody, reason_of
 from peerpath.errors import PeerpathError
 
 _ASK_EVERY = 3.0
@@ -48,6 +48,10 @@ class AnsweringAttempt(Attempt):
                 await self._answer(offer, Kind.RESTARTED, reason, only_direct=only_direct)
             except PeerpathError as error:
                 self._note(f"route {offer.route}: {error}")
+        elif kind == Kind.BYE:
+            reason = f"the peer has given up: {reason_of(body, 'no reason given')}"
+            self._fail(PeerpathError(reason))
+            self._connection.fail(reason)  # it will not call again
         elif kind in (Kind.OFFER, Kind.ANSWER, Kind.RESTARTED, Kind.REFUSE, Kind.PLEASE_RESTART):
             raise BodyError(f"{kind}: that is for the listener to say")
         else:
@@ -58,6 +62,11 @@ class AnsweringAttempt(Attempt):
         route = self._routes.get(number)
         if route is not None and route.path is None:
             self.tell_and_forget(Kind.RESTARTED, route.body().as_json())
+
+    def _link_ended(self, reason: str) -> None:
+        # The dialer may still wait for answers; only it can make another link.
+        self.tell_and_forget(Kind.BYE, {"reason": reason})
+        super()._link_ended(reason)
 
     def _improve(self) -> None:
         """That is for the dialer to begin."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from peerpath.calls.bodies import BodyError, CandidatesBody, Kind, RouteBody, reason_of
+from peerpath.calls.bodies import BodyError, CandidatesBody, Kind, RouteBody
 from peerpath.calls.channels import as_signaling_closed
 from peerpath.calls.early_packets import EarlyPackets, packets_of
 from peerpath.calls.kit import CallKit
@@ -336,8 +336,6 @@ class Attempt(ABC):
             route = self._routes.get(candidates.route)
             if route is not None:
                 route.add(candidates)
-        elif kind == Kind.BYE and not self.established.done():
-            self._fail(PeerpathError(f"the peer has given up: {reason_of(body, 'no reason given')}"))
 
     def _meet(self, body: RouteBody) -> None:
         route = self._routes.get(body.route)

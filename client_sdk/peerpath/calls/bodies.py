@@ -10,7 +10,7 @@
 | restarted | listener | its side of it |
 | please-restart | listener | that it has no path any more |
 | link | both | nothing more; as any other, it may carry packets of the link |
-| bye | both | that this side has given the attempt up |
+| bye | both | that the dialer has given the attempt up, or that the listener's link is gone |
 """
 
 from __future__ import annotations

@@ -148,16 +148,24 @@ class Dialer:
 
     async def _keep(self) -> None:
         """Until the connection is closed: a link that has died is replaced."""
+        watching = self._loop.create_task(self._abandon_when_closed())
         try:
             while await self._link_died():
                 if not await self._reconnect():
                     break
         finally:
+            watching.cancel()
             await self.connection.wait_released()
             if self.attempt is not None:
                 await self.attempt.close()
             self._audit(AuditResult.CLOSED, self.connection.close_reason or "")
             self._forget(self)
+
+    async def _abandon_when_closed(self) -> None:
+        """Nobody waits for an attempt to reconnect once the application has closed the connection."""
+        await self.connection.wait_closed()
+        if self.attempt is not None and not self.attempt.established.done():
+            self.attempt.abandon("the connection was closed")
 
     async def _link_died(self) -> bool:
         """Waits for an end: that of the connection (False) or that of its link alone (True)."""

@@ -60,6 +60,10 @@ class DialingAttempt(Attempt):
             if not self.established.done():
                 later = body.get("later") is True
                 self._fail(Refused(reason_of(body, "the peer refuses"), later=later))
+        elif kind == Kind.BYE and not self.ended.done():
+            reason = f"the peer has lost the link: {reason_of(body, 'no reason given')}"
+            self._connection.interrupt(reason)
+            self._fail(PeerpathError(reason))
         elif kind == Kind.PLEASE_RESTART:
             self._mend(reason_of(body, "the peer asks for another route"))
         elif kind in (Kind.OFFER, Kind.RESTART):

@@ -1,0 +1,171 @@
+"""What a relay's operator is told of a call, if the application wants that: classes and a duration."""
+
+import asyncio
+import itertools
+import json
+
+import pytest
+from aiohttp import web
+from peerpath import CallError, CallRefused, OutcomeReporter, Path
+from peerpath.calls.outcome_reporter import method_of, outcome_record
+from peerpath.connection import PathKind
+from peerpath.connection.report import AttemptReport, ConnectionReport, RouteReport
+from peerpath.ice.report import IceReport, PairEntry
+from peerpath.nat.behaviour import NatType
+from peerpath.signaling import memory_pair
+from stunwire import NatClass, Outcome, PathFamily, TraversalMethod, TraversalOutcome
+from unit.sdk.calls.people import ALICE, BOB, Person, alice, bob, nothing_left
+
+TRANSPORTS = ["udp", "tcp", "turn-udp", "turn-tcp", "turn-tls", "turn-dtls", "turn-wss", "turn-ws",
+              "turn-tls-http", "turn-wss-socks5", "turn-tls-tor"]  # fmt: skip
+
+
+def pair(local_type="host", remote_type="srflx", state="failed", local="192.0.2.1:5000"):
+    return PairEntry(
+        local, local_type, "203.0.113.9:1", remote_type, state, False, False, 1, 0, None, 0, 0, 0, ""
+    )
+
+
+def report_of(*pairs):
+    report = ConnectionReport(BOB.public_key)
+    attempt = AttemptReport("dialed", 0)
+    attempt.keep(RouteReport(0, 0, "", IceReport("completed", "", 1, (), (), pairs)))
+    report._attempts.append(attempt)
+    return report
+
+
+def record(outcome, path=None, *pairs, seconds=0.25, nat=NatType.SYMMETRIC, peer_nat=NatType.FULL_CONE):
+    return outcome_record(outcome, path, report_of(*pairs), seconds, nat, peer_nat)
+
+
+@pytest.mark.parametrize(("kind", "transport"), list(itertools.product(PathKind, TRANSPORTS)))
+def test_every_path_makes_a_record_that_goes_round(kind, transport):
+    for local, family in [
+        ("192.0.2.1 5000", PathFamily.IPV4),
+        ("2001:db8::1 5000", PathFamily.IPV6),
+        ("", PathFamily.NONE),
+    ]:
+        types = ["host", "srflx", "prflx", "relay"]
+        pairs = [pair(a, b, s) for a in types for b in types for s in ("succeeded", "failed", "waiting")]
+        made = record(Outcome.CONNECTED, Path(kind, transport, 0.01, local), *pairs)
+        assert TraversalOutcome.from_json(made.as_json()) == made
+        assert made.method is method_of(Path(kind, transport, 0.01, local))
+        assert made.family is (PathFamily.NONE if made.method is TraversalMethod.ONION else family)
+        assert (made.nat, made.peer_nat) == (NatClass.SYMMETRIC, NatClass.OPEN)
+        assert made.duration_ms == 250
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CANCELLED])
+def test_without_a_path_the_record_names_what_was_tried(outcome):
+    made = record(
+        outcome, None, pair(), pair("relay", "host", "in-progress"), pair(local="[2001:db8::1]:5000")
+    )
+    assert TraversalOutcome.from_json(made.as_json()) == made
+    assert made.method is TraversalMethod.NONE
+    assert {(tried.method, tried.family) for tried in made.attempts} == {
+        (TraversalMethod.SRFLX, PathFamily.IPV4),
+        (TraversalMethod.SRFLX, PathFamily.IPV6),
+        (TraversalMethod.RELAY_UDP, PathFamily.IPV4),
+    }
+    if outcome is Outcome.FAILED:
+        assert {tried.outcome for tried in made.attempts} == {Outcome.FAILED}
+
+
+def test_a_path_that_is_gone_by_now_is_no_contradiction():
+    assert record(Outcome.CONNECTED, None).outcome is Outcome.CANCELLED
+
+
+def test_a_call_of_hours_is_within_what_the_record_can_say():
+    assert record(Outcome.FAILED, seconds=1e9).duration_ms == 3_600_000
+
+
+@pytest.mark.parametrize("nat", NatType)
+def test_every_class_of_nat_can_be_told(nat):
+    record(Outcome.FAILED, nat=nat, peer_nat=nat)
+
+
+class Operator:
+    """The relay's side: keeps what it is told."""
+
+    def __init__(self, status=204):
+        self.heard = []
+        self._status = status
+
+    async def __aenter__(self):
+        application = web.Application()
+        application.router.add_post("/v1/outcomes", self._take)
+        self._runner = web.AppRunner(application)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1/outcomes"
+        return self
+
+    async def __aexit__(self, *_):
+        await self._runner.cleanup()
+
+    async def _take(self, request):
+        self.heard.append((request.headers["Authorization"], await request.text()))
+        return web.Response(status=self._status)
+
+
+async def call(caller, callee, **more):
+    there, back = memory_pair()
+    async with callee, caller, callee.listen(back), caller.connect(BOB.public_key, there, **more):
+        pass
+
+
+async def test_a_call_is_reported_once_by_the_caller():
+    async with Operator() as operator:
+        async with nothing_left():
+            await call(
+                alice(outcomes=OutcomeReporter(operator.url, lambda: "token")),
+                bob(outcomes=OutcomeReporter(operator.url, lambda: "other")),
+            )
+        [(authorization, body)] = operator.heard
+    assert authorization == "Bearer token"
+    told = TraversalOutcome.from_json(body)
+    assert (told.outcome, told.method) == (Outcome.CONNECTED, TraversalMethod.HOST)
+    assert told.family in (PathFamily.IPV4, PathFamily.IPV6)
+    assert str(ALICE.public_key) not in body
+    assert all(secret not in body for secret in ("192.0.2", "127.0.0", str(BOB.public_key)))
+    assert set(json.loads(body)) == {
+        "version", "outcome", "method", "family", "duration_ms", "nat", "peer_nat", "attempts",
+    }  # fmt: skip
+
+
+async def test_what_came_of_calls_without_a_connection():
+    async with Operator() as operator:
+
+        async def token():
+            return "token"
+
+        async with Person(ALICE, outcomes=OutcomeReporter(operator.url, token)) as caller:
+            there, _ = memory_pair()
+            with pytest.raises(CallError):
+                await caller.connect(BOB.public_key, there, timeout=0.1)
+            with pytest.raises(CallRefused):
+                await call(caller, Person(BOB))
+        told = [TraversalOutcome.from_json(body).outcome for _, body in operator.heard]
+    # A refusal says nothing of the network.
+    assert told == [Outcome.FAILED, Outcome.CANCELLED]
+
+
+@pytest.mark.parametrize("token", [lambda: None, lambda: "", lambda: 1 / 0])
+async def test_without_a_token_nothing_is_sent_and_the_call_goes_on(token):
+    async with Operator() as operator:
+        await call(alice(outcomes=OutcomeReporter(operator.url, token)), bob())
+        assert operator.heard == []
+
+
+@pytest.mark.parametrize("status", [401, 500])
+async def test_an_operator_who_does_not_want_it_changes_nothing(status):
+    async with Operator(status) as operator:
+        await call(alice(outcomes=OutcomeReporter(operator.url, lambda: "token")), bob())
+        assert len(operator.heard) == 1
+
+
+async def test_an_operator_who_is_not_there_holds_nobody_up():
+    reporter = OutcomeReporter("http://127.0.0.1:1/v1/outcomes", lambda: "token")
+    async with asyncio.timeout(10), nothing_left():
+        await call(alice(outcomes=reporter), bob())
