@@ -226,6 +226,9 @@ class IceEndpoint:
                 self._do(self.stack.remove_base(base, "the interface is gone", self._now()))
                 if self._mappings is not None:
                     self._keep(self._mappings.end(base))
+        for host in self._tcp_hosts - set(hosts):
+            self._tcp_hosts.discard(host)
+            self._tcp.end(host)
         preferences = local_preferences(hosts)
         used = {base.host for base in self._sockets}
         for host in hosts:

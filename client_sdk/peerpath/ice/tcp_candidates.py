@@ -202,6 +202,17 @@ class TcpCandidates:
             del self._streams[key]
             self._do(self._stack.connection_lost(stream.base, stream.remote, reason, self._loop.time()))
 
+    def end(self, host: str) -> None:
+        """The address is gone from this machine, and its connections with it."""
+        for base in [base for base in self._types if base.host == host]:
+            del self._types[base]
+            listener = self._listeners.pop(base, None)
+            if listener is not None:
+                listener.close()
+            for stream in [stream for stream in self._streams.values() if stream.base == base]:
+                stream.close()
+            self._do(self._stack.remove_base(base, "the interface is gone", self._loop.time()))
+
     # -- the end ----------------------------------------------------------------------------------------
 
     def _spawn(self, work: object) -> None:

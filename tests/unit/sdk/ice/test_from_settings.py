@@ -55,6 +55,13 @@ async def test_an_endpoint_has_the_times_and_the_privacy_of_the_settings():
     await endpoint.close()
 
 
+@pytest.mark.parametrize("given", [{}, {"tcp": False}, {"automatic": False}, {"relay_only": True}])
+async def test_connections_are_used_unless_the_settings_are_against_it(given):
+    endpoint = endpoint_from(Role.CONTROLLING, settings(**given), rescan=0)
+    assert endpoint.options.tcp is (given == {})
+    await endpoint.close()
+
+
 def test_keepalives_may_not_be_more_frequent_than_the_rfc_allows():
     with pytest.raises(SettingsError, match="keepalive_interval"):
         Settings.load(keepalive_interval=5)

@@ -125,6 +125,22 @@ async def test_a_stranger_is_cut_off_at_once(listening: Listening, first: bytes)
     stranger.close()
 
 
+async def test_when_the_address_is_gone_so_are_its_candidates_and_connections(listening: Listening) -> None:
+    host, port = listening.base(TcpType.PASSIVE)
+    reader, peer = await asyncio.open_connection(host, port)
+    peer.write(frame_rfc4571(_check_for(listening.stack)))
+    async with asyncio.timeout(5):
+        while not listening.arrived:
+            await asyncio.sleep(0.01)
+    listening.tcp.end(HOST)
+    with suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert list(listening.stack.agent.candidates) == []
+    with pytest.raises(OSError):
+        await asyncio.open_connection(host, port)
+    peer.close()
+
+
 def _check_for(stack: IceStack) -> bytes:
     """As the peer forms it that knows our description."""
     peer = IceStack(Role.CONTROLLED)
