@@ -38,6 +38,25 @@ def test_data_arrives_whole_both_ways_in_every_size(it: Lab, client, peer):
                 assert turn.receive() == (channel, data)
 
 
+@pytest.mark.parametrize(("client", "peer"), FAMILIES)
+def test_bursts_arrive_whole_and_in_order_whatever_the_mtu(it: Lab, client, peer):
+    """Packets of one size may be handed to the system together, which it refuses beyond the MTU."""
+    with it.turn(client, peer) as turn, it.peer(peer) as far:
+        channel = turn.bind(far.getsockname()[:2])
+        turn.send(channel, b"learn")
+        _, relay = far.recvfrom(100)
+        far.sendto(b"learn", relay)
+        turn.receive()
+        for size in (172, 1472, 3000):
+            burst = [bytes([number]) * size for number in range(16)]
+            for data in burst:
+                turn.send(channel, data)
+            assert [far.recv(65535) for _ in burst] == burst
+            for data in burst:
+                far.sendto(data, relay)
+            assert [turn.receive() for _ in burst] == [(channel, data) for data in burst]
+
+
 def test_channels_of_one_client_are_kept_apart(it: Lab):
     with it.turn() as turn, it.peer() as first, it.peer() as second:
         channels = {turn.bind(far.getsockname()): far for far in (first, second)}
