@@ -25,7 +25,7 @@ from turnrelay.core.server import Server
 from turnrelay.http_side import HttpSide, open_http
 from turnrelay.observe.log import EventLog, configure
 from turnrelay.observe.metrics import Metrics
-from turnrelay.operator_side import operator_token_place
+from turnrelay.operator_side import make_desk, operator_token_place
 from turnrelay.policy import user_database
 from turnrelay.policy.credentials import SharedSecrets, StaticUsers, UserDatabase, UserDirectory
 from turnrelay.policy.errors import OperatorError
@@ -154,6 +154,7 @@ async def _serve_as_worker(
     link.on_sockets, link.on_reload = relay.look_around, relay.reload_certificate
     try:
         await relay.start()
+        link.on_question = make_desk(relay.parts()).answer
         _collect_garbage_rarely()
         link.tell_ready()
         reporting = asyncio.create_task(link.report(relay.registry))
@@ -222,7 +223,7 @@ class Relay:
         """Listens and gets ready; OperatorError or ListenError names what is in the way."""
         self._listeners.open()
         self._metrics.watch(self._driver.server, self._plane, self._listeners, lambda: self._readiness.ready)
-        self.http = await open_http(self._parts())
+        self.http = await open_http(self.parts())
         self._notice_addresses()
         await self._place.start_others(self._metrics, self._own_ports)
         self._following = asyncio.create_task(self._follow_interfaces())
@@ -409,7 +410,8 @@ class Relay:
         advertised = {host.local: host.advertised for host in self._hosts}
         return ServerAddresses(others[0], alternate, settings.port, settings.port + 1, advertised)
 
-    def _parts(self) -> RelayParts:
+    def parts(self) -> RelayParts:
+        """What the HTTP side and the operator's desk are made from."""
         return RelayParts(
             self._settings,
             self._readiness,
@@ -422,6 +424,7 @@ class Relay:
             self._hosts,
             self._uris.turn,
             lambda: self._certificate,
+            self._place.ask_others,
         )
 
     # -- the machine around it --------------------------------------------------------------------------

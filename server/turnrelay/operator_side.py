@@ -16,33 +16,32 @@ from turnrelay.web.application import RouteGroup
 from turnrelay.web.client_addresses import ClientAddresses
 from turnrelay.web.connection_test import CertificateFacts, ConnectionTest
 from turnrelay.web.credentials import CredentialMint, Credentials
+from turnrelay.web.desk import Desk
 from turnrelay.web.events import Events
 from turnrelay.web.failures import RecentFailures
 from turnrelay.web.live import LiveFigures, Node
 from turnrelay.web.operator import OperatorGate
 from turnrelay.web.pages import Pages
 from turnrelay.web.sessions import Sessions
+from turnrelay.web.whole_relay import WholeRelay
 
 
 def operator_features(parts: RelayParts) -> Iterator[RouteGroup]:
     """The features, which share one gate; sampling for the console begins."""
     settings, driver = parts.settings, parts.driver
-    state = driver.server.state
     clients = ClientAddresses(settings.trusted_proxy)
     gate = OperatorGate(OperatorAccess(_operator_token(settings)), clients, time.monotonic)
     mint = CredentialMint(
         parts.shared_secrets, settings.realm, parts.uris, settings.limits.credential_ttl_seconds, time.time
     )
-    with_identities = settings.session_details == "full"
-    failures = RecentFailures(time.time)
-    driver.observe(failures.observe)
-    node = Node(__version__, parts.plane_name, time.time())
-    traversals = parts.metrics.traversal.by_outcome
-    figures = LiveFigures(node, state, driver.plane, parts.readiness, failures, traversals, time.time)
+    relay = WholeRelay(make_desk(parts), parts.ask_others)
+    ports = sum(size for _, size in driver.plane.ports())
+    node = Node(__version__, parts.plane_name, time.time(), ports)
+    figures = LiveFigures(node, relay, parts.readiness, parts.metrics.traversal.by_outcome, time.time)
     figures.start()
     yield gate
     yield Credentials(mint, parts.outcome_tokens, gate)
-    yield Sessions(state, driver.plane, driver.end, driver.clock, gate, with_identities)
+    yield Sessions(relay, gate)
     yield Events(figures, gate)
     yield Pages(with_test_page=settings.test_page != "off")
     if settings.test_page != "off":
@@ -55,6 +54,14 @@ def operator_features(parts: RelayParts) -> Iterator[RouteGroup]:
             certificate=lambda: _certificate_facts(parts.certificate()),
             relay_hosts=[host.advertised for host in parts.hosts],
         )
+
+
+def make_desk(parts: RelayParts) -> Desk:
+    """What this process tells of itself; it counts failures from now on."""
+    driver, failures = parts.driver, RecentFailures(time.time)
+    driver.observe(failures.observe)
+    with_identities = parts.settings.session_details == "full"
+    return Desk(driver.server.state, driver.plane, failures, driver.end, driver.clock, with_identities)
 
 
 def operator_token_place(settings: Settings) -> str:

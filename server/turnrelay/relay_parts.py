@@ -12,6 +12,7 @@ from turnrelay.settings.tls import Certificate
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.listeners import Listeners
 from turnrelay.web.health import Readiness
+from turnrelay.web.whole_relay import AskOthers
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,5 @@ class RelayParts:
     """Where clients reach the relay now."""
     certificate: Callable[[], Certificate | None]
     """The one that TLS clients get now."""
+    ask_others: AskOthers
+    """The other processes of the relay."""

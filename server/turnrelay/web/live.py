@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from turnrelay.core.addresses import Transport
-from turnrelay.core.state import State
-from turnrelay.relay.plane import RelayPlane, Traffic
-from turnrelay.web.failures import RecentFailures
 from turnrelay.web.health import Readiness
+from turnrelay.web.whole_relay import WholeRelay
 
 _WATCHED_SECONDS = 2.0
 _UNWATCHED_SECONDS = 10.0
@@ -26,6 +23,8 @@ class Node(NamedTuple):
     plane: str
     started_at: float
     """Unix time."""
+    ports: int
+    """Relay ports in all."""
 
 
 class LiveFigures:
@@ -34,23 +33,20 @@ class LiveFigures:
     def __init__(
         self,
         node: Node,
-        state: State,
-        plane: RelayPlane,
+        relay: WholeRelay,
         readiness: Readiness,
-        failures: RecentFailures,
         traversals: Mapping[str, int],
         unix_time: Callable[[], float],
     ) -> None:
         """`traversals` holds how many traversals were reported so far, by outcome."""
         self._node = node
-        self._state = state
-        self._plane = plane
+        self._relay = relay
         self._readiness = readiness
-        self._failures = failures
         self._traversals = traversals
         self._unix_time = unix_time
         self._samples: deque[dict[str, Any]] = deque(maxlen=_KEPT)
-        self._traffic = Traffic()
+        self._figures: dict[str, Any] = {}
+        self._traffic: dict[str, int] = {}
         self._sampled_at = 0.0
         self._changed = asyncio.Condition()
         self._watchers = 0
@@ -70,19 +66,14 @@ class LiveFigures:
         return list(self._samples)
 
     def now(self) -> dict[str, Any]:
-        """The state of the node and its recent failures at this moment."""
-        in_use = capacity = 0
-        for used, size in self._plane.ports():
-            in_use += used
-            capacity += size
+        """The state of the node, and its recent failures as of the last sample."""
         return {
             "node": {
                 **self._node._asdict(),
                 "ready": self._readiness.ready,
-                "ports_in_use": in_use,
-                "ports": capacity,
+                "ports_in_use": self._figures.get("ports_in_use", 0),
             },
-            "failures": self._failures.recent(),
+            "failures": self._figures.get("failures", []),
         }
 
     @contextmanager
@@ -105,7 +96,7 @@ class LiveFigures:
 
     async def _sample_on(self) -> None:
         while True:
-            self._samples.append(self._sample())
+            self._samples.append(await self._sample())
             async with self._changed:
                 self._changed.notify_all()
             await self._pause()
@@ -119,31 +110,20 @@ class LiveFigures:
         # Not at once for one who comes: a rate over a moment would be a peak or nothing.
         await asyncio.sleep(began + _WATCHED_SECONDS - loop.time())
 
-    def _sample(self) -> dict[str, Any]:
-        at = self._unix_time()
+    async def _sample(self) -> dict[str, Any]:
+        self._figures = await self._relay.figures()
+        at, traffic = self._unix_time(), self._figures["traffic"]
         before, elapsed = self._traffic, at - self._sampled_at
-        self._traffic, self._sampled_at = _total(self._plane), at
-        sessions = dict.fromkeys((transport.value for transport in Transport), 0)
-        for path in self._state.allocations:
-            sessions[path.transport.value] += 1
+        self._traffic, self._sampled_at = traffic, at
 
-        def rate(now: int, then: int) -> float:
-            # The first sample has nothing before it, and a clock that was set back no interval.
-            return round((now - then) / elapsed, 1) if self._samples and elapsed > 0 else 0.0
+        def rate(counter: str) -> float:
+            # Nothing is before the first sample, and a counter that a process took along may fall.
+            grown = traffic[counter] - before.get(counter, traffic[counter])
+            return round(max(0, grown) / elapsed, 1) if elapsed > 0 else 0.0
 
         return {
             "at": round(at, 3),
-            "sessions": sessions,
-            "bytes_to_peer": rate(self._traffic.bytes_to_peer, before.bytes_to_peer),
-            "bytes_from_peer": rate(self._traffic.bytes_from_peer, before.bytes_from_peer),
-            "packets_to_peer": rate(self._traffic.packets_to_peer, before.packets_to_peer),
-            "packets_from_peer": rate(self._traffic.packets_from_peer, before.packets_from_peer),
+            "sessions": self._figures["sessions"],
+            **{counter: rate(counter) for counter in traffic},
             "traversals": dict(self._traversals),
         }
-
-
-def _total(plane: RelayPlane) -> Traffic:
-    total = Traffic()
-    for traffic in plane.traffic().values():
-        total.add(traffic)
-    return total

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from turnrelay.core.addresses import Transport
 from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.channel import Channel
-from turnrelay.workers.messages import Figures, Message, Ready, Reload, Serve, Stop, Unfit
+from turnrelay.workers.messages import Answer, Ask, Figures, Message, Ready, Reload, Serve, Stop, Unfit
 from turnrelay.workers.totals import Report
 
 REPORT_SECONDS = 1.0
@@ -30,6 +30,7 @@ class SupervisorLink:
         """To listen on, by kind, host and port."""
         self.on_sockets: Callable[[], None] = lambda: None
         self.on_reload: Callable[[], None] = lambda: None
+        self.on_question: Callable[[str, Any], Any] = lambda question, argument: None
         self._given: asyncio.Future[None] = loop.create_future()
         self._channel = Channel(loop, sock, self._receive, self.stop.set)
 
@@ -74,6 +75,8 @@ class SupervisorLink:
                 self.on_sockets()
             case Reload():
                 self.on_reload()
+            case Ask(ticket, question, argument):
+                self._channel.send(Answer(ticket, self.on_question(question, argument)))
             case Stop():
                 self.stop.set()
             case _:

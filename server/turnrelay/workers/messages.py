@@ -35,6 +35,23 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """To a worker: a question to its desk."""
+
+    ticket: int
+    question: str
+    argument: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """From a worker: what its desk says."""
+
+    ticket: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """From a worker: it serves."""
 
@@ -56,10 +73,10 @@ class Figures:
     """Family, sample, labels, value."""
 
 
-Message = Serve | Reload | Stop | Ready | Unfit | Figures
+Message = Serve | Reload | Stop | Ask | Answer | Ready | Unfit | Figures
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Serve, Reload, Stop, Ready, Unfit, Figures)
+    kind.__name__: kind for kind in (Serve, Reload, Stop, Ask, Answer, Ready, Unfit, Figures)
 }
 
 

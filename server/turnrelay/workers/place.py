@@ -5,7 +5,7 @@ What several share is made before they are forked: memory for limits and ports, 
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from turnrelay.core.addresses import PeerAddress, RelayedAddress
@@ -63,6 +63,10 @@ class Alone:
 
     async def start_others(self, metrics: Metrics, own_ports: Callable[[], set[int]]) -> None:
         """Starts the other processes; OperatorError says why one cannot serve."""
+
+    async def ask_others(self, question: str, argument: Any) -> Sequence[Any]:
+        """What the desks of the other processes say."""
+        return ()
 
     def reload_others(self) -> None:
         """They are to read the certificate again, too."""

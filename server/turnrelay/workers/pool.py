@@ -5,14 +5,16 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 import structlog
 
 from turnrelay.policy.errors import OperatorError
 from turnrelay.workers.channel import Channel
 from turnrelay.workers.doors import Door
-from turnrelay.workers.messages import Figures, Message, Ready, Reload, Serve, Stop, Unfit
+from turnrelay.workers.messages import Answer, Figures, Message, Ready, Reload, Serve, Stop, Unfit
 from turnrelay.workers.nursery import Nursery
+from turnrelay.workers.questions import Questions
 from turnrelay.workers.totals import Totals
 
 _START_SECONDS = 60.0
@@ -71,6 +73,7 @@ class Pool:
         self._doors = doors
         self._own_ports = own_ports
         self._workers = [Worker(member) for member in range(1, workers + 1)]
+        self._questions = Questions()
         self._log = structlog.get_logger()
         self._stopping = False
         self._all_ready: asyncio.Future[None] = self._loop.create_future()
@@ -102,6 +105,11 @@ class Pool:
         """Lets all workers listen on more."""
         for worker in self._workers:
             self._serve(worker, doors)
+
+    async def ask(self, question: str, argument: Any) -> list[Any]:
+        """The answers of the workers that serve."""
+        channels = [worker.channel for worker in self._workers if worker.channel and worker.is_ready]
+        return await self._questions.ask(channels, question, argument)
 
     def reload(self) -> None:
         for worker in self._workers:
@@ -168,6 +176,8 @@ class Pool:
                 worker.unfit = reason
             case Figures(changed):
                 self._totals.tell(worker.member, changed)
+            case Answer(ticket, value):
+                self._questions.answered(ticket, value)
             case _:
                 self._kill(worker, worker.ticket)
 

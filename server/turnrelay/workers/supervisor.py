@@ -1,6 +1,6 @@
 """Supervisor: the process that owns the sockets, serves HTTP, and keeps the workers running."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from turnrelay.observe.metrics import Metrics
@@ -45,6 +45,9 @@ class Supervisor(OneOfMany):
         )
         doors.opened = pool.serve
         await pool.start()
+
+    async def ask_others(self, question: str, argument: Any) -> Sequence[Any]:
+        return () if self._pool is None else await self._pool.ask(question, argument)
 
     def reload_others(self) -> None:
         if self._pool is not None:
