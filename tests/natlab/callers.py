@@ -69,11 +69,11 @@ class Person:
         """Takes calls of those keys; returns once it is registered."""
         flags = [part for key in allow for part in ("--allow", key)]
         caller = self._start("listen", *flags, *(["--echo"] if echo else []), *more)
-        caller.wait_for("listening", 20)
+        caller.wait_for("listening", 60)
         return caller
 
     def dial(
-        self, key: str, *, send: int = 0, size: int = 64, timeout: float = 20, more: Sequence[str] = ()
+        self, key: str, *, send: int = 0, size: int = 64, timeout: float = 30, more: Sequence[str] = ()
     ) -> Caller:
         numbers = ["--send", str(send), "--size", str(size), "--timeout", str(timeout)]
         return self._start("dial", key, *numbers, *more)

@@ -51,7 +51,7 @@ class Talk:
         self.dialer = alice.dial(bob.key, send=count, size=100, more=flags)
         stack.callback(self.dialer.stop)
         self.count = count
-        self.dialer.wait_for("message", 30, count=RATE)  # a second's worth
+        self.dialer.wait_for("message", 60, count=RATE)  # a second's worth
 
     def finish(self, within: float) -> list[Event]:
         events = self.dialer.finish(within)

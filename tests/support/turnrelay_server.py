@@ -32,7 +32,7 @@ class TurnRelayServer:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNRELAY_")}
         self.process = Process(self._argv(), namespace=self.site.namespace, env=environment)
         try:
-            self.process.wait_until(lambda: self.get("/readyz")[0] == 200)
+            self.process.wait_until(lambda: self.get("/readyz")[0] == 200, 60)
         except BaseException:
             self.process.stop()
             raise

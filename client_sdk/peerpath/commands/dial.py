@@ -32,6 +32,9 @@ def dial(
     rate: Annotated[
         float, typer.Option("--rate", min=0, help="Messages a second; 0 is as fast as it goes.")
     ] = 0,
+    fill: Annotated[
+        str, typer.Option("--fill", help="What the messages are made of; random without it.")
+    ] = "",
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to connect in.")] = 15.0,
     patience: Annotated[
         float, typer.Option("--patience", min=0.1, help="Seconds that an echo may take.")
@@ -48,7 +51,7 @@ def dial(
     except ValueError as error:
         raise console.fail(str(error), console.MISUSED) from error
     options = Calling(identity, server or [], user, password, rendezvous, ca_file, relay_only, audit, config)
-    work = _Dialing(options, peer, send, size, rate, timeout, patience, as_json)
+    work = _Dialing(options, peer, send, size, fill, rate, timeout, patience, as_json)
     if not console.run(work.run()):
         raise typer.Exit(console.FAILED)
 
@@ -60,6 +63,7 @@ class _Dialing:
         peer: PublicKey,
         count: int,
         size: int,
+        fill: str,
         rate: float,
         timeout: float,
         patience: float,
@@ -73,7 +77,8 @@ class _Dialing:
         self._timeout = timeout
         self._patience = patience
         self._as_json = as_json
-        self._salt = secrets.token_bytes(size)
+        text = fill.encode()
+        self._fill = (text * (size // len(text) + 1))[:size] if text else secrets.token_bytes(size)
 
     async def run(self) -> bool:
         """Whether everything came back."""
@@ -140,7 +145,7 @@ class _Dialing:
             self._tell("message", index=index, size=len(echo), at=round(time.time(), 4))
 
     def _message(self, index: int) -> bytes:
-        return index.to_bytes(_INDEX_BYTES, "big") + self._salt[: self._size - _INDEX_BYTES]
+        return index.to_bytes(_INDEX_BYTES, "big") + self._fill[: self._size - _INDEX_BYTES]
 
     def _tell_path(self, path: object, reason: str) -> None:
         self._tell("path", path=calling.path_json(path), reason=reason, at=round(time.time(), 4))  # type: ignore[arg-type]
