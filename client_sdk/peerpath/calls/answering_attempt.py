@@ -32,6 +32,7 @@ class AnsweringAttempt(Attempt):
     async def _answer(self, offer: RouteBody, kind: Kind, reason: str, *, only_direct: bool) -> None:
         self._last_route = offer.route
         route = self._new_route(offer.route, reason, only_direct=only_direct)
+        self._know_peer(offer)
         route.meet(offer)
         body = await route.begin(trickle=self.trickle)
         self.tell(kind, body.as_json())
@@ -67,6 +68,9 @@ class AnsweringAttempt(Attempt):
         # The dialer may still wait for answers; only it can make another link.
         self.tell_and_forget(Kind.BYE, {"reason": reason})
         super()._link_ended(reason)
+
+    def _punch_where_due(self, now: float) -> None:
+        """That is for the dialer to propose."""
 
     def _improve(self) -> None:
         """That is for the dialer to begin."""

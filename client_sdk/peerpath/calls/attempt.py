@@ -14,6 +14,7 @@ from typing import Any
 from peerpath.calls.bodies import BodyError, CandidatesBody, Kind, RouteBody
 from peerpath.calls.channels import as_signaling_closed
 from peerpath.calls.early_packets import EarlyPackets, packets_of
+from peerpath.calls.hard_nats import HardNats
 from peerpath.calls.kit import CallKit
 from peerpath.calls.paths import application_path
 from peerpath.calls.route import LINGER, Route
@@ -73,6 +74,7 @@ class Attempt(ABC):
         self._early = EarlyPackets()
         self._has_spoken = False
         self._has_path = asyncio.Event()
+        self._hard_nats = HardNats(kit, report, self.tell_and_forget, self._note)
         self._improve_at: float | None = None
         self._improve_pause = IMPROVE_AFTER
         self._tasks: set[asyncio.Task[None]] = set()
@@ -229,6 +231,10 @@ class Attempt(ABC):
             self._improve_at = self._loop.time() + self._improve_pause
 
     @abstractmethod
+    def _punch_where_due(self, now: float) -> None:
+        """For the side that begins things."""
+
+    @abstractmethod
     def _improve(self) -> None:
         """For the side that begins routes."""
 
@@ -291,6 +297,7 @@ class Attempt(ABC):
                 self._improve_at = now + self._improve_pause
                 self._improve()
             self._sweep(now)
+            self._punch_where_due(now)
 
     # -- signaling --------------------------------------------------------------------------------------
 
@@ -336,12 +343,27 @@ class Attempt(ABC):
             route = self._routes.get(candidates.route)
             if route is not None:
                 route.add(candidates)
+        elif kind == Kind.PUNCH:
+            punched = self._routes.get(CandidatesBody.from_json(body).route)
+            if punched is not None and not self._relay_only:
+                self._spawn(self._punch(punched, body))
+
+    async def _punch(self, route: Route, body: Mapping[str, Any]) -> None:
+        try:
+            await self._hard_nats.heard(route, body)
+        except PeerpathError as error:
+            self._note(f"no punching: {error}")
 
     def _meet(self, body: RouteBody) -> None:
+        self._know_peer(body)
         route = self._routes.get(body.route)
         if route is None:
             raise BodyError(f"there is no route {body.route}")
         route.meet(body)
+
+    def _know_peer(self, body: RouteBody) -> None:
+        self._hard_nats.peer_nat = body.nat
+        self._hard_nats.plan(is_trusted=not self._relay_only)
 
     # -- small things -----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@
 | restart | dialer | a further route: an ICE restart with sockets of its own |
 | restarted | listener | its side of it |
 | please-restart | listener | that it has no path any more |
+| punch | both | how its NAT maps just now, for punching: see peerpath.punch.plan |
 | link | both | nothing more; as any other, it may carry packets of the link |
 | bye | both | that the dialer has given the attempt up, or that the listener's link is gone |
 """
@@ -47,6 +48,7 @@ class Kind(StrEnum):
     RESTART = "restart"
     RESTARTED = "restarted"
     PLEASE_RESTART = "please-restart"
+    PUNCH = "punch"
     LINK = "link"
     BYE = "bye"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from peerpath.calls.attempt import Attempt
 from peerpath.calls.bodies import BodyError, Kind, RouteBody, reason_of
+from peerpath.calls.hard_nats import WAIT_FOR_CHECKS
 from peerpath.calls.route import Route
 from peerpath.errors import PeerpathError
 from peerpath.ice.outputs import Path
@@ -29,7 +30,6 @@ class Refused(PeerpathError):
 class DialingAttempt(Attempt):
     """`session` names the connection; with `resume` the peer must know it already."""
 
-    peer_nat: NatType = NatType.UNKNOWN
     _last_route = 0
     _unanswered: Route | None = None
     """A restart that the peer has not answered yet."""
@@ -37,6 +37,11 @@ class DialingAttempt(Attempt):
     _not_before = float("-inf")
     """When the next restart may begin."""
     _is_pausing = False
+
+    @property
+    def peer_nat(self) -> NatType:
+        """As the peer says."""
+        return self._hard_nats.peer_nat
 
     async def offer(self, session: bytes, *, resume: bool) -> None:
         """Opens sockets and says the first word. TraversalError when no socket can be opened."""
@@ -52,7 +57,6 @@ class DialingAttempt(Attempt):
     async def _heard(self, kind: str, body: Mapping[str, Any]) -> None:
         if kind == Kind.ANSWER or kind == Kind.RESTARTED:
             answer = RouteBody.from_json(body)
-            self.peer_nat = answer.nat
             self._unanswered = None
             self._note(f"the peer answers on route {answer.route}")
             self._meet(answer)
@@ -103,6 +107,21 @@ class DialingAttempt(Attempt):
     def _improve(self) -> None:
         if self.trickle and not self._relay_only and not self.ended.done():
             self._spawn(self._restart("looking for a direct path", only_direct=True))
+
+    def _punch_where_due(self, now: float) -> None:
+        route = self._active
+        if route is None or route.path is None or not route.path.is_relayed or route.is_punched:
+            return
+        if self._relay_only or not self.trickle or now - route.began < WAIT_FOR_CHECKS:
+            return
+        route.is_punched = True
+        self._spawn(self._propose(route))
+
+    async def _propose(self, route: Route) -> None:
+        try:
+            await self._hard_nats.propose(route)
+        except PeerpathError as error:
+            self._note(f"no punching: {error}")
 
     async def _restart(self, reason: str, *, only_direct: bool) -> None:
         self._last_route += 1

@@ -12,7 +12,8 @@ from peerpath.connection import ConnectionOptions
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.role import Role
 from peerpath.identity import Identity, PublicKey
-from peerpath.nat.behaviour import NatType
+from peerpath.nat.behaviour import NatBehaviour, NatType
+from peerpath.plan import Policy
 from peerpath.signaling import ReplayGuard
 
 
@@ -46,7 +47,13 @@ class CallKit:
     endpoint: MakeEndpoint
     authorize: Authorize
     audit: AuditLog
-    nat_type: Callable[[], NatType]
+    behaviour: Callable[[], NatBehaviour]
+    """What is known of the NAT in front of this machine."""
+    policy: Callable[[bool], Policy]
+    """What the settings allow towards a peer that is trusted with addresses, or is not."""
     options: CallOptions = field(default_factory=CallOptions)
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     guard: ReplayGuard = field(default_factory=ReplayGuard)
+
+    def nat_type(self) -> NatType:
+        return self.behaviour().nat_type

@@ -63,6 +63,8 @@ class Route:
         self.is_lost = False
         self.only_direct = False
         """Begun beside a relayed path that works, to find a direct one."""
+        self.is_punched = False
+        """Punching through hard NATs was begun on it."""
         self.began = asyncio.get_running_loop().time()
         self._owner = owner
         self._report = report

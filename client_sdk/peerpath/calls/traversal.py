@@ -24,11 +24,15 @@ from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.from_settings import endpoint_from
 from peerpath.ice.role import Role
 from peerpath.identity import Identity, PublicKey
-from peerpath.nat.behaviour import NatType
+from peerpath.nat.behaviour import NatBehaviour
 from peerpath.nat.discoverer import discover_behaviour
+from peerpath.net.proxy_connector import connector_for
+from peerpath.plan import Policy
 from peerpath.settings import Settings, TurnServerSettings
-from peerpath.signaling import ReplayGuard, Signaling
+from peerpath.signaling import Rendezvous, ReplayGuard, Signaling
 from peerpath.stun.servers import StunServer
+
+_TUNNELS = ("ws:", "wss:")
 
 Privacy = Literal["full", "relay_only"]
 
@@ -75,7 +79,7 @@ class Traversal:
     ) -> None:
         self.identity = identity
         self.settings = _with_servers(settings or Settings.load(), servers, username, password)
-        self.nat_type = NatType.UNKNOWN
+        self.behaviour = NatBehaviour()
         """What is in front of this machine; found out in the background."""
         self._privacy = privacy
         self._wall = wall_clock
@@ -85,7 +89,8 @@ class Traversal:
             self._endpoint,
             authorize,
             AuditLog(audit, addresses=audit_addresses, on_error=_complain),
-            lambda: self.nat_type,
+            lambda: self.behaviour,
+            self._policy,
             options or CallOptions(),
             connection or ConnectionOptions(),
             ReplayGuard(),
@@ -160,8 +165,15 @@ class Traversal:
             # With onion_only nothing leaves but to Tor, reports to an operator neither.
             outcomes = None if self.settings.onion_only else self._outcomes
             if outcomes is not None and dialer.outcome is not None:
-                outcomes.report(dialer.record(self.nat_type))
+                outcomes.report(dialer.record(self.behaviour.nat_type))
         return connection
+
+    def rendezvous(self, url: str, **more: Any) -> Rendezvous:
+        """Our place at a rendezvous, through the proxy or Tor where the settings want that.
+
+        `more` goes to Rendezvous as it is. SettingsError for a proxy in the environment that cannot be read.
+        """
+        return Rendezvous(url, self.identity, connector=connector_for(url, self.settings), **more)
 
     # -- servers ----------------------------------------------------------------------------------------
 
@@ -171,12 +183,22 @@ class Traversal:
             settings = settings.model_copy(update={"relay_only": True})
         return endpoint_from(role, settings, isolation=peer.raw)
 
+    def _policy(self, is_trusted: bool) -> Policy:
+        settings, rules = self.settings, self.settings.proxy_rules()
+        return Policy.of(
+            settings,
+            has_tunnel=any(server.uri.lower().startswith(_TUNNELS) for server in settings.turn_servers),
+            has_proxy=bool(settings.turn_servers and (rules.secure or rules.plain)),
+            has_onion=bool(settings.turn_servers and settings.tor),
+            is_trusted=is_trusted and self._privacy == "full",
+        )
+
     async def _discover(self) -> None:
         """Finds out what kind of NAT this is. Nobody waits for it."""
         servers = [*self.settings.primary_servers, *self.settings.backup_stun_servers]
         with suppress(TraversalError, OSError):
             discovery = await discover_behaviour(servers)
-            self.nat_type = discovery.behaviour.nat_type
+            self.behaviour = discovery.behaviour
 
     # -- the end ----------------------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ from peerpath.commands import console
 from peerpath.commands.identity import load
 from peerpath.connection import Connection
 from peerpath.connection import Path as ConnectionPath
-from peerpath.net.proxy_connector import connector_for
 from peerpath.signaling import Rendezvous
 
 IdentityFile = Annotated[
@@ -91,9 +90,7 @@ class Calling:
             privacy="relay_only" if self.relay_only else "full",
             audit=AuditFile(self.audit) if self.audit is not None else None,
         )
-        connector = connector_for(self.rendezvous, settings)
-        meeting = Rendezvous(self.rendezvous, identity, tls=tls, connector=connector)
-        async with traversal as nat, meeting as rendezvous:
+        async with traversal as nat, nat.rendezvous(self.rendezvous, tls=tls) as rendezvous:
             yield nat, rendezvous
 
 

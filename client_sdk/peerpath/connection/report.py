@@ -10,6 +10,7 @@ from typing import Any
 from peerpath.errors import ServerFailure
 from peerpath.ice.report import IceReport
 from peerpath.identity import PublicKey
+from peerpath.plan import ConnectionPlan
 
 _MAX_ATTEMPTS = 8
 _MAX_STEPS = 200
@@ -44,6 +45,8 @@ class AttemptReport:
     """"dialed" or "answered"."""
     began: float
     """On the event loop's clock."""
+    plan: ConnectionPlan | None = None
+    """What was worth trying, with chances, and why the rest was not; None before the peer has answered."""
     steps: list[Step] = field(default_factory=list)
     routes: list[RouteReport] = field(default_factory=list)
     result: str = ""
@@ -76,6 +79,7 @@ class AttemptReport:
             "direction": self.direction,
             "result": self.result,
             "seconds": self.seconds,
+            "plan": None if self.plan is None else self.plan.as_json(),
             "steps": [{"at": round(step.at, 4), "text": step.text} for step in self.steps],
             "routes": [
                 {
@@ -92,10 +96,18 @@ class AttemptReport:
         took = "" if self.seconds is None else f" after {self.seconds:.3f} s"
         lines = [f"{self.direction}: {self.result or 'under way'}{took}"]
         lines += [f"  {step.at:8.3f} s  {step.text}" for step in self.steps]
+        if self.plan is not None:
+            lines += [
+                f"  plan: {line}" if number == 0 else f"  {line}" for number, line in _numbered(self.plan)
+            ]
         for route in self.routes:
             lines.append(f"  route {route.number} at {route.at:.3f} s, {route.reason}:")
             lines += [f"    {line}" for line in str(route.ice).splitlines()]
         return "\n".join(lines)
+
+
+def _numbered(plan: ConnectionPlan) -> list[tuple[int, str]]:
+    return list(enumerate(str(plan).splitlines()))
 
 
 class ConnectionReport:
