@@ -124,8 +124,13 @@ def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
 
 
 async def _serve(settings: Settings, make_place: Callable[[Callable[[], None]], Alone]) -> None:
-    stop = asyncio.Event()
-    relay = Relay(settings, make_place(stop.set))
+    stop, lost = asyncio.Event(), asyncio.Event()
+
+    def give_up() -> None:
+        lost.set()
+        stop.set()
+
+    relay = Relay(settings, make_place(give_up))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
@@ -137,6 +142,8 @@ async def _serve(settings: Settings, make_place: Callable[[Callable[[], None]], 
         await stop.wait()
     finally:
         await relay.stop()
+    if lost.is_set():
+        raise OperatorError("the process that starts workers is gone; start the relay again")
 
 
 async def _serve_as_worker(

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from reliability.turn_peer import DatagramClient, Peer, TunnelClient
 from reliability.workers import RelayOfTwo, error_of, eventually, site, succeeded
@@ -368,6 +369,17 @@ def test_workers_do_not_outlive_their_supervisor(address, tmp_path):
     with RelayOfTwo(site(tmp_path, address), OPEN) as relay:
         pids = list(relay.workers().values())
         os.kill(relay.process.pid, signal.SIGKILL)
+        eventually(lambda: not any(is_alive(pid) for pid in pids), "workers are left over")
+
+
+def test_a_relay_that_can_start_no_workers_ends_as_a_failure(address, tmp_path):
+    with RelayOfTwo(site(tmp_path, address), OPEN) as relay:
+        pids = list(relay.workers().values())
+        [nursery] = {psutil.Process(pid).ppid() for pid in pids}
+        assert nursery != relay.process.pid
+        os.kill(nursery, signal.SIGKILL)
+        eventually(lambda: relay.process.returncode is not None, "it goes on without")
+        assert relay.process.returncode == 1
         eventually(lambda: not any(is_alive(pid) for pid in pids), "workers are left over")
 
 
