@@ -1,4 +1,4 @@
-"""coturn's client through a relay of two processes: its pairs of clients are each other's peers across workers."""
+"""coturn's client through a relay of two processes: its clients are each other's peers across workers."""
 
 from contextlib import ExitStack
 from pathlib import Path
