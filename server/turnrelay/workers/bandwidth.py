@@ -15,8 +15,8 @@ _DOUBLES = 4
 class SharedBuckets(Holdings):
     """Where the buckets are. The data path spends from them without the lock.
 
-    Two processes that spend from one bucket in the same instant may count only one of the two packets:
-    at 25,000 packets a second in each, one in some hundred. That is the price of no system call for a packet.
+    Two processes that spend from one bucket in the same instant may count only one of the two packets (ADR 6
+    has figures). That is the price of no system call for a packet.
 
     The bucket of an account without allocations is kept until it would be full again: giving it away sooner
     would let a client refill it at will by closing its allocation and opening another.
