@@ -21,6 +21,7 @@ from peerpath.commands import console
 from peerpath.commands.identity import load
 from peerpath.connection import Connection
 from peerpath.connection import Path as ConnectionPath
+from peerpath.errors import SettingsError
 from peerpath.signaling import Rendezvous
 
 IdentityFile = Annotated[
@@ -79,7 +80,10 @@ class Calling:
         identity = load(self.identity)
         tls = ssl.create_default_context()
         if self.ca_file is not None:
-            tls.load_verify_locations(self.ca_file)
+            try:
+                tls.load_verify_locations(self.ca_file)
+            except OSError as error:
+                raise SettingsError("--ca-file", f"{self.ca_file}: {error.strerror or error}") from error
         traversal = Traversal(
             identity,
             self.servers,

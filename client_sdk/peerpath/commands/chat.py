@@ -71,10 +71,10 @@ class _Chat:
         self._options = options
         self._peer = peer
         self._contacts = Contacts(known)
-        self._known = set(known)
         self._downloads = downloads
         self._timeout = timeout
         self._lines = Lines()
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         async with self._options.begin(self._authorize) as (nat, rendezvous), self._lines:
@@ -135,37 +135,44 @@ class _Chat:
         reading = asyncio.create_task(self._show(connection))
         writing = asyncio.create_task(self._write(connection))
         await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
-        for task in (*helpers, reading, writing):
+        tasks = [*helpers, reading, writing, *self._sending]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*helpers, reading, writing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await connection.close("the chat was left")
 
     async def _show(self, connection: Connection) -> None:
         try:
             async for message in connection:
-                _say(f"< {message.decode(errors='replace')}", "cyan")
+                for line in message.decode(errors="replace").splitlines() or [""]:
+                    _say(f"< {console.plain(line)}", "cyan")
         except ConnectionClosed as error:
-            _say(str(error), "red")
+            _say(console.plain(str(error)), "red")
         else:
-            _say(f"The peer has ended the chat: {connection.close_reason or 'no reason given'}", "dim")
+            reason = console.plain(connection.close_reason or "no reason given")
+            _say(f"The peer has ended the chat: {reason}", "dim")
 
     async def _write(self, connection: Connection) -> None:
         while (line := await self._lines.get()) is not None:
             if line.strip() == "/quit":
-                break
+                return
             try:
                 await self._do(connection, line)
             except ConnectionClosed:
                 raise
-            except (PeerpathError, OSError) as error:
+            except PeerpathError as error:
                 _say(str(error), "red")
+        await asyncio.gather(*self._sending)
         with suppress(TimeoutError):
             await asyncio.wait_for(connection.flush(), 10)
 
     async def _do(self, connection: Connection, line: str) -> None:
         command, _, rest = line.strip().partition(" ")
         if command == "/send":
-            await send_file(connection, await asyncio.to_thread(_path, rest))
+            # Beside the talk: a large file takes its time.
+            sending = asyncio.create_task(self._send_file(connection, rest))
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
         elif command == "/path":
             _say(_spoken(connection.path), "dim")
         elif command == "/stats":
@@ -178,6 +185,12 @@ class _Chat:
             _say(_HELP, "dim")
         elif line.strip():
             await connection.send(line.encode())
+
+    async def _send_file(self, connection: Connection, name: str) -> None:
+        try:
+            await send_file(connection, await asyncio.to_thread(_path, name))
+        except (PeerpathError, OSError, RuntimeError) as error:
+            _say(f"Not sent: {error}", "red")
 
     async def _receive_files(self, connection: Connection) -> None:
         while True:
@@ -194,7 +207,7 @@ def _path(text: str) -> Path:
 
 
 def _tell_path(path: ConnectionPath | None, reason: str) -> None:
-    _say(f"Path: {_spoken(path)}" + (f" ({reason})" if reason else ""), "magenta")
+    _say(f"Path: {_spoken(path)}" + (f" ({console.plain(reason)})" if reason else ""), "magenta")
 
 
 def _spoken(path: ConnectionPath | None) -> str:

@@ -18,6 +18,7 @@ from peerpath.settings import Settings
 T = TypeVar("T")
 
 _WIDE = 160
+_JOINER = "\N{ZERO WIDTH JOINER}"  # holds emoji together
 
 output = Console(highlight=False, soft_wrap=True)
 if not output.is_terminal:
@@ -66,6 +67,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def fail(message: str, code: int = FAILED) -> typer.Exit:
     messages.print(message, style="red", markup=False)
     return typer.Exit(code)
+
+
+def plain(text: str) -> str:
+    """Text of a peer, on one line and without what would make a terminal do something."""
+    shown = (
+        character if character.isprintable() or character == _JOINER else "\N{REPLACEMENT CHARACTER}"
+        for character in text.replace("\t", " ")
+    )
+    return "".join(shown)
 
 
 def print_json(value: object) -> None:

@@ -162,7 +162,8 @@ class _Dialing:
         elif event == "closed":
             console.output.print(f"All {more['messages']} messages came back.", markup=False)
         elif event == "failed":
-            console.messages.print(str(more.get("text") or more["reason"]), style="red", markup=False)
+            for line in str(more.get("text") or more["reason"]).splitlines():
+                console.messages.print(console.plain(line), style="red", markup=False)
 
 
 class _WrongEcho(PeerpathError):

@@ -102,4 +102,5 @@ class _Listening:
         elif event == "connected":
             console.output.print(f"{more['peer']} has connected", markup=False)
         elif event == "closed":
-            console.output.print(f"{more['peer']} has gone: {more['reason']}", markup=False)
+            reason = console.plain(str(more["reason"]))
+            console.output.print(f"{more['peer']} has gone: {reason}", markup=False)
