@@ -17,7 +17,7 @@ async def receive(nat: Traversal, channel) -> str:
     digest = hashlib.sha256()
     while chunk := await stream.read(65536):
         digest.update(chunk)
-    await stream.write_eof()
+    stream.write_eof()
     await connection.wait_closed()
     return digest.hexdigest()
 
@@ -38,7 +38,7 @@ async def main() -> None:
             stream = await connection.open_stream()
             for begin in range(0, SIZE, 65536):
                 await stream.write(content[begin : begin + 65536])  # waits while the reader is behind
-            await stream.write_eof()
+            stream.write_eof()
             await stream.read(1)  # the receiver has everything
         arrived = await receiving == hashlib.sha256(content).hexdigest()
         print(f"{SIZE} bytes, {'all of them right' if arrived else 'damaged'}")

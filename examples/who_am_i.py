@@ -8,7 +8,9 @@ from peerpath import NATTraversal, Settings
 
 async def main() -> None:
     given = arguments.parse(__doc__)
-    settings = Settings.load(stun_servers=given.server) if given.server else Settings.load()
+    # A TURN server is asked as well where no STUN server is named, but wants credentials in the settings.
+    stun = [server for server in given.server if server.startswith("stun")]
+    settings = Settings.load(stun_servers=stun) if stun else Settings.load()
     nat = NATTraversal(settings)
 
     address = await nat.get_public_address()

@@ -55,6 +55,7 @@ class Attempt(ABC):
     ) -> None:
         self.peer = peer
         self.report = report
+        report.update = self._keep_reports
         loop = asyncio.get_running_loop()
         self.established: asyncio.Future[None] = loop.create_future()
         """Done when both sides have proven who they are; fails with what was in the way."""
@@ -130,12 +131,13 @@ class Attempt(ABC):
         routes, self._routes = list(self._routes.values()), {}
         closing = [*(route.close() for route in routes), *self._dropped]
         await asyncio.gather(*closing, return_exceptions=True)
+        self.report.update = None
 
     def abandon(self, reason: str) -> None:
         """Ends it from this side; whoever waits for it is told so."""
         self._fail(PeerpathError(reason))
 
-    def keep_reports(self) -> None:
+    def _keep_reports(self) -> None:
         """How the routes stand now, into the report."""
         for route in self._routes.values():
             route.keep_report()

@@ -92,8 +92,6 @@ class Dialer:
     def record(self, nat: NatType) -> TraversalOutcome:
         """What there is to tell a relay's operator; `nat` is this side's own."""
         assert self.outcome is not None
-        if self.attempt is not None:
-            self.attempt.keep_reports()
         peer_nat = NatType.UNKNOWN if self.attempt is None else self.attempt.peer_nat
         return outcome_record(self.outcome, self.connection.path, self.report, self.seconds, nat, peer_nat)
 

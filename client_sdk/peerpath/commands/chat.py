@@ -134,11 +134,13 @@ class _Chat:
         ]
         reading = asyncio.create_task(self._show(connection))
         writing = asyncio.create_task(self._write(connection))
-        await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
-        tasks = [*helpers, reading, writing, *self._sending]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            tasks = [*helpers, reading, writing, *self._sending]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await connection.close("the chat was left")
 
     async def _show(self, connection: Connection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,8 @@ class AttemptReport:
     """"connected" or what was in the way; empty while it is under way."""
     seconds: float | None = None
     """How long it took until the result was known."""
+    update: Callable[[], None] | None = field(default=None, repr=False)
+    """Brings `routes` up to date, while the attempt lives."""
 
     def note(self, text: str, now: float) -> None:
         if len(self.steps) < _MAX_STEPS:
@@ -127,17 +129,21 @@ class ConnectionReport:
 
     @property
     def attempts(self) -> Sequence[AttemptReport]:
+        """The last ones, as they stand now."""
+        for attempt in self._attempts:
+            if attempt.update is not None:
+                attempt.update()
         return tuple(self._attempts)
 
     def failures(self) -> list[ServerFailure]:
         """The short form, as in `TraversalError.report`."""
-        return [failure for attempt in self._attempts for failure in attempt.failures()]
+        return [failure for attempt in self.attempts for failure in attempt.failures()]
 
     def as_json(self) -> dict[str, Any]:
         return {
             "peer": None if self.peer is None else str(self.peer),
-            "attempts": [attempt.as_json() for attempt in self._attempts],
+            "attempts": [attempt.as_json() for attempt in self.attempts],
         }
 
     def __str__(self) -> str:
-        return "\n".join(str(attempt) for attempt in self._attempts)
+        return "\n".join(str(attempt) for attempt in self.attempts)
