@@ -38,9 +38,15 @@ def rendezvous_of(server: TurnRelayServer) -> str:
     return f"ws://{server.site.address}:{HTTP_PORT}/v1/rendezvous"
 
 
-def start_relay(lab: Lab, folder: Path, name: str = "server", flags: Sequence[str] = ()) -> TurnRelayServer:
-    """A relay with a rendezvous at the lab's internet; enter it to start it."""
+def start_relay(
+    lab: Lab, folder: Path, name: str = "server", *, two_addresses: bool = False
+) -> TurnRelayServer:
+    """A relay with a rendezvous at the lab's internet; enter it to start it.
+
+    With `two_addresses` it tells how NATs map and filter (RFC 5780).
+    """
     server = lab.server(name)
+    flags = ["--alternate-ip", server.alternate_address] if two_addresses else []
     site = RelaySite.prepare(folder / name, server.address, namespace=server.namespace)
     return TurnRelayServer(site, Access(), flags=flags)
 

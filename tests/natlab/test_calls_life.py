@@ -123,3 +123,19 @@ def test_a_relayed_connection_becomes_direct_underneath(lab: Lab, stack: ExitSta
     events = talk.finish(120)
     assert paths_of(events)[-1] in ("srflx", "prflx", "host")
     print(f"relay to direct: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
+
+
+@pytest.mark.parametrize(
+    "kinds", [("symmetric-sequential", "port-restricted"), ("linux", "symmetric")]
+)
+def test_a_hard_nat_is_punched_while_the_relay_carries_the_data(
+    lab: Lab, stack: ExitStack, tmp_path: Path, kinds: tuple[str, str]
+) -> None:
+    # How a NAT maps shows where servers have two addresses to ask.
+    relay = stack.enter_context(start_relay(lab, tmp_path, two_addresses=True))
+    left, right = (lab.site(kind, delay=0.01) for kind in kinds)
+    talk = Talk(stack, left, right, [relay], tmp_path, seconds=20)
+    events = talk.finish(90)
+    print(f"{kinds}: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
+    assert paths_of(events)[0] == "relay"
+    assert paths_of(events)[-1] == "predicted"
