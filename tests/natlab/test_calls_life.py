@@ -95,6 +95,21 @@ def test_a_nat_that_reboots_with_another_address_is_survived(
     print(f"{kinds}, {who}: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
 
 
+def test_a_host_that_changes_its_address_goes_on(lab: Lab, stack: ExitStack, tmp_path: Path) -> None:
+    relay = stack.enter_context(start_relay(lab, tmp_path))
+    left, right = lab.site("port-restricted", delay=0.01), lab.site("linux", delay=0.01)
+    talk = Talk(stack, left, right, [relay], tmp_path, seconds=12)
+    address = left.host.address
+    other = address.rsplit(".", 1)[0] + ".77"
+    # As a laptop does that gets another lease: first the new address, then the old one is gone.
+    left.host.run(["ip", "address", "add", f"{other}/24", "dev", "eth0"])
+    left.host.run(["sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1"])
+    left.host.run(["ip", "address", "del", f"{address}/24", "dev", "eth0"])
+    left.host.run(["ip", "route", "replace", "default", "via", left.router.address])
+    events = talk.finish(60)
+    print(f"address changed: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
+
+
 def test_a_relay_that_is_killed_is_replaced_by_the_second_one(
     lab: Lab, stack: ExitStack, tmp_path: Path
 ) -> None:
@@ -125,9 +140,7 @@ def test_a_relayed_connection_becomes_direct_underneath(lab: Lab, stack: ExitSta
     print(f"relay to direct: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
 
 
-@pytest.mark.parametrize(
-    "kinds", [("symmetric-sequential", "port-restricted"), ("linux", "symmetric")]
-)
+@pytest.mark.parametrize("kinds", [("symmetric-sequential", "port-restricted"), ("linux", "symmetric")])
 def test_a_hard_nat_is_punched_while_the_relay_carries_the_data(
     lab: Lab, stack: ExitStack, tmp_path: Path, kinds: tuple[str, str]
 ) -> None:
