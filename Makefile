@@ -16,7 +16,7 @@ export UV_PYTHON_DOWNLOADS := never
 # As pip does: the certificates that the system trusts, a company's own among them.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: run test test-hard check format docs screenshots bench bench-quick clean bpf mover pion
+.PHONY: run test test-hard test-long check format docs screenshots bench bench-quick clean bpf mover pion
 run: $(RUN_STAMP) bpf mover
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
@@ -27,6 +27,11 @@ test: $(DEV_STAMP) bpf mover
 # ARGS="--count 20 symmetric:linux" makes it shorter.
 test-hard: $(DEV_STAMP)
 	PYTHONPATH=tests $(BIN)/python -m natlab.hard_nats $(ARGS)
+
+# The long forms: every pair of NATs with a thousand messages, ten minutes with a slow reader; needs root.
+test-long: $(DEV_STAMP) bpf mover
+	PEERPATH_LONG=1 $(BIN)/python -m pytest -s --timeout 3600 tests/natlab/test_calls_matrix.py \
+	  tests/natlab/test_calls_slow_reader.py $(ARGS)
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff check $(SOURCES)
