@@ -75,7 +75,7 @@ class AnsweringAttempt(Attempt):
     def _improve(self) -> None:
         """That is for the dialer to begin."""
 
-    def _mend(self, reason: str) -> None:
+    def mend(self, reason: str) -> None:
         now = self._loop.time()
         if self._is_looking or now - self._asked_at < _ASK_EVERY or self.ended.done():
             return

@@ -36,6 +36,7 @@ IMPROVE_AFTER = 15.0
 _ROLES = {LinkRole.DIALER: Role.CONTROLLING, LinkRole.LISTENER: Role.CONTROLLED}
 _WATCH_SECONDS = 0.25
 _MAX_ROUTES_AT_ONCE = 4
+_MAX_PLANS = 5
 
 
 class Attempt(ABC):
@@ -142,15 +143,9 @@ class Attempt(ABC):
         for route in self._routes.values():
             route.keep_report()
 
+    @abstractmethod
     def mend(self, reason: str) -> None:
         """The path is bad or gone: get another one, unless that is under way."""
-        wake = getattr(self._channel, "wake", None)
-        if wake is not None:
-            wake()
-        self._mend(reason)
-
-    @abstractmethod
-    def _mend(self, reason: str) -> None: ...
 
     # -- routes -----------------------------------------------------------------------------------------
 
@@ -347,7 +342,8 @@ class Attempt(ABC):
                 route.add(candidates)
         elif kind == Kind.PUNCH:
             punched = self._routes.get(CandidatesBody.from_json(body).route)
-            if punched is not None and not self._relay_only:
+            if punched is not None and not self._relay_only and punched.plans_heard < _MAX_PLANS:
+                punched.plans_heard += 1
                 self._spawn(self._punch(punched, body))
 
     async def _punch(self, route: Route, body: Mapping[str, Any]) -> None:

@@ -24,12 +24,6 @@ class OwnChannel:
     async def recv(self) -> bytes:
         return await self._channel.recv()
 
-    def wake(self) -> None:
-        """The network may have changed: see whether the channel still works."""
-        wake = getattr(self._channel, "wake", None)
-        if wake is not None:
-            wake()
-
     def hang_up(self) -> None:
         """The attempt is over."""
         self._close()

@@ -30,12 +30,6 @@ class AttemptChannel:
     async def recv(self) -> bytes:
         return await self.inbox.get()
 
-    def wake(self) -> None:
-        """The network may have changed: see whether the channel still works."""
-        wake = getattr(self._channel, "wake", None)
-        if wake is not None:
-            wake()
-
     def hang_up(self) -> None:
         """What still comes for this attempt is dropped."""
         self._hang_up()

@@ -69,7 +69,7 @@ class DialingAttempt(Attempt):
             self._connection.interrupt(reason)
             self._fail(PeerpathError(reason))
         elif kind == Kind.PLEASE_RESTART:
-            self._mend(reason_of(body, "the peer asks for another route"))
+            self.mend(reason_of(body, "the peer asks for another route"))
         elif kind in (Kind.OFFER, Kind.RESTART):
             raise BodyError(f"{kind}: that is for the dialer to say")
         else:
@@ -79,7 +79,7 @@ class DialingAttempt(Attempt):
         self._restart_pause = RESTART_PAUSE
         super().route_found(route, path)
 
-    def _mend(self, reason: str) -> None:
+    def mend(self, reason: str) -> None:
         if self.ended.done() or not self.trickle:
             return
         if self._is_looking:
@@ -102,7 +102,7 @@ class DialingAttempt(Attempt):
         await asyncio.sleep(pause)
         self._is_pausing = False
         if self._active is None or self._active.path is None:
-            self._mend(reason)
+            self.mend(reason)
 
     def _improve(self) -> None:
         if self.trickle and not self._relay_only and not self.ended.done():

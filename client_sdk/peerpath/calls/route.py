@@ -65,6 +65,8 @@ class Route:
         """Begun beside a relayed path that works, to find a direct one."""
         self.is_punched = False
         """Punching through hard NATs was begun on it."""
+        self.plans_heard = 0
+        """How often the peer has proposed to punch."""
         self.began = asyncio.get_running_loop().time()
         self._owner = owner
         self._report = report
