@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from peerpath.identity import Identity
 from support.processes import Process
 from support.relay import Access
 from support.relay import Site as RelaySite
@@ -66,10 +66,9 @@ class Person:
 
     def __post_init__(self) -> None:
         self.identity = self.folder / f"identity-{next(_numbers)}.key"
-        made = subprocess.run(
-            [PEERPATH, "identity", "new", self.identity], check=True, capture_output=True, text=True
-        )
-        self.key = made.stdout.strip()
+        identity = Identity.generate()
+        identity.save(self.identity)
+        self.key = str(identity.public_key)
 
     def listen(self, *allow: str, echo: bool = True, more: Sequence[str] = ()) -> Caller:
         """Takes calls of those keys; returns once it is registered."""

@@ -5,6 +5,7 @@ order. The recovery time is the longest pause between two echoes; it is printed 
 """
 
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,8 @@ from natlab.callers import Event, Person, rendezvous_of, start_relay, uris_of
 from natlab.lab import Lab, Site
 
 RATE = 50  # messages a second
+KINDS = [("port-restricted", "linux"), ("symmetric", "symmetric")]
+REBOOTS = list(itertools.product(KINDS, (0, 1)))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -70,26 +73,31 @@ def paths_of(events: list[Event]) -> list[str]:
     return [kind for kind, _ in itertools.groupby(kinds)]
 
 
-@pytest.mark.parametrize("kinds", [("port-restricted", "linux"), ("symmetric", "symmetric")])
+@pytest.mark.parametrize("kinds", KINDS)
 def test_a_path_that_is_cut_for_five_seconds_goes_on(
     lab: Lab, stack: ExitStack, tmp_path: Path, kinds: tuple[str, str]
 ) -> None:
     relay = stack.enter_context(start_relay(lab, tmp_path))
     left, right = (lab.site(kind, delay=0.01) for kind in kinds)
-    talk = Talk(stack, left, right, [relay], tmp_path, seconds=12)
+    talk = Talk(stack, left, right, [relay], tmp_path, seconds=8)
     left.cut(5)
     events = talk.finish(60)
     print(f"{kinds}: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
 
 
-@pytest.mark.parametrize("kinds", [("port-restricted", "linux"), ("symmetric", "symmetric")])
-@pytest.mark.parametrize("who", [0, 1], ids=["of-the-dialer", "of-the-listener"])
+@pytest.mark.parametrize(
+    ("kinds", "who"),
+    REBOOTS if os.environ.get("PEERPATH_LONG") else REBOOTS[::3],
+    ids=lambda value: (
+        {0: "of-the-dialer", 1: "of-the-listener"}.get(value) if isinstance(value, int) else None
+    ),
+)
 def test_a_nat_that_reboots_with_another_address_is_survived(
     lab: Lab, stack: ExitStack, tmp_path: Path, kinds: tuple[str, str], who: int
 ) -> None:
     relay = stack.enter_context(start_relay(lab, tmp_path))
     sites = [lab.site(kind, delay=0.01) for kind in kinds]
-    talk = Talk(stack, *sites, [relay], tmp_path, seconds=10)
+    talk = Talk(stack, *sites, [relay], tmp_path, seconds=8)
     sites[who].reboot(new_address=True)
     events = talk.finish(90)
     print(f"{kinds}, {who}: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
@@ -98,7 +106,7 @@ def test_a_nat_that_reboots_with_another_address_is_survived(
 def test_a_host_that_changes_its_address_goes_on(lab: Lab, stack: ExitStack, tmp_path: Path) -> None:
     relay = stack.enter_context(start_relay(lab, tmp_path))
     left, right = lab.site("port-restricted", delay=0.01), lab.site("linux", delay=0.01)
-    talk = Talk(stack, left, right, [relay], tmp_path, seconds=12)
+    talk = Talk(stack, left, right, [relay], tmp_path, seconds=10)
     address = left.host.address
     other = address.rsplit(".", 1)[0] + ".77"
     # As a laptop does that gets another lease: first the new address, then the old one is gone.
@@ -118,7 +126,7 @@ def test_a_relay_that_is_killed_is_replaced_by_the_second_one(
     for relay in relays.values():
         stack.enter_context(relay)
     left, right = lab.site("symmetric", delay=0.01), lab.site("symmetric", delay=0.01)
-    talk = Talk(stack, left, right, list(relays.values()), tmp_path, seconds=12, rendezvous=meeting)
+    talk = Talk(stack, left, right, list(relays.values()), tmp_path, seconds=8, rendezvous=meeting)
     used = max(relays.values(), key=lambda relay: relay.scrape().total("turnrelay_relayed_bytes_total"))
     used.process.stop()
     events = talk.finish(90)
@@ -132,7 +140,7 @@ def test_a_relayed_connection_becomes_direct_underneath(lab: Lab, stack: ExitSta
     left.host.run(["nft", "add", "table", "inet", "gate"])
     left.host.run(["nft", "add", "chain", "inet", "gate", "out", "{ type filter hook output priority 0; }"])
     left.host.run(["nft", "add", "rule", "inet", "gate", "out", "ip", "daddr", right.public_address, "drop"])
-    talk = Talk(stack, left, right, [relay], tmp_path, seconds=40)
+    talk = Talk(stack, left, right, [relay], tmp_path, seconds=24)
     assert paths_of(talk.dialer.events) == ["relay"]
     left.host.run(["nft", "delete", "table", "inet", "gate"])
     events = talk.finish(120)
@@ -147,7 +155,7 @@ def test_a_hard_nat_is_punched_while_the_relay_carries_the_data(
     # How a NAT maps shows where servers have two addresses to ask.
     relay = stack.enter_context(start_relay(lab, tmp_path, two_addresses=True))
     left, right = (lab.site(kind, delay=0.01) for kind in kinds)
-    talk = Talk(stack, left, right, [relay], tmp_path, seconds=20)
+    talk = Talk(stack, left, right, [relay], tmp_path, seconds=14)
     events = talk.finish(90)
     print(f"{kinds}: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
     assert paths_of(events)[0] == "relay"
