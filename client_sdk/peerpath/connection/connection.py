@@ -162,7 +162,7 @@ class Connection:
         while not self._accepted:
             self._require_open()
             await self._changed.wait()
-        return self._accepted.popleft()
+        return self._accepted.popleft().taken()
 
     # -- how it goes ----------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class StreamTable:
         if self._link is None:
             raise StreamError("the link of the stream is gone")
         number = self._link.open_stream()
-        stream = self._streams[number] = Stream(number, self, self._in_flight)
+        stream = self._streams[number] = Stream(number, self, self._in_flight).taken()
         return stream
 
     def take(self, output: StreamData | StreamReset | StreamStopped) -> None:

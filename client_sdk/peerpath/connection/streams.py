@@ -45,6 +45,14 @@ class Stream:
         self._read_failure: str | None = None
         self._write_ended = False
         self._write_failure: str | None = None
+        self._stopped_with: int | None = None
+        self._is_taken = False
+
+    def taken(self) -> Stream:
+        """The application has it from now on. Until then it counts among those that the peer has open."""
+        self._is_taken = True
+        self._end_where_stopped()
+        return self
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -162,7 +170,13 @@ class Stream:
 
     def was_stopped(self, code: int) -> None:
         self._write_failure = self._write_failure or _reason(code)
+        self._stopped_with = code
+        self._end_where_stopped()
         self._changed.fire()
+
+    def _end_where_stopped(self) -> None:
+        if self._is_taken and self._stopped_with is not None:
+            self._carrier.reset_stream(self.number, self._stopped_with)
 
     def progressed(self) -> None:
         """Something was acknowledged: there may be room."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from aioquic import tls
 from aioquic._buffer import Buffer
@@ -21,6 +21,7 @@ from aioquic.quic.connection import (
     QuicConnectionState,
     QuicReceiveContext,
 )
+from aioquic.quic.events import StopSendingReceived
 from aioquic.quic.packet import QuicFrameType, QuicHeader, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
@@ -93,6 +94,7 @@ class PinnedConnection(QuicConnection):
         self._judge = judge
         self._window = options.stream_window
         self._consumed: WeakKeyDictionary[QuicStream, int] = WeakKeyDictionary()
+        self._stopped: WeakSet[QuicStream] = WeakSet()
         self._proven = False
         limit = self._local_max_streams_bidi
         limit.value = limit.sent = options.max_streams + 1
@@ -230,6 +232,27 @@ class PinnedConnection(QuicConnection):
         """Bytes of a stream that aioquic still holds, because the peer's QUIC has not acknowledged them."""
         stream = self._streams.get(stream_id)
         return len(stream.sender._buffer) if stream is not None else 0
+
+    def _handle_stop_sending_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        # aioquic resets the stream by itself, and once both directions are over the peer may open another,
+        # whether or not anybody here has taken the first. Here its reader ends it (RFC 9000 section 3.5).
+        number, code = buf.pull_uint_var(), buf.pull_uint_var()
+        self._assert_stream_can_send(frame_type, number)
+        stream = self._get_or_create_stream(frame_type, number)
+        if stream not in self._stopped:
+            self._stopped.add(stream)
+            self._events.append(StopSendingReceived(error_code=code, stream_id=number))
+
+    # aioquic holds back the data of a stream that the peer does not allow yet, but not its end, and the peer
+    # would take that for a violation (section 4.6).
+
+    def _write_stop_sending_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
+        if not stream.is_blocked:
+            super()._write_stop_sending_frame(builder, stream)
+
+    def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
+        if not stream.is_blocked:
+            super()._write_reset_stream_frame(builder, stream)
 
     def drop_datagrams(self, keep: int) -> int:
         """Forgets the oldest waiting datagrams past `keep`; how many those were."""

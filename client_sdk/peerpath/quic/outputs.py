@@ -65,7 +65,10 @@ class StreamReset:
 
 @dataclass(frozen=True, slots=True)
 class StreamStopped:
-    """The peer does not read this stream any more."""
+    """The peer does not read this stream any more.
+
+    It counts as open until `SecureLink.reset_stream` ends this side's direction.
+    """
 
     stream: int
     code: int

@@ -172,3 +172,37 @@ def test_a_stream_that_was_never_written_to_can_be_closed():
         assert await couple.bob.recv() == b"fine"
 
     run(main())
+
+
+def test_streams_that_nobody_takes_are_bounded_though_the_peer_ends_both_of_their_directions():
+    async def main():
+        couple = await Couple(link_options=LinkOptions(max_streams=4)).connected()
+        for _ in range(20):
+            stream = await couple.bob.open_stream()
+            await stream.write(b"x" * 1000)
+            stream.close()
+        await asyncio.sleep(5)
+        assert len(couple.alice._accepted) == 4
+        # Those that are taken make room for the others, and nothing of any is lost.
+        for _ in range(20):
+            assert await read_all(await couple.alice.accept_stream()) == b"x" * 1000
+        await asyncio.sleep(5)
+        assert couple.alice._streams._streams == couple.bob._streams._streams == {}
+
+    run(main())
+
+
+def test_streams_that_were_given_up_before_the_peer_allowed_them_harm_nothing():
+    async def main():
+        couple = await Couple(link_options=LinkOptions(max_streams=4)).connected()
+        for _ in range(20):
+            stream = await couple.alice.open_stream()
+            await stream.write(b"x")
+            stream.reset()
+        for _ in range(20):
+            await couple.bob.accept_stream()
+        await couple.alice.send(b"fine")
+        assert await couple.bob.recv() == b"fine"
+        assert couple.alice.stats().interruptions == couple.bob.stats().interruptions == 0
+
+    run(main())

@@ -9,14 +9,14 @@ from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from unit.sdk.quic.wire import DIALER, LISTENER, Wire
 
-CONNECTION = """_close_event _configuration _datagrams_pending _is_client _local_max_streams_bidi
+CONNECTION = """_close_event _configuration _datagrams_pending _events _is_client _local_max_streams_bidi
     _local_max_streams_uni _loss _max_datagram_size _remote_max_datagram_frame_size _remote_preferred_address
     _spaces _state _streams"""
 CONTEXT = """_certificate_request _peer_certificate _request_client_certificate _signature_algorithms
     _supported_groups session_resumed"""
 RECOVERY = "_cc _pacer _pto_count _rtt_initialized _rtt_min _rtt_smoothed bytes_in_flight spaces"
 SPACE = "ack_eliciting_in_flight largest_received_time loss_time sent_packets"
-STREAM = "max_stream_data_local max_stream_data_local_sent receiver sender stream_id"
+STREAM = "is_blocked max_stream_data_local max_stream_data_local_sent receiver sender stream_id"
 
 
 @pytest.mark.parametrize("role", [DIALER, LISTENER])
@@ -52,7 +52,12 @@ def test_every_attribute_exists(role):
         (QuicConnection, "_receive_version_negotiation_packet", ["header", "now"]),
         (QuicConnection, "_probe_preferred_address", []),
         (QuicConnection, "_handle_connection_close_frame", ["context", "frame_type", "buf"]),
+        (QuicConnection, "_handle_stop_sending_frame", ["context", "frame_type", "buf"]),
+        (QuicConnection, "_assert_stream_can_send", ["frame_type", "stream_id"]),
+        (QuicConnection, "_get_or_create_stream", ["frame_type", "stream_id"]),
         (QuicConnection, "_write_stream_limits", ["builder", "space", "stream"]),
+        (QuicConnection, "_write_stop_sending_frame", ["builder", "stream"]),
+        (QuicConnection, "_write_reset_stream_frame", ["builder", "stream"]),
         (QuicConnection, "_on_max_stream_data_delivery", ["delivery", "stream"]),
         (QuicConnection, "_send_probe", []),
         (tls.Context, "_check_certificate_verify_signature", ["verify"]),
@@ -72,6 +77,8 @@ def test_every_method_takes_what_it_took(owner, name, parameters):
     ("owner", "name", "caller"),
     [
         (QuicConnection, "_write_stream_limits", "_write_application"),
+        (QuicConnection, "_write_stop_sending_frame", "_write_application"),
+        (QuicConnection, "_write_reset_stream_frame", "_write_application"),
         (QuicConnection, "_initialize", "receive_datagram"),
         (QuicConnection, "_receive_retry_packet", "receive_datagram"),
         (QuicConnection, "_receive_version_negotiation_packet", "receive_datagram"),
