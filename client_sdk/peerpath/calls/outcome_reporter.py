@@ -14,8 +14,12 @@ from typing import Any
 import aiohttp
 from stunwire import MethodAttempt, NatClass, Outcome, PathFamily, TraversalMethod, TraversalOutcome
 
-from peerpath.connection import Path
+from peerpath.calls.paths import relay_kind
+from peerpath.connection import Path, PathKind
 from peerpath.connection.report import ConnectionReport
+from peerpath.ice.candidate import Technique
+from peerpath.ice.report import IceReport, PairEntry
+from peerpath.ice.servers import Inquiry
 from peerpath.nat.behaviour import NatType
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -25,14 +29,19 @@ _log = logging.getLogger("peerpath")
 Token = Callable[[], str | Awaitable[str | None] | None]
 
 _KINDS = {
-    "host": TraversalMethod.HOST,
-    "srflx": TraversalMethod.SRFLX,
-    "prflx": TraversalMethod.PRFLX,
-    "portmap": TraversalMethod.PORTMAP,
-    "predicted": TraversalMethod.PREDICTED,
-    "tcp": TraversalMethod.TCP,
-    "tunnel": TraversalMethod.HTTP,
-    "onion": TraversalMethod.ONION,
+    PathKind.HOST: TraversalMethod.HOST,
+    PathKind.SRFLX: TraversalMethod.SRFLX,
+    PathKind.PRFLX: TraversalMethod.PRFLX,
+    PathKind.PORTMAP: TraversalMethod.PORTMAP,
+    PathKind.PREDICTED: TraversalMethod.PREDICTED,
+    PathKind.TCP: TraversalMethod.TCP,
+    PathKind.TUNNEL: TraversalMethod.HTTP,
+    PathKind.ONION: TraversalMethod.ONION,
+}
+_TECHNIQUES = {
+    Technique.PORT_MAPPING: TraversalMethod.PORTMAP,
+    Technique.PREDICTION: TraversalMethod.PREDICTED,
+    Technique.BIRTHDAY: TraversalMethod.PREDICTED,
 }
 _RELAYS = {
     "turn-udp": TraversalMethod.RELAY_UDP,
@@ -40,7 +49,6 @@ _RELAYS = {
     "turn-tls": TraversalMethod.RELAY_TLS,
     "turn-dtls": TraversalMethod.RELAY_DTLS,
 }
-_RANKS = ("host", "srflx", "prflx", "relay")
 
 
 class OutcomeReporter:
@@ -127,26 +135,53 @@ def outcome_record(
 
 
 def method_of(path: Path) -> TraversalMethod:
-    if path.transport.endswith(("-http", "-socks5")):
+    return _method(path.kind, path.transport)
+
+
+def _method(kind: PathKind, way: str) -> TraversalMethod:
+    if way.endswith(("-http", "-socks5")):
         return TraversalMethod.PROXY
-    if path.kind == "relay":
-        return _RELAYS.get(path.transport, TraversalMethod.RELAY_UDP)
-    return _KINDS.get(path.kind, TraversalMethod.HOST)
+    if kind is PathKind.RELAY:
+        return _RELAYS.get(way, TraversalMethod.RELAY_UDP)
+    return _KINDS[kind]
+
+
+def _method_of_pair(pair: PairEntry) -> TraversalMethod:
+    """What the method of its path would be."""
+    if pair.local_type == "relay":
+        return _method(relay_kind(pair.way), pair.way)
+    if pair.remote_type == "relay":
+        return TraversalMethod.RELAY_UDP
+    if pair.way == "tcp":
+        return TraversalMethod.TCP
+    if pair.technique in _TECHNIQUES:
+        return _TECHNIQUES[Technique(pair.technique)]
+    return _KINDS[PathKind(pair.remote_type if pair.local_type == "host" else pair.local_type)]
 
 
 def _attempts(report: ConnectionReport) -> Iterable[MethodAttempt]:
-    """By kind of pair and family: connected if one of them worked, failed if all did not."""
+    """By method and family: connected if it once was, else what it came to first."""
     found: dict[tuple[TraversalMethod, PathFamily], Outcome] = {}
     for attempt in report.attempts:
         for route in attempt.routes:
-            for pair in route.ice.pairs:
-                kind = max(pair.local_type, pair.remote_type, key=_RANKS.index)
-                method = TraversalMethod.RELAY_UDP if kind == "relay" else _KINDS[kind]
-                key = (method, _family(pair.local))
-                now = _outcome(pair.state)
-                if found.get(key) is not Outcome.CONNECTED:
-                    found[key] = Outcome.CONNECTED if now is Outcome.CONNECTED else found.get(key, now)
+            for method, family, outcome in _tried(route.ice):
+                key = (method, PathFamily.NONE if method is TraversalMethod.ONION else family)
+                if outcome is Outcome.CONNECTED or key not in found:
+                    found[key] = outcome
     return [MethodAttempt(method, outcome, family) for (method, family), outcome in found.items()]
+
+
+def _tried(ice: IceReport) -> Iterable[tuple[TraversalMethod, PathFamily, Outcome]]:
+    for pair in ice.pairs:
+        yield _method_of_pair(pair), _family(pair.local), _outcome(pair.state)
+    for server in ice.servers:
+        # What was not mapped, or not hit, made no pair that would tell.
+        if server.inquiry == Inquiry.PORT_MAPPING and server.reason:
+            outcome = Outcome.CANCELLED if server.seconds is None else Outcome.FAILED
+            yield TraversalMethod.PORTMAP, _family(server.base), outcome
+    if ice.punch is not None and ice.punch.part:
+        outcome = Outcome.CANCELLED if ice.punch.result in ("running", "connected") else Outcome.FAILED
+        yield TraversalMethod.PREDICTED, PathFamily.IPV4, outcome
 
 
 def _outcome(state: Any) -> Outcome:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from peerpath.connection import Path, PathKind, path_from_ice
-from peerpath.ice.candidate import CandidateType, LocalCandidate
+from peerpath.ice.candidate import CandidateType
 from peerpath.ice.outputs import Path as IcePath
 from peerpath.net.proxies import ProxyKind
 
-_TUNNELS = ("ws", "wss")
-
 
 def application_path(path: IcePath) -> Path:
-    """Of a relayed path the transport is that to this side's relay, if it uses one: "turn-udp", "turn-tls",
-    "turn-wss" ..., and through a proxy "turn-tls-http", "turn-tls-socks5" or "turn-tls-tor"."""
+    """Of a relayed path the transport is that to this side's relay, if it uses one: LocalCandidate.way."""
     if path.local.type is not CandidateType.RELAYED:
         return path_from_ice(path)
-    return path_from_ice(path, _transport(path.local), kind=_kind(path.local))
+    return path_from_ice(path, path.local.way, kind=relay_kind(path.local.way))
 
 
-def _transport(local: LocalCandidate) -> str:
-    return f"turn-{local.via}" + (f"-{local.proxy}" if local.proxy else "")
-
-
-def _kind(local: LocalCandidate) -> PathKind:
-    if local.proxy == ProxyKind.TOR:
+def relay_kind(way: str) -> PathKind:
+    """Of a path over a relay that is reached in that way."""
+    if way.endswith(f"-{ProxyKind.TOR}"):
         return PathKind.ONION
-    return PathKind.TUNNEL if local.via in _TUNNELS else PathKind.RELAY
+    return PathKind.TUNNEL if way.startswith("turn-ws") else PathKind.RELAY

@@ -136,6 +136,17 @@ class LocalCandidate:
         return self.candidate.foundation
 
     @property
+    def way(self) -> str:
+        """How its packets travel: "udp" or "tcp"; of a relayed one the way to its server.
+
+        That is "turn-udp", "turn-tls", "turn-wss" ..., and through a proxy "turn-tls-http", "turn-tls-socks5"
+        or "turn-tls-tor".
+        """
+        if self.type is not CandidateType.RELAYED:
+            return self.candidate.transport
+        return f"turn-{self.via}" + (f"-{self.proxy}" if self.proxy else "")
+
+    @property
     def is_reflexive(self) -> bool:
         """Nothing can be sent from it directly, only from its base (RFC 8445 section 6.1.2.4)."""
         return self.type in (CandidateType.SERVER_REFLEXIVE, CandidateType.PEER_REFLEXIVE)

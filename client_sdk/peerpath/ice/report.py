@@ -64,6 +64,10 @@ class PairEntry:
     valid_at: float | None
     reason: str
     """Why it failed; empty if it did not."""
+    way: str = "udp"
+    """Of the local candidate: LocalCandidate.way."""
+    technique: str = "none"
+    """Of the local candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,8 @@ def pair_entries(
             None if pair.first_check_at is None else pair.first_check_at - began,
             None if pair.valid_at is None else pair.valid_at - began,
             pair.failure,
+            pair.local.way,
+            (pair.valid_local or pair.local).technique.value,
         )
         for pair in pairs
     )

@@ -10,7 +10,7 @@ from peerpath import CallError, CallRefused, OutcomeReporter, Path
 from peerpath.calls.outcome_reporter import method_of, outcome_record
 from peerpath.connection import PathKind
 from peerpath.connection.report import AttemptReport, ConnectionReport, RouteReport
-from peerpath.ice.report import IceReport, PairEntry
+from peerpath.ice.report import IceReport, PairEntry, PunchEntry, ServerEntry
 from peerpath.nat.behaviour import NatType
 from peerpath.signaling import memory_pair
 from stunwire import NatClass, Outcome, PathFamily, TraversalMethod, TraversalOutcome
@@ -20,16 +20,16 @@ TRANSPORTS = ["udp", "tcp", "turn-udp", "turn-tcp", "turn-tls", "turn-dtls", "tu
               "turn-tls-http", "turn-wss-socks5", "turn-tls-tor"]  # fmt: skip
 
 
-def pair(local_type="host", remote_type="srflx", state="failed", local="192.0.2.1:5000"):
+def pair(local_type="host", remote_type="srflx", state="failed", local="192.0.2.1:5000", **more):
     return PairEntry(
-        local, local_type, "203.0.113.9:1", remote_type, state, False, False, 1, 0, None, 0, 0, 0, ""
+        local, local_type, "203.0.113.9:1", remote_type, state, False, False, 1, 0, None, 0, 0, 0, "", **more
     )
 
 
-def report_of(*pairs):
+def report_of(*pairs, servers=(), punch=None):
     report = ConnectionReport(BOB.public_key)
     attempt = AttemptReport("dialed", 0)
-    attempt.keep(RouteReport(0, 0, "", IceReport("completed", "", 1, (), (), pairs)))
+    attempt.keep(RouteReport(0, 0, "", IceReport("completed", "", 1, servers, (), pairs, punch)))
     report._attempts.append(attempt)
     return report
 
@@ -69,6 +69,46 @@ def test_without_a_path_the_record_names_what_was_tried(outcome):
     }
     if outcome is Outcome.FAILED:
         assert {tried.outcome for tried in made.attempts} == {Outcome.FAILED}
+
+
+@pytest.mark.parametrize(
+    ("facts", "method"),
+    [
+        ({"local_type": "relay", "way": "turn-udp"}, TraversalMethod.RELAY_UDP),
+        ({"local_type": "relay", "way": "turn-tcp"}, TraversalMethod.RELAY_TCP),
+        ({"local_type": "relay", "way": "turn-tls"}, TraversalMethod.RELAY_TLS),
+        ({"local_type": "relay", "way": "turn-wss"}, TraversalMethod.HTTP),
+        ({"local_type": "relay", "way": "turn-tls-socks5"}, TraversalMethod.PROXY),
+        ({"local_type": "relay", "way": "turn-tls-tor"}, TraversalMethod.ONION),
+        ({"remote_type": "relay"}, TraversalMethod.RELAY_UDP),
+        ({"way": "tcp"}, TraversalMethod.TCP),
+        ({"technique": "portmap"}, TraversalMethod.PORTMAP),
+        ({"technique": "birthday"}, TraversalMethod.PREDICTED),
+        ({"local_type": "prflx", "remote_type": "host"}, TraversalMethod.PRFLX),
+    ],
+)
+def test_a_method_that_fails_is_told_by_the_name_under_which_it_would_have_connected(facts, method):
+    assert [tried.method for tried in record(Outcome.FAILED, None, pair(**facts)).attempts] == [method]
+
+
+def test_a_pair_that_connected_is_told_once_under_the_method_of_its_path():
+    path = Path(PathKind.RELAY, "turn-tls", 0.01, "192.0.2.1 5000")
+    made = record(Outcome.CONNECTED, path, pair("relay", state="succeeded", way="turn-tls"))
+    assert [(tried.method, tried.outcome) for tried in made.attempts] == [
+        (TraversalMethod.RELAY_TLS, Outcome.CONNECTED)
+    ]
+
+
+def test_what_the_router_did_not_map_and_no_guess_hit_has_failed():
+    refused = ServerEntry("router", "port mapping", "udp", "192.0.2.1:5000", "", "no answer", 2.0)
+    punch = PunchEntry("guess", "predicted", "linear", 1, 9, 0.5, 3.0, "nothing came through")
+    report = report_of(pair(state="in-progress"), servers=(refused,), punch=punch)
+    made = outcome_record(Outcome.CANCELLED, None, report, 1, NatType.SYMMETRIC, NatType.SYMMETRIC)
+    assert {(tried.method, tried.outcome) for tried in made.attempts} == {
+        (TraversalMethod.SRFLX, Outcome.CANCELLED),
+        (TraversalMethod.PORTMAP, Outcome.FAILED),
+        (TraversalMethod.PREDICTED, Outcome.FAILED),
+    }
 
 
 def test_a_path_that_is_gone_by_now_is_no_contradiction():
