@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from peerpath.identity import PublicKey
+
+_ADDRESS = re.compile(
+    r"\b[a-z]+://\S+"  # a server
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?:[: ]\d+)?\b"
+    r"|(?<![\w:])\[?(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?:%\w+)?(?:\](?::\d+)?)?",
+    re.IGNORECASE,
+)
 
 
 class AuditResult(StrEnum):
@@ -106,8 +114,14 @@ class AuditLog:
             return
         if not self._addresses:
             local = remote = ""
+            reason = _without_addresses(reason)
         event = AuditEvent(time.time(), direction, peer, result, method, seconds, reason, local, remote)
         try:
             self._tell(event)
         except Exception as error:
             self._on_error(error)
+
+
+def _without_addresses(reason: str) -> str:
+    """Reasons are made for people, and may name the server or the path that failed."""
+    return _ADDRESS.sub("(address left out)", reason)

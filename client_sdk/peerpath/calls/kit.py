@@ -38,7 +38,8 @@ class CallOptions:
     attempts_burst: int = 6
     """How often one key may call in a row."""
     incoming_at_once: int = 64
-    """How many calls may be on their way in at the same time."""
+    """How many calls may be on their way in at the same time, and how many may wait for `authorize`: past
+    that the one that has waited longest gives way."""
 
 
 @dataclass(frozen=True, slots=True)

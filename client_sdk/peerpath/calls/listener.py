@@ -47,6 +47,7 @@ class Listener:
         self._limit = limit or AttemptLimit(options.attempts_per_minute, options.attempts_burst)
         self._loop = asyncio.get_running_loop()
         self._answerers: dict[tuple[PublicKey, bytes], Answerer] = {}
+        self._asking: dict[asyncio.Task[Decision], None] = {}
         self._on_their_way = 0
         self._ready: asyncio.Queue[Connection | None] = asyncio.Queue()
         self._coming_in: set[asyncio.Task[None]] = set()
@@ -132,22 +133,18 @@ class Listener:
         if self._is_closed and not self._is_resumption(answering):
             await self._refuse(answering, channel, AuditResult.REFUSED, "the peer takes no calls now")
             return
-        if self._on_their_way >= self._kit.options.incoming_at_once or self._ready.qsize() >= _MAX_READY:
-            await self._refuse(answering, channel, AuditResult.LIMITED, "too busy, try again later")
-            return
-        self._on_their_way += 1
-        try:
-            await self._consider(answering, channel)
-        finally:
-            self._on_their_way -= 1
+        await self._consider(answering, channel)
 
     async def _consider(self, answering: Answering, channel: AttemptChannel) -> None:
         peer = answering.peer
         try:
-            decision = await ask(self._kit.authorize, peer)
+            decision = await self._ask(peer)
         except Exception as error:
             _log.error("authorize failed, so the caller is refused: %s", error, exc_info=error)
             decision = Decision.REFUSE
+        if decision is None or (decision is not Decision.REFUSE and self._is_busy):
+            await self._refuse(answering, channel, AuditResult.LIMITED, "too busy, try again later")
+            return
         if decision is Decision.REFUSE:
             await self._refuse(answering, channel, AuditResult.REFUSED, "the peer takes no calls of this key")
             return
@@ -158,7 +155,44 @@ class Listener:
         except BodyError as error:
             await self._refuse(answering, channel, AuditResult.REJECTED, str(error))
             return
-        relay_only = decision is Decision.RELAY_ONLY
+        self._on_their_way += 1
+        try:
+            await self._let_in(answering, session, offer, channel, decision is Decision.RELAY_ONLY)
+        finally:
+            self._on_their_way -= 1
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._on_their_way >= self._kit.options.incoming_at_once or self._ready.qsize() >= _MAX_READY
+
+    async def _ask(self, peer: PublicKey) -> Decision | None:
+        """The application's word; None if it took so long that another call needed the place.
+
+        Strangers wait while a person is asked, and keys cost nothing: they must not keep those out whom the
+        application knows.
+        """
+        if len(self._asking) >= self._kit.options.incoming_at_once:
+            longest = next(iter(self._asking))
+            del self._asking[longest]
+            longest.cancel()
+        asked = self._loop.create_task(ask(self._kit.authorize, peer))
+        self._asking[asked] = None
+        try:
+            await asyncio.wait([asked])
+            return None if asked.cancelled() else asked.result()
+        finally:
+            self._asking.pop(asked, None)
+            asked.cancel()
+
+    async def _let_in(
+        self,
+        answering: Answering,
+        session: bytes,
+        offer: RouteBody,
+        channel: AttemptChannel,
+        relay_only: bool,
+    ) -> None:
+        peer = answering.peer
         known = self._answerers.get((peer, session))
         if answering.body.get("resume") is True:
             if known is None:

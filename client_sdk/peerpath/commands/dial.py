@@ -13,7 +13,7 @@ from peerpath.calls import CallError, refuse_everybody
 from peerpath.commands import calling, console
 from peerpath.commands.calling import Calling
 from peerpath.commands.discover import Config
-from peerpath.connection import Connection, ConnectionClosed
+from peerpath.connection import Connection, ConnectionClosed, MessageTooLarge
 from peerpath.errors import PeerpathError, SettingsError
 from peerpath.identity import PublicKey
 
@@ -121,7 +121,7 @@ class _Dialing:
             reason = "stopped"
         except TimeoutError:
             reason = f"an echo took longer than {self._patience:g} s"
-        except (ConnectionClosed, _WrongEcho) as error:
+        except (ConnectionClosed, MessageTooLarge, _WrongEcho) as error:
             reason = str(error)
         else:
             stats = connection.stats()

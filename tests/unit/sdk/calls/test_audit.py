@@ -29,6 +29,24 @@ def test_addresses_are_left_out_unless_they_are_asked_for():
     assert full[0].as_json()["remote"] == "203.0.113.9 40000"
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("not at wss://relay.example.org:443/v1/rendezvous now", "not at (address left out) now"),
+        ("192.0.2.1:3478 does not answer", "(address left out) does not answer"),
+        ("from 192.0.2.1 5000: refused", "from (address left out): refused"),
+        ("[2001:db8::1]:3478: no answer", "(address left out): no answer"),
+        ("2001:db8::1 is gone", "(address left out) is gone"),
+        ("no connection within 15 s: the peer is silent", "no connection within 15 s: the peer is silent"),
+    ],
+)
+def test_reasons_name_no_address_unless_they_are_asked_for(reason, told):
+    events, full = [], []
+    write(AuditLog(events.append, addresses=False, on_error=pytest.fail), reason=reason)
+    write(AuditLog(full.append, addresses=True, on_error=pytest.fail), reason=reason)
+    assert (events[0].reason, full[0].reason) == (told, reason)
+
+
 def test_a_callback_that_fails_is_reported_and_stops_nobody():
     mistakes = []
 

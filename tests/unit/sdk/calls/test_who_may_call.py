@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from peerpath import CallError, CallOptions, CallRefused, Contacts, Decision
+from peerpath import CallError, CallOptions, CallRefused, Contacts, Decision, Identity
 from peerpath.calls.bodies import Kind
 from peerpath.signaling import Dialing, memory_pair
 from unit.sdk.calls.people import ALICE, BOB, MALLORY, Person, alice, bob, nothing_left, until
@@ -160,3 +160,26 @@ async def test_dialing_oneself_is_a_mistake():
             await caller.connect(ALICE.public_key, there)
         with pytest.raises(ValueError, match="no public key"):
             await caller.connect("ppnonsense", there)
+
+
+async def test_strangers_who_wait_for_an_answer_keep_nobody_out_who_is_known():
+    asked = []
+
+    async def authorize(peer):
+        if peer != ALICE.public_key:
+            asked.append(peer)
+            await asyncio.sleep(3600)
+        return Decision.FULL
+
+    callee = bob(authorize=authorize, options=CallOptions(incoming_at_once=2))
+    there, back = memory_pair()
+    async with nothing_left(), callee, alice() as caller, callee.listen(back):
+        strangers = [Dialing(Identity.generate(), BOB.public_key, now=time.time()) for _ in range(3)]
+        for stranger in strangers:
+            await there.send(stranger.seal("offer", {"route": 0, "session": "00" * 16}))
+        kind, body = strangers[0].open(await there.recv())
+        assert (kind, body["later"]) == (Kind.REFUSE, True)  # it gave way to the third
+        await until(lambda: len(asked) == 3)
+        connection = await caller.connect(BOB.public_key, there, timeout=10)
+        await connection.send(b"here")
+        await connection.close()
