@@ -184,6 +184,26 @@ def test_listen_and_dial_tell_events_and_the_audit_log_names_no_address(tmp_path
     assert not any("local" in event for event in logged)
 
 
+def test_a_message_that_is_too_large_fails_with_the_report(tmp_path, subject):
+    files = [tmp_path / "alice.key", tmp_path / "bob.key"]
+    keys = [peerpath("identity", "new", file).stdout.strip() for file in files]
+    common = ["--rendezvous", url_of(subject), "--server", stun_of(subject), "--json"]
+    with Process([PEERPATH, "listen", "--identity", files[1], "--allow", keys[0], *common]) as listener:
+        listener.wait_until(lambda: '"listening"' in listener.output())
+        done = peerpath("dial", keys[1], "--identity", files[0], *common, "--send", "1", "--size", "1048577")
+    assert done.returncode == 1
+    failed = json.loads(done.stdout.splitlines()[-1])
+    assert (failed["event"], failed["reason"][:21]) == ("failed", "a message has at most")
+    assert failed["report"]["attempts"]
+
+
+def test_a_rendezvous_that_cannot_be_reached_is_told_in_words_for_people(key_file):
+    done = peerpath("dial", SOMEBODY, "--identity", key_file, "--rendezvous", "ws://127.0.0.1:1", "--json")
+    [failed] = map(json.loads, done.stdout.splitlines())
+    assert "cannot be reached: " in failed["reason"]
+    assert "object at" not in failed["reason"]
+
+
 async def test_calls_by_a_rendezvous_leave_no_channel_open(subject):
     """A thousand attempts would otherwise make both sides deaf."""
     alice, bob = Identity.generate(), Identity.generate()

@@ -102,7 +102,9 @@ class RendezvousLink:
                 reason = _REFUSED.get(error.status, f"answers with HTTP status {error.status}")
                 raise RendezvousError(f"{url}: {reason}") from error
             if isinstance(error, aiohttp.ClientError | OSError | ValueError):
-                raise RendezvousError(f"{url}: cannot be reached: {error}") from error
+                # aiohttp's own words for it show objects of Python.
+                cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+                raise RendezvousError(f"{url}: cannot be reached: {cause}") from error
             raise
 
     async def run(self, receive: Receive) -> None:
