@@ -38,6 +38,7 @@ from turnrelay.relay.kernel.buckets import KernelBandwidth
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
 from turnrelay.relay.kernel.plane import XdpPlane
 from turnrelay.relay.mover import MoverUnavailable, PacketMover
+from turnrelay.relay.tcp_relays import TcpRelays
 from turnrelay.relay.userspace import UserspacePlane
 from turnrelay.relay_parts import RelayParts
 from turnrelay.settings import Settings
@@ -326,6 +327,7 @@ class Relay:
             ),
             families=self._families,
             discovery=self._discovery,
+            tcp_relays=settings.tcp_relay == "on",
         )
 
     def _load_kernel_plane(self) -> Attachments | None:
@@ -362,15 +364,21 @@ class Relay:
         bandwidth = self._place.bandwidth()
         if self._kernel is not None:
             bandwidth = KernelBandwidth(bandwidth, self._kernel.kernel.buckets, time.monotonic)
+        loop, pools = asyncio.get_running_loop(), {host: self._place.port_pool(host) for host in self._hosts}
+        tcp = None
+        if self._settings.tcp_relay == "on":
+            tcp = TcpRelays(loop, pools, bandwidth, time.monotonic, self._driver)
+            self._driver.use_tcp_relays(tcp)
         userspace = UserspacePlane(
-            asyncio.get_running_loop(),
+            loop,
             self._hosts,
-            self._place.port_pool,
+            pools.__getitem__,
             bandwidth,
             self._driver,
             time.monotonic,
             self._mover,
             self._place.neighbours,
+            tcp,
         )
         return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
 

@@ -108,6 +108,7 @@ def serve(
     deny_peer: Annotated[list[str] | None, flag("deny_peer", "CIDR")] = None,
     http: Annotated[str | None, flag("http", "ADDR:PORT")] = None,
     shared: Annotated[list[str] | None, flag("shared", "ADDR:PORT")] = None,
+    tcp_relay: Annotated[str | None, flag("tcp_relay", "on|off")] = None,
     tunnel: Annotated[str | None, flag("tunnel", "on|off")] = None,
     rendezvous: Annotated[str | None, flag("rendezvous", "on|off")] = None,
     rendezvous_host: Annotated[list[str] | None, flag("rendezvous_host", "NAME")] = None,

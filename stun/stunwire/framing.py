@@ -32,6 +32,11 @@ class StreamFramer:
         """Whether the stream is past saving, so that the next call of `feed` raises."""
         return self._failure is not None
 
+    @property
+    def holds_part(self) -> bool:
+        """Whether a frame has begun that is not complete yet."""
+        return bool(self._tail)
+
     def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
         """The frames that `data` completes: STUN messages whole, ChannelData without its padding.
 

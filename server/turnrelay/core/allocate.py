@@ -9,6 +9,7 @@ from typing import NamedTuple
 from stunwire import (
     ADDITIONAL_ADDRESS_FAMILY,
     ADDRESS_ERROR_CODE,
+    DONT_FRAGMENT,
     EVEN_PORT,
     LIFETIME,
     REQUESTED_ADDRESS_FAMILY,
@@ -22,7 +23,7 @@ from stunwire import (
     Message,
 )
 
-from turnrelay.core.addresses import RelayedAddress
+from turnrelay.core.addresses import RelayedAddress, Transport
 from turnrelay.core.allocation import Allocation, Relay
 from turnrelay.core.events import AllocationCreated, AllocationRefused
 from turnrelay.core.limits import RESERVATION_LIFETIME, Limits
@@ -32,8 +33,8 @@ from turnrelay.core.refused import Refused, ReservationRefused, refusal_reason
 from turnrelay.core.replies import refuse, succeed
 from turnrelay.core.state import PendingAllocation, Request, Reservation, State
 
-UDP = 17
-"""The protocol number of REQUESTED-TRANSPORT (RFC 8656 section 18.7)."""
+UDP, TCP = 17, 6
+"""The protocol numbers of REQUESTED-TRANSPORT (RFC 8656 section 18.7, RFC 6062 section 5.1)."""
 
 _IPV4, _IPV6 = AddressFamily.IPV4, AddressFamily.IPV6
 
@@ -47,6 +48,7 @@ class Wish(NamedTuple):
     reservation: Reservation | None = None
     unavailable: tuple[AddressFamily, ...] = ()
     """Families asked for in addition that this server has no address of."""
+    tcp: bool = False
 
 
 def lifetime_for(requested: int | None, limits: Limits) -> int:
@@ -71,7 +73,7 @@ def allocate(state: State, request: Request, now: float) -> list[Output]:
         pending.opened[wish.families[0]] = reservation.relay
         return _complete(state, pending, now)
     lease = _lease(state, request)
-    pending = PendingAllocation(request, lease, lifetime, wish.families, len(wish.families))
+    pending = PendingAllocation(request, lease, lifetime, wish.families, len(wish.families), tcp=wish.tcp)
     pending.failed.extend(wish.unavailable)
     if wish.reserve_next:
         try:
@@ -84,7 +86,7 @@ def allocate(state: State, request: Request, now: float) -> list[Output]:
     for family in wish.families:
         ticket = state.ticket()
         state.pending_allocations[ticket] = (pending, family)
-        outputs.append(OpenRelay(ticket, account, family, wish.even_port, wish.reserve_next))
+        outputs.append(OpenRelay(ticket, account, family, wish.even_port, wish.reserve_next, wish.tcp))
     return outputs
 
 
@@ -120,8 +122,11 @@ def _read_wish(state: State, request: Request) -> Wish:
     transport = message.get(REQUESTED_TRANSPORT)
     if transport is None:
         raise Refused(ErrorCode.BAD_REQUEST, "REQUESTED-TRANSPORT is missing")
-    if transport != UDP:
+    tcp = transport == TCP
+    if transport != UDP and not (tcp and state.tcp_relays):
         raise Refused(ErrorCode.UNSUPPORTED_TRANSPORT_PROTOCOL)
+    if tcp:
+        _require_fit_for_tcp(request)
     token = message.get(RESERVATION_TOKEN)
     even = message.get(EVEN_PORT)
     requested = message.get(REQUESTED_ADDRESS_FAMILY)
@@ -139,11 +144,19 @@ def _read_wish(state: State, request: Request) -> Wish:
             raise Refused(ErrorCode.BAD_REQUEST, "A dual allocation reserves no port")
         available = [family for family in (_IPV4, _IPV6) if family in state.families]
         missing = tuple(family for family in (_IPV4, _IPV6) if family not in state.families)
-        return Wish(available, even is not None, unavailable=missing)
+        return Wish(available, even is not None, unavailable=missing, tcp=tcp)
     family = _IPV4 if requested is None else requested
     if family not in state.families:
         raise Refused(ErrorCode.ADDRESS_FAMILY_NOT_SUPPORTED)
-    return Wish([AddressFamily(family)], even is not None, bool(even))
+    return Wish([AddressFamily(family)], even is not None, bool(even), tcp=tcp)
+
+
+def _require_fit_for_tcp(request: Request) -> None:
+    """RFC 6062 section 5.1: who wants TCP relayed comes over TCP, and asks for nothing that is UDP's."""
+    if request.path.transport not in (Transport.TCP, Transport.TLS):
+        raise Refused(ErrorCode.BAD_REQUEST, "TCP is relayed for clients over TCP or TLS")
+    if any(unfit in request.message for unfit in (DONT_FRAGMENT, EVEN_PORT, RESERVATION_TOKEN)):
+        raise Refused(ErrorCode.BAD_REQUEST, "An attribute has no meaning for TCP")
 
 
 def _read_reservation(state: State, token: bytes, account: str) -> Wish:
@@ -177,7 +190,14 @@ def _complete(state: State, pending: PendingAllocation, now: float) -> list[Outp
     request, lifetime = pending.request, pending.lifetime
     relays = {family: Relay(relay, now + lifetime) for family, relay in sorted(pending.opened.items())}
     allocation = Allocation(
-        state.new_id(), request.path, request.credential, relays, pending.lease, state.limits, now
+        state.new_id(),
+        request.path,
+        request.credential,
+        relays,
+        pending.lease,
+        state.limits,
+        now,
+        pending.tcp,
     )
     state.allocations[request.path] = allocation
     for relay in relays.values():

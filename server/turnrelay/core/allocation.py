@@ -42,6 +42,7 @@ class Allocation:
         "allocation_id",
         "channels",
         "channels_by_peer",
+        "connections",
         "created_at",
         "credential",
         "lease",
@@ -50,6 +51,7 @@ class Allocation:
         "relays",
         "requests",
         "reservation_token",
+        "tcp",
         "wake_at",
     )
 
@@ -62,12 +64,17 @@ class Allocation:
         lease: Lease,
         limits: Limits,
         now: float,
+        tcp: bool = False,
     ) -> None:
         self.allocation_id = allocation_id
         self.path = path
         self.credential = credential
         self.relays = relays
         self.lease = lease
+        self.tcp = tcp
+        """Whether it relays TCP connections (RFC 6062); then nothing passes by permission or channel."""
+        self.connections: dict[PeerAddress, int] = {}
+        """The CONNECTION-ID of each connection with a peer."""
         self.created_at = now
         self.permissions: dict[str, float] = {}
         """Peer host to the time at which its permission ends."""
@@ -93,16 +100,12 @@ class Allocation:
     ) -> list[Output]:
         """Installs or refreshes a permission for each peer's host, all or none, and `binding` with it.
 
-        This is the one door by which any peer may be reached: CreatePermission, ChannelBind and all that
-        come later pass here. 443 for a family that the allocation lacks, 403 (Forbidden) for a peer that
-        policy denies, 508 when the allocation holds too many.
+        This is the one door by which any peer may be reached: CreatePermission and ChannelBind pass here, and
+        Connect, which grants nothing lasting, passes the part of it that is `admit`. 443 for a family that
+        the allocation lacks, 403 (Forbidden) for a peer that policy denies, 508 when the allocation holds too
+        many.
         """
-        for peer in peers:
-            self.relay_for(peer.host)
-        for peer in peers:
-            rule = check(peer)
-            if rule is not None:
-                raise PeerRefused(rule)
+        self.admit(peers, check)
         hosts = dict.fromkeys(peer.host for peer in peers)
         if len(self.permissions.keys() | hosts.keys()) > limits.permissions_per_allocation:
             raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, "Too many permissions")
@@ -115,6 +118,15 @@ class Allocation:
             self.permissions[host] = now + PERMISSION_LIFETIME
             outputs += self._grants(host, check)
         return outputs
+
+    def admit(self, peers: Sequence[PeerAddress], check: PeerCheck) -> None:
+        """443 if any peer is of a family that the allocation lacks, 403 if policy denies any."""
+        for peer in peers:
+            self.relay_for(peer.host)
+        for peer in peers:
+            rule = check(peer)
+            if rule is not None:
+                raise PeerRefused(rule)
 
     def prolong(self, family: AddressFamily, expires_at: float, check: PeerCheck) -> list[Output]:
         """Sets the time-to-expiry of a relayed address, and grants again what would have ended with it."""
@@ -147,6 +159,8 @@ class Allocation:
         outputs: list[Output] = []
         for host in [host for host, expires_at in self.permissions.items() if expires_at <= now]:
             del self.permissions[host]
+            if self.tcp:
+                continue
             outputs.append(Revoke(PermissionFlow(self.path, self.relay_for(host), host)))
             outputs += [Revoke(self._flow(binding)) for binding in self._bound_to(host)]
         for binding in list(self.channels.values()):
@@ -183,6 +197,8 @@ class Allocation:
         A channel moves data only while its peer is permitted, so it is granted with the permission; unless
         policy denies it by now, as it does a relayed address of ours that has ended.
         """
+        if self.tcp:
+            return []  # the core itself is asked about each connection
         relay = self.relays[family_of(host)]
         expires_at = min(self.permissions[host], relay.expires_at)
         return [

@@ -12,6 +12,8 @@ from turnrelay.core.state import Request, State
 
 def channel_bind(state: State, request: Request, allocation: Allocation, now: float) -> list[Output]:
     """Binds a channel to a peer or refreshes the binding; the peer's permission comes with it."""
+    if allocation.tcp:
+        raise Refused(ErrorCode.BAD_REQUEST, "A TCP allocation has no channels")
     channel, peer = request.message.get(CHANNEL_NUMBER), request.message.get(XOR_PEER_ADDRESS)
     if channel is None or peer is None:
         raise Refused(ErrorCode.BAD_REQUEST, "CHANNEL-NUMBER and XOR-PEER-ADDRESS are needed")

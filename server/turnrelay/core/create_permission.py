@@ -15,6 +15,6 @@ def create_permission(state: State, request: Request, allocation: Allocation, no
     peers = [PeerAddress(peer) for peer in request.message.get_all(XOR_PEER_ADDRESS)]
     if not peers:
         raise Refused(ErrorCode.BAD_REQUEST, "XOR-PEER-ADDRESS is missing")
-    outputs = allocation.permit(peers, state.check_peer, state.limits, now)
+    outputs = allocation.permit(peers, state.check_peer_of(allocation), state.limits, now)
     state.deadlines.schedule(allocation, allocation.next_expiry())
     return succeed(request, Message.success_to(request.message)) + outputs

@@ -3,6 +3,7 @@
 from stunwire import AddressFamily
 
 from turnrelay.core.allocation import Allocation
+from turnrelay.core.connect import close_connections
 from turnrelay.core.events import AllocationEnded, EndReason
 from turnrelay.core.outputs import CloseRelay, Output
 from turnrelay.core.state import State
@@ -29,8 +30,9 @@ def end_allocation(state: State, allocation: Allocation, reason: EndReason, now:
 
 
 def end_family(state: State, allocation: Allocation, family: AddressFamily) -> list[Output]:
-    """Frees one relayed address, with the permissions and channels on it."""
+    """Frees one relayed address, with the permissions, channels and connections on it."""
     relay = allocation.relays[family].address
+    outputs = close_connections(state, allocation, family)
     allocation.drop_family(family)
     del state.by_relay[relay]
-    return [CloseRelay(relay)]
+    return [*outputs, CloseRelay(relay)]

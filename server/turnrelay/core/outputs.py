@@ -30,7 +30,7 @@ Flow = PermissionFlow | ChannelFlow
 
 
 class Reply(NamedTuple):
-    """One STUN response, to be sent on the path its request came by."""
+    """One STUN response, to be sent on the path its request came by; or an indication to a client."""
 
     path: FiveTuple
     data: bytes
@@ -53,6 +53,8 @@ class OpenRelay(NamedTuple):
     even_port: bool = False
     reserve_next: bool = False
     """Hold the next higher port too, for a later RESERVATION-TOKEN; only with `even_port`."""
+    tcp: bool = False
+    """Peers are met over TCP there (RFC 6062); without `even_port`."""
 
 
 class CloseRelay(NamedTuple):
@@ -83,4 +85,35 @@ class SendToPeer(NamedTuple):
     dont_fragment: bool
 
 
-Output = Reply | LookUpKey | OpenRelay | CloseRelay | Grant | Revoke | SendToPeer | Event
+class ConnectToPeer(NamedTuple):
+    """Answer with `Server.peer_connected(connection_id, now)` or `Server.peer_gone(connection_id, now)`."""
+
+    connection_id: int
+    relay: RelayedAddress
+    peer: PeerAddress
+
+
+class AcceptPeer(NamedTuple):
+    """The connection that `Server.peer_arrived` told of goes by this number from now on."""
+
+    arrival: int
+    connection_id: int
+
+
+class JoinPeer(NamedTuple):
+    """From now on the client's connection `path` and the peer's carry each other's bytes, nothing else."""
+
+    connection_id: int
+    path: FiveTuple
+
+
+class ClosePeer(NamedTuple):
+    """The connection to a peer ends, and the client's that is joined to it."""
+
+    connection_id: int
+
+
+PeerConnectionOutput = ConnectToPeer | AcceptPeer | JoinPeer | ClosePeer
+Output = (
+    Reply | LookUpKey | OpenRelay | CloseRelay | Grant | Revoke | SendToPeer | PeerConnectionOutput | Event
+)

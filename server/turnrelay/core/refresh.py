@@ -26,7 +26,7 @@ def refresh(state: State, request: Request, allocation: Allocation, now: float) 
     allocation.credential = request.credential
     outputs = succeed(request, Message.success_to(request.message).add(LIFETIME, lifetime))
     for refreshed in families:
-        outputs += allocation.prolong(refreshed, now + lifetime, state.check_peer)
+        outputs += allocation.prolong(refreshed, now + lifetime, state.check_peer_of(allocation))
     state.deadlines.schedule(allocation, allocation.next_expiry())
     return outputs
 

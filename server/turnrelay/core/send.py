@@ -17,7 +17,9 @@ def send(state: State, message: Message, path: FiveTuple, now: float) -> list[Ou
     """
     allocation = state.allocations.get(path)
     peer_address, data = message.get(XOR_PEER_ADDRESS), message.get(DATA)
-    if allocation is None or peer_address is None or data is None or not_understood(message):
+    if allocation is None or allocation.tcp:
+        return []
+    if peer_address is None or data is None or not_understood(message):
         return []
     peer = PeerAddress(peer_address)
     relay = allocation.relays.get(family_of(peer.host))

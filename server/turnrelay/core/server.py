@@ -14,8 +14,8 @@ from stunwire import (
     Method,
 )
 
-from turnrelay.core import allocate, behaviour_discovery, replies
-from turnrelay.core.addresses import FiveTuple, RelayedAddress
+from turnrelay.core import allocate, behaviour_discovery, connect, replies
+from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress
 from turnrelay.core.allocation import Allocation
 from turnrelay.core.authentication import Unauthenticated, asks_for, authenticate, examine
 from turnrelay.core.binding import binding
@@ -38,17 +38,19 @@ from turnrelay.core.protocols import Credential, KeyQuery, PeerAccess, Quotas, R
 from turnrelay.core.refresh import refresh
 from turnrelay.core.refused import PeerRefused, Refused, refusal_reason
 from turnrelay.core.send import send
-from turnrelay.core.state import PendingRequest, Request, Reservation, State
+from turnrelay.core.state import PeerConnection, PendingRequest, Request, Reservation, State
 from turnrelay.core.understood import not_understood
 
 Procedure = Callable[[State, Request, Allocation, float], list[Output]]
 
-# All of the authenticated requests are here. Allocate stands apart, since it has no allocation yet.
+# All of the authenticated requests are here, but two that come by a path without an allocation.
 _PROCEDURES: dict[int, Procedure] = {
     Method.REFRESH: refresh,
     Method.CREATE_PERMISSION: create_permission,
     Method.CHANNEL_BIND: channel_bind,
+    Method.CONNECT: connect.connect,
 }
+_WITHOUT_ALLOCATION = frozenset({Method.ALLOCATE, Method.CONNECTION_BIND})
 
 
 class Server:
@@ -69,6 +71,7 @@ class Server:
         limits: Limits | None = None,
         families: frozenset[AddressFamily] = frozenset({AddressFamily.IPV4}),
         discovery: behaviour_discovery.ServerAddresses | None = None,
+        tcp_relays: bool = False,
     ) -> None:
         self._discovery = discovery
         self.state = State(
@@ -79,6 +82,7 @@ class Server:
             rate_limit=rate_limit,
             limits=limits or Limits(),
             families=families,
+            tcp_relays=tcp_relays,
         )
 
     # -- what happens to the server ---------------------------------------------------------------------
@@ -126,8 +130,22 @@ class Server:
         """The answer to OpenRelay when no socket could be had: the client gets 508."""
         return allocate.relay_failed(self.state, ticket, now)
 
+    def peer_connected(self, connection_id: int, now: float) -> list[Output]:
+        """The answer to ConnectToPeer: the peer took the connection."""
+        return connect.peer_connected(self.state, connection_id, now)
+
+    def peer_gone(self, connection_id: int) -> list[Output]:
+        """A peer took no connection, or its connection ended."""
+        return connect.peer_gone(self.state, connection_id)
+
+    def peer_arrived(
+        self, relay: RelayedAddress, peer: PeerAddress, arrival: int, now: float
+    ) -> list[Output]:
+        """A peer connected to a relayed address; unless AcceptPeer names `arrival`, it is to be closed."""
+        return connect.peer_arrived(self.state, relay, peer, arrival, now)
+
     def disconnected(self, path: FiveTuple, now: float) -> list[Output]:
-        """A client's TCP or TLS connection is gone, and with it its allocation."""
+        """A client's TCP or TLS connection is gone, and with it its allocation, or what it carried."""
         pending = self.state.allocating.get(path)
         if pending is not None:
             pending.cancelled = True
@@ -136,7 +154,7 @@ class Server:
                 request.cancelled = True
         allocation = self.state.allocations.get(path)
         if allocation is None:
-            return []
+            return connect.data_connection_gone(self.state, path)
         return end_allocation(self.state, allocation, EndReason.DISCONNECTED, now)
 
     def end(self, allocation_id: str, now: float) -> list[Output]:
@@ -171,6 +189,8 @@ class Server:
                 outputs += self._end_reservation(item)
             elif isinstance(item, Allocation):
                 outputs += self._sweep(item, now)
+            elif isinstance(item, PeerConnection):
+                outputs += connect.look_at(self.state, item, now)
         self.state.replies.forget_old(now)
         return outputs
 
@@ -180,7 +200,7 @@ class Server:
         state = self.state
         if message.method == Method.BINDING:
             return self._binding(message, path, now)
-        if message.method != Method.ALLOCATE and message.method not in _PROCEDURES:
+        if message.method not in _WITHOUT_ALLOCATION and message.method not in _PROCEDURES:
             return []  # RFC 8489 section 6.3: an unknown method is silently discarded
         remembered = state.replies.recall(path, message.transaction_id, digest, now)
         if remembered is not None:
@@ -227,6 +247,8 @@ class Server:
         allocation = self.state.allocations.get(request.path)
         if request.message.method == Method.ALLOCATE:
             return allocate.allocate(self.state, request, now)
+        if request.message.method == Method.CONNECTION_BIND:
+            return connect.connection_bind(self.state, request)
         # RFC 8656 section 5: the allocation must exist, and only its own user may change it.
         if allocation is None:
             raise Refused(ErrorCode.ALLOCATION_MISMATCH)
@@ -257,7 +279,7 @@ class Server:
         header = error.header
         if header is None or header.message_class is not MessageClass.REQUEST:
             return []
-        if header.method not in _PROCEDURES and header.method not in (Method.ALLOCATE, Method.BINDING):
+        if header.method not in _PROCEDURES and header.method not in (*_WITHOUT_ALLOCATION, Method.BINDING):
             return []
         if not self.state.rate_limit.allow(path.client.host, now):
             return [Throttled(path, Throttle.UNAUTHENTICATED)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from stunwire import AddressFamily, Integrity, Message, PasswordAlgorithm
 
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress
-from turnrelay.core.allocation import Allocation
+from turnrelay.core.allocation import Allocation, PeerCheck
 from turnrelay.core.deadlines import NEVER, Deadlines
 from turnrelay.core.limits import RETRANSMISSION_WINDOW, Limits
 from turnrelay.core.nonce import NonceAuthority
@@ -53,6 +53,7 @@ class PendingAllocation:
     failed: list[AddressFamily] = field(default_factory=list)
     reserved: RelayedAddress | None = None
     reserved_lease: Lease | None = None
+    tcp: bool = False
     cancelled: bool = False
     """The client's connection closed in the meantime."""
 
@@ -66,6 +67,25 @@ class Reservation:
     account: str
     lease: Lease
     """A reserved port counts as the allocation that it is kept for."""
+    wake_at: float = NEVER
+
+
+@dataclass(slots=True, eq=False)
+class PeerConnection:
+    """A TCP connection between a relayed address and a peer (RFC 6062 section 3).
+
+    It is being made while `request` waits, then waits for its ConnectionBind, then carries data.
+    """
+
+    connection_id: int
+    allocation: Allocation
+    peer: PeerAddress
+    expires_at: float
+    """When it is given up, unless it is bound by then."""
+    request: Request | None = None
+    """The Connect that waits for its answer."""
+    data_path: FiveTuple | None = None
+    """The client's data connection, once it is bound."""
     wake_at: float = NEVER
 
 
@@ -120,6 +140,7 @@ class State:
         rate_limit: RateLimit,
         limits: Limits,
         families: frozenset[AddressFamily],
+        tcp_relays: bool,
     ) -> None:
         self.realm = realm
         self.nonces = nonces
@@ -129,6 +150,8 @@ class State:
         self.limits = limits
         self.families = families
         """The families that relayed addresses can be had of."""
+        self.tcp_relays = tcp_relays
+        """Whether TCP connections with peers are relayed, too (RFC 6062)."""
         self.allocations: dict[FiveTuple, Allocation] = {}
         self.by_relay: dict[RelayedAddress, Allocation] = {}
         self.pending_requests: dict[int, PendingRequest] = {}
@@ -137,6 +160,10 @@ class State:
         self.waiting: set[tuple[FiveTuple, bytes]] = set()
         """Transactions that are pending; their retransmissions are ignored."""
         self.reservations: dict[bytes, Reservation] = {}
+        self.peer_connections: dict[int, PeerConnection] = {}
+        """By CONNECTION-ID."""
+        self.data_paths: dict[FiveTuple, PeerConnection] = {}
+        """By the client's data connection, which is no STUN connection any more."""
         self.replies = RememberedReplies(limits.remembered_replies)
         self.deadlines = Deadlines()
         self.challenges: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
@@ -153,7 +180,23 @@ class State:
 
         Deny rules cover this machine's own addresses, yet two clients of one relay must reach each other.
         """
-        if RelayedAddress(peer) in self.by_relay:
+        return self._check(peer, tcp=False)
+
+    def check_tcp_peer(self, peer: PeerAddress) -> DenyRule | None:
+        """Likewise for a TCP connection: what relays UDP on a port says nothing of its TCP side."""
+        return self._check(peer, tcp=True)
+
+    def check_peer_of(self, allocation: Allocation) -> PeerCheck:
+        """The one of the two that is for the peers of this allocation."""
+        return self.check_tcp_peer if allocation.tcp else self.check_peer
+
+    def holds(self, path: FiveTuple) -> bool:
+        """Whether a client's connection is in use, though it may be silent."""
+        return path in self.allocations or path in self.data_paths
+
+    def _check(self, peer: PeerAddress, *, tcp: bool) -> DenyRule | None:
+        owner = self.by_relay.get(RelayedAddress(peer))
+        if owner is not None and owner.tcp is tcp:
             return None
         return self.peers.check(peer)
 
@@ -161,6 +204,13 @@ class State:
     def new_id() -> str:
         """A name for an allocation in logs: 12 hexadecimal characters, unique enough and telling nothing."""
         return secrets.token_hex(6)
+
+    def new_connection_id(self) -> int:
+        """A CONNECTION-ID that is not in use: 32 bits, not 0 (RFC 6062 section 6.2.1)."""
+        while True:
+            connection_id = secrets.randbits(32)
+            if connection_id and connection_id not in self.peer_connections:
+                return connection_id
 
     @staticmethod
     def new_token() -> bytes:

@@ -2,6 +2,7 @@
 
 from stunwire import (
     CHANNEL_NUMBER,
+    CONNECTION_ID,
     DATA,
     DONT_FRAGMENT,
     ERROR_CODE,
@@ -53,6 +54,8 @@ _UNDERSTOOD = frozenset(
         REQUESTED_TRANSPORT,
         DONT_FRAGMENT,
         RESERVATION_TOKEN,
+        # RFC 6062 section 6.2
+        CONNECTION_ID,
     )
 )
 

@@ -50,6 +50,8 @@ _METHODS: dict[int, str] = {
         Method.REFRESH,
         Method.CREATE_PERMISSION,
         Method.CHANNEL_BIND,
+        Method.CONNECT,
+        Method.CONNECTION_BIND,
     )
 }
 

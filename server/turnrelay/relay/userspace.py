@@ -22,6 +22,7 @@ from turnrelay.relay.plane import (
 from turnrelay.relay.ports import PortPool
 from turnrelay.relay.receive_drops import receive_drops
 from turnrelay.relay.relay_socket import HEADROOM, RelaySocket, open_socket
+from turnrelay.relay.tcp_relays import TcpRelays, add_traffic
 
 _MAX_DATAGRAM = 65535
 _BIND_ATTEMPTS = 64
@@ -41,11 +42,13 @@ class UserspacePlane:
         clock: Callable[[], float],
         mover: PacketMover | None = None,
         neighbours: Neighbours | None = None,
+        tcp: TcpRelays | None = None,
     ) -> None:
         """`ports` are the first and the last one, or make the pool of a host.
 
         With a mover the packets of channels between UDP clients and peers do not pass through Python.
-        `neighbours` are there where several processes relay from the same hosts.
+        `neighbours` are there where several processes relay from the same hosts. What `tcp` relays is in the
+        figures of this plane.
         """
         self._loop = loop
         self._links = links
@@ -53,6 +56,7 @@ class UserspacePlane:
         self.clock = clock
         self.mover = mover
         self._neighbours = neighbours
+        self._tcp = tcp
         make_pool = ports if callable(ports) else lambda _: PortPool(*ports)
         self._pools = {host: make_pool(host) for host in hosts}
         self._turns = {
@@ -169,6 +173,8 @@ class UserspacePlane:
         }
         for relay, path in self._paths.items():
             totals[path.transport].add(self.relays[relay].traffic)
+        if self._tcp is not None:
+            add_traffic(totals, self._tcp.traffic())
         return totals
 
     def traffic_by_plane(self) -> dict[str, dict[Transport, Traffic]]:
@@ -178,6 +184,9 @@ class UserspacePlane:
         traffic = Traffic()
         if relay in self.relays:
             traffic.add(self.relays[relay].traffic)
+        tcp = None if self._tcp is None else self._tcp.traffic_of(relay)
+        if tcp is not None:
+            traffic.add(tcp)
         return traffic
 
     def drops(self) -> dict[str, int]:

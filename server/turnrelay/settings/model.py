@@ -232,6 +232,9 @@ class Settings(BaseSettings):
         "ADDR:PORT",
         "0.0.0.0:443",
     )
+    tcp_relay: Annotated[Literal["on", "off"], BeforeValidator(lower)] = _setting(
+        "off", "TCP connections with peers (RFC 6062) for clients that ask for it", "on or off", "on"
+    )
     tunnel: Annotated[Literal["on", "off"], BeforeValidator(lower)] = _setting(
         "on", "TURN over WebSocket at /v1/tunnel of the HTTP side", "on or off", "off"
     )

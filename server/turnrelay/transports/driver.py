@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 from stunwire import TransportAddress
 
-from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
+from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, ServerAddress, Transport
 from turnrelay.core.events import Event, RequestAnswered
 from turnrelay.core.outputs import (
+    AcceptPeer,
+    ClosePeer,
     CloseRelay,
+    ConnectToPeer,
     Grant,
+    JoinPeer,
     LookUpKey,
     OpenRelay,
     Output,
@@ -22,7 +26,8 @@ from turnrelay.core.outputs import (
 from turnrelay.core.protocols import Credential, KeyQuery
 from turnrelay.core.server import Server
 from turnrelay.relay.mover import PacketMover
-from turnrelay.relay.plane import ClientLink, NoRelayAddress, RelayPlane
+from turnrelay.relay.plane import ClientLink, NoRelayAddress, Opened, RelayPlane
+from turnrelay.relay.tcp_relays import ClientStream, TcpRelays
 
 
 class UserDirectory(Protocol):
@@ -76,6 +81,7 @@ class Driver:
         """When the request that is being worked on was read."""
         self._udp: dict[ServerAddress, Endpoint] = {}
         self._streams: dict[FiveTuple, Endpoint] = {}
+        self._tcp: TcpRelays | None = None
         self._lookups: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -90,6 +96,15 @@ class Driver:
         """The plane needs the driver for its links, so it comes second."""
         self._plane = plane
 
+    @property
+    def tcp(self) -> TcpRelays:
+        assert self._tcp is not None, "the core was told that there is none"
+        return self._tcp
+
+    def use_tcp_relays(self, tcp: TcpRelays) -> None:
+        """What meets peers over TCP, where the core may ask for it."""
+        self._tcp = tcp
+
     # -- from the listeners -----------------------------------------------------------------------------
 
     def receive(self, data: bytes, path: FiveTuple) -> None:
@@ -101,6 +116,19 @@ class Driver:
         """A stream ended."""
         self._streams.pop(path, None)
         self.carry_out(self.server.disconnected(path, self.clock()))
+
+    # -- from the relayed addresses of TCP ---------------------------------------------------------------
+
+    def peer_connected(self, connection_id: int) -> None:
+        self._asked_at = now = self.clock()
+        self.carry_out(self.server.peer_connected(connection_id, now))
+
+    def peer_gone(self, connection_id: int) -> None:
+        self._asked_at = self.clock()
+        self.carry_out(self.server.peer_gone(connection_id))
+
+    def peer_arrived(self, relay: RelayedAddress, peer: PeerAddress, arrival: int) -> None:
+        self.carry_out(self.server.peer_arrived(relay, peer, arrival, self.clock()))
 
     def end(self, allocation_id: str) -> bool:
         """The operator ends an allocation; False if there is none of that id."""
@@ -156,7 +184,16 @@ class Driver:
                 case OpenRelay():
                     self._open(output)
                 case CloseRelay(relay):
-                    self.plane.close(relay)
+                    if self._tcp is None or not self._tcp.close(relay):
+                        self.plane.close(relay)
+                case ConnectToPeer(connection_id, relay, peer):
+                    self.tcp.connect(connection_id, relay, peer)
+                case AcceptPeer(arrival, connection_id):
+                    self.tcp.accept(arrival, connection_id)
+                case JoinPeer(connection_id, path):
+                    self._join(connection_id, path)
+                case ClosePeer(connection_id):
+                    self.tcp.close_peer(connection_id)
                 case event:
                     if self._answered is not None and isinstance(event, RequestAnswered):
                         self._answered(event, self.clock() - self._asked_at)
@@ -187,18 +224,29 @@ class Driver:
 
     def _open(self, request: OpenRelay) -> None:
         try:
-            opened = self.plane.open(
-                request.account,
-                request.family,
-                even_port=request.even_port,
-                reserve_next=request.reserve_next,
-            )
+            if request.tcp:
+                opened = Opened(self.tcp.open(request.account, request.family), None)
+            else:
+                opened = self.plane.open(
+                    request.account,
+                    request.family,
+                    even_port=request.even_port,
+                    reserve_next=request.reserve_next,
+                )
         except NoRelayAddress:
             self.carry_out(self.server.relay_failed(request.ticket, self.clock()))
         else:
             self.carry_out(
                 self.server.relay_opened(request.ticket, opened.relay, opened.reserved, self.clock())
             )
+
+    def _join(self, connection_id: int, path: FiveTuple) -> None:
+        stream = self._streams.get(path)
+        if stream is None:  # gone already, and nobody will tell again
+            self.carry_out(self.server.disconnected(path, self.clock()))
+        else:
+            # The core joins TCP and TLS alone, whose endpoints can carry data.
+            self.tcp.join(connection_id, cast(ClientStream, stream), path)
 
     def _endpoint(self, path: FiveTuple) -> Endpoint | None:
         if path.transport is Transport.UDP:
@@ -227,6 +275,8 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._lookups, return_exceptions=True)
         self.carry_out(self.server.shut_down(self.clock()))
+        if self._tcp is not None:
+            self._tcp.shut_down()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -205,13 +205,13 @@ class Listeners:
         )
 
     async def _close_idle(self) -> None:
-        allocations = self._driver.server.state.allocations
+        holds = self._driver.server.state.holds
         while True:
             await asyncio.sleep(_IDLE_SWEEP_SECONDS)
             for streams in self._streams.values():
                 for stream in streams:
-                    stream.clients.close_idle(allocations.__contains__)
-            self.over_http.close_idle(allocations.__contains__)
+                    stream.clients.close_idle(holds)
+            self.over_http.close_idle(holds)
 
 
 _DISCARD_REASONS = ("unbound_channel", "garbage", "broken_stream", "too_many_connections")

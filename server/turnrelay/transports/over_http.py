@@ -49,11 +49,11 @@ class ClientsOverHttp:
         for listener in self._shared:
             listener.tls = tls
 
-    def close_idle(self, has_allocation: Callable[[FiveTuple], bool]) -> None:
+    def close_idle(self, is_in_use: Callable[[FiveTuple], bool]) -> None:
         """Closes streams without an allocation that were silent for too long; tunnels do it themselves."""
         for listener in self._shared:
             for clients in listener.clients:
-                clients.close_idle(has_allocation)
+                clients.close_idle(is_in_use)
 
     def counts(self) -> Counter[str]:
         """What clients sent that is nothing to answer, by reason."""

@@ -11,6 +11,7 @@ from stunwire import DecodeError, StreamFramer
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.policy.connection_limits import ConnectionLimits, Place
 from turnrelay.relay.plane import ChannelForwarder
+from turnrelay.relay.splice import Splice
 from turnrelay.transports.accepting import Acceptor
 from turnrelay.transports.driver import Driver, transport_address
 
@@ -18,6 +19,7 @@ _WRITE_BUFFER = 1024 * 1024
 """Bytes a client may lag behind; then its data is dropped, as UDP would drop it, and nobody else waits."""
 _ANSWER_RESERVE = 256 * 1024
 _LAST_STUN_BYTE = 3
+_LINGER_SECONDS = 30.0
 HANDSHAKE_SECONDS = 10.0
 
 
@@ -35,6 +37,8 @@ class StreamConnection(asyncio.Protocol):
         self._place = place
         self._congested = False
         self.channels: dict[int, ChannelForwarder] = {}
+        self._splice: Splice | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self.path: FiveTuple | None = None
         self.idle_since = clients.driver.clock()
 
@@ -56,6 +60,9 @@ class StreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.path is None:
             return
+        if self._splice is not None:
+            self._splice.to_peer.feed(data)
+            return
         now = self._driver.clock()
         try:
             frames = self._framer.feed(data)
@@ -71,6 +78,11 @@ class StreamConnection(asyncio.Protocol):
                     forwarder.forward(memoryview(frame)[4:], now)
             else:
                 self._driver.receive(frame, self.path)
+                if self._splice is not None:
+                    # RFC 6062 section 4.4: data follows the answer. What came before it has been taken apart.
+                    if frame is not frames[-1] or self._framer.holds_part:
+                        self._break()
+                    return
         if frames:
             self.idle_since = now
         if self._framer.failed:
@@ -86,6 +98,8 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._place.leave()
+        if self._linger is not None:
+            self._linger.cancel()
         if self.path is not None:
             self._clients.connections.discard(self)
             path, self.path = self.path, None
@@ -93,9 +107,13 @@ class StreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._congested = True
+        if self._splice is not None:
+            self._splice.to_client.set_congested(True)
 
     def resume_writing(self) -> None:
         self._congested = False
+        if self._splice is not None:
+            self._splice.to_client.set_congested(False)
 
     # -- Endpoint and ClientLink ------------------------------------------------------------------------
 
@@ -125,6 +143,32 @@ class StreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    # -- a data connection (RFC 6062) -------------------------------------------------------------------
+
+    def carry(self, splice: Splice) -> None:
+        """From now on this is no STUN connection any more."""
+        self._splice = splice
+        if self._congested:
+            splice.to_client.set_congested(True)
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """Closes when all is written, or the client has taken too long to read it."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()
+            self._linger = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.abort)
+
 
 class StreamClients:
     """The connections of one kind that came to one listening address."""
@@ -137,12 +181,12 @@ class StreamClients:
         self.unbound = 0
         self._idle_seconds = idle_seconds
 
-    def close_idle(self, has_allocation: Callable[[FiveTuple], bool]) -> None:
-        """Closes streams that hold no allocation and have been silent for too long."""
+    def close_idle(self, is_in_use: Callable[[FiveTuple], bool]) -> None:
+        """Closes streams that hold neither an allocation nor data, and have been silent for too long."""
         too_long = self.driver.clock() - self._idle_seconds
         for connection in list(self.connections):
             path = connection.path
-            if path is not None and connection.idle_since < too_long and not has_allocation(path):
+            if path is not None and connection.idle_since < too_long and not is_in_use(path):
                 connection.abort()
 
     def close(self) -> None:
