@@ -66,7 +66,7 @@ SERVE_FLAGS = {
     *("--external-ip", "--alternate-ip", "--realm", "--user", "--shared-secret", "--min-port", "--max-port"),
     *("--operator-token", "--session-details", "--test-page", "--mover", "--workers", "--otlp-endpoint"),
     *("--allow-peer", "--deny-peer", "--http", "--plane", "--data-dir", "--log-level", "--log-format"),
-    *("--shared", "--tunnel", "--rendezvous", "--rendezvous-host", "--trusted-proxy"),
+    *("--shared", "--tcp-relay", "--tunnel", "--rendezvous", "--rendezvous-host", "--trusted-proxy"),
 }
 
 

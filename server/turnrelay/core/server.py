@@ -50,7 +50,7 @@ _PROCEDURES: dict[int, Procedure] = {
     Method.CHANNEL_BIND: channel_bind,
     Method.CONNECT: connect.connect,
 }
-_WITHOUT_ALLOCATION = frozenset({Method.ALLOCATE, Method.CONNECTION_BIND})
+_OF_TCP_RELAYS = frozenset({Method.CONNECT, Method.CONNECTION_BIND})
 
 
 class Server:
@@ -74,6 +74,8 @@ class Server:
         tcp_relays: bool = False,
     ) -> None:
         self._discovery = discovery
+        methods = frozenset({*_PROCEDURES, Method.ALLOCATE, Method.CONNECTION_BIND})
+        self._methods = methods if tcp_relays else methods - _OF_TCP_RELAYS
         self.state = State(
             realm=realm,
             nonces=nonces,
@@ -200,7 +202,7 @@ class Server:
         state = self.state
         if message.method == Method.BINDING:
             return self._binding(message, path, now)
-        if message.method not in _WITHOUT_ALLOCATION and message.method not in _PROCEDURES:
+        if message.method not in self._methods:
             return []  # RFC 8489 section 6.3: an unknown method is silently discarded
         remembered = state.replies.recall(path, message.transaction_id, digest, now)
         if remembered is not None:
@@ -279,7 +281,7 @@ class Server:
         header = error.header
         if header is None or header.message_class is not MessageClass.REQUEST:
             return []
-        if header.method not in _PROCEDURES and header.method not in (*_WITHOUT_ALLOCATION, Method.BINDING):
+        if header.method not in self._methods and header.method != Method.BINDING:
             return []
         if not self.state.rate_limit.allow(path.client.host, now):
             return [Throttled(path, Throttle.UNAUTHENTICATED)]

@@ -123,6 +123,7 @@ class World:
         features: SecurityFeatures = FEATURES,
         nonce_keys: tuple[bytes, ...] = (b"the nonce key",),
         discovery: ServerAddresses | None = None,
+        tcp_relays: bool = False,
     ) -> None:
         limits = limits or Limits()
         self.realm = realm
@@ -145,6 +146,7 @@ class World:
             limits=limits,
             families=families,
             discovery=discovery,
+            tcp_relays=tcp_relays,
         )
 
     def id_at(self, path: FiveTuple) -> str:
@@ -239,6 +241,8 @@ class World:
             "allocating": len(state.allocating),
             "waiting": len(state.waiting),
             "reservations": len(state.reservations),
+            "peer_connections": len(state.peer_connections),
+            "data_paths": len(state.data_paths),
             "replies": len(state.replies),
             "deadlines": int(self.server.next_deadline() is not None),
             "opened": len(self.plane.opened),
