@@ -23,6 +23,8 @@ class Terminal:
 
     def __init__(self, argv: Sequence[str | Path], *, namespace: Namespace | None = None) -> None:
         prefix = ["setpriv", "--pdeathsig", "KILL", *(namespace.prefix if namespace else ())]
+        # Whoever starts the tests in the background has its children ignore what Ctrl-C sends.
+        prefix += ["env", "--default-signal=INT"]
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}

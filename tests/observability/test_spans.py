@@ -19,9 +19,9 @@ sys.modules["opentelemetry"] = None
 from turnrelay.settings import Settings
 from turnrelay.watch import Watch
 from turnrelay.policy.errors import OperatorError
-Watch(Settings())
+Watch(Settings(), ("self-test", "word"))
 try:
-    Watch(Settings(otlp_endpoint="http://127.0.0.1:4318"))
+    Watch(Settings(otlp_endpoint="http://127.0.0.1:4318"), ("self-test", "word"))
 except OperatorError as error:
     print(error)
 """
