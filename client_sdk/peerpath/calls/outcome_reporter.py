@@ -18,8 +18,8 @@ from peerpath.calls.paths import relay_kind
 from peerpath.connection import Path, PathKind
 from peerpath.connection.report import ConnectionReport
 from peerpath.ice.candidate import Technique
-from peerpath.ice.report import IceReport, PairEntry
-from peerpath.ice.servers import Inquiry
+from peerpath.ice.report import IceReport, PairEntry, ServerEntry
+from peerpath.ice.servers import SKIPPED, Inquiry
 from peerpath.nat.behaviour import NatType
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -179,9 +179,18 @@ def _tried(ice: IceReport) -> Iterable[tuple[TraversalMethod, PathFamily, Outcom
         if server.inquiry == Inquiry.PORT_MAPPING and server.reason:
             outcome = Outcome.CANCELLED if server.seconds is None else Outcome.FAILED
             yield TraversalMethod.PORTMAP, _family(server.base), outcome
+        elif server.inquiry == Inquiry.ALLOCATION and server.reason and not _was_skipped(server):
+            # A relay that gives no address makes no pair either.
+            way = f"turn-{server.transport}" + (f"-{server.proxy}" if server.proxy else "")
+            outcome = Outcome.CANCELLED if server.seconds is None else Outcome.FAILED
+            yield _method(relay_kind(way), way), PathFamily.NONE, outcome
     if ice.punch is not None and ice.punch.part:
         outcome = Outcome.CANCELLED if ice.punch.result in ("running", "connected") else Outcome.FAILED
         yield TraversalMethod.PREDICTED, PathFamily.IPV4, outcome
+
+
+def _was_skipped(server: ServerEntry) -> bool:
+    return server.reason.startswith(SKIPPED)
 
 
 def _outcome(state: Any) -> Outcome:

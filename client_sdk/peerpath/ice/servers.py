@@ -35,6 +35,10 @@ class Inquiry(StrEnum):
     """Of a gateway, which is no server of ICE: what there is to say about it is the same."""
 
 
+SKIPPED = "not tried: "
+"""What the reason of a server begins with that was not asked."""
+
+
 @dataclass(slots=True)
 class ServerReport:
     """One inquiry at one server from one base. Times are seconds of the caller's clock."""

@@ -16,7 +16,7 @@ from peerpath.ice.ladder import FallbackEntry, Ladder
 from peerpath.ice.outputs import Output
 from peerpath.ice.relay_plan import Attempt, RelayOptions, Stage
 from peerpath.ice.relays import needs_channel
-from peerpath.ice.servers import ServerReport
+from peerpath.ice.servers import SKIPPED, ServerReport
 from peerpath.ice.stack import IceStack
 from peerpath.net.proxies import Proxy, ProxyKind
 from peerpath.net.racing import AllFailed, first_success
@@ -122,7 +122,7 @@ class StreamRelays:
         self._disarm()
         for stage in stages:
             for attempt in stage.attempts:
-                reason = f"not tried: {self._reason_of(stage.fallback)}"
+                reason = SKIPPED + self._reason_of(stage.fallback)
                 self._do(self._stack.settle_relay(self._reports[attempt], reason, self._loop.time()))
 
     def _reason_of(self, fallback: Fallback) -> str:

@@ -209,3 +209,27 @@ async def test_an_operator_who_is_not_there_holds_nobody_up():
     reporter = OutcomeReporter("http://127.0.0.1:1/v1/outcomes", lambda: "token")
     async with asyncio.timeout(10), nothing_left():
         await call(alice(outcomes=reporter), bob())
+
+
+@pytest.mark.parametrize(
+    ("transport", "proxy", "method"),
+    [
+        ("udp", "", TraversalMethod.RELAY_UDP),
+        ("tls", "", TraversalMethod.RELAY_TLS),
+        ("wss", "", TraversalMethod.HTTP),
+        ("tls", "http", TraversalMethod.PROXY),
+        ("tls", "tor", TraversalMethod.ONION),
+    ],
+)
+def test_a_relay_that_gave_no_address_counts_as_a_method_that_failed(transport, proxy, method):
+    refused = ServerEntry("turn:a", "relayed address", transport, "", "", "no answer", 2.0, proxy)
+    skipped = ServerEntry("turn:b", "relayed address", "tcp", "", "", "not tried: a relay is there", 0.1)
+    made = outcome_record(
+        Outcome.FAILED,
+        None,
+        report_of(servers=(refused, skipped)),
+        1.0,
+        NatType.SYMMETRIC,
+        NatType.UNKNOWN,
+    )
+    assert [(tried.method, tried.outcome) for tried in made.attempts] == [(method, Outcome.FAILED)]
