@@ -16,7 +16,7 @@ export UV_PYTHON_DOWNLOADS := never
 # As pip does: the certificates that the system trusts, a company's own among them.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: run test test-hard test-long check format docs screenshots bench bench-quick clean bpf mover pion
+.PHONY: run test test-hard test-long check format docs screenshots bench bench-quick bench-sdk clean bpf mover pion
 run: $(RUN_STAMP) bpf mover
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
@@ -51,12 +51,17 @@ docs: $(DEV_STAMP)
 screenshots: $(DEV_STAMP)
 	PYTHONPATH=tests $(BIN)/python docs/screenshots.py
 
-# Against coturn on this machine; needs root. ARGS="--only userspace" measures one relay alone.
+# Against coturn on this machine, then the client's side; needs root. ARGS="--only userspace" measures one relay alone.
 bench: $(BENCH_STAMP) bench/build/load bpf mover pion
 	PYTHONPATH=tests $(BIN)/python -m bench --docs $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m bench.sdk --docs
 
 bench-quick: $(BENCH_STAMP) bench/build/load bpf mover
 	PYTHONPATH=tests $(BIN)/python -m bench --quick $(ARGS)
+
+# The client's side alone, beside aioice and aiortc; needs root. ARGS="--only codec" measures a part of it.
+bench-sdk: $(DEV_STAMP) mover
+	PYTHONPATH=tests $(BIN)/python -m bench.sdk $(if $(findstring --only,$(ARGS)),,--docs) $(ARGS)
 
 bench/build/load: bench/load.c bench/programs.h
 	@mkdir -p $(@D)

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -11,14 +10,11 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from support.netns import sweep
 
-from bench import plan, relays, report
-from bench.generator import PROGRAM
-
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs" / "performance"
+from bench import documents, machine, plan, relays, report
 
 
 def main() -> None:
@@ -46,7 +42,7 @@ def main() -> None:
         "plan": "quick" if options.quick else "full",
         "started": started,
         "took_seconds": round(time.time() - started, 1),
-        "machine": _machine(),
+        "machine": machine.description(),
         "relays": {kind.name: kind.version() for kind in kinds},
         "rounds": chosen.rounds,
         "seconds": chosen.seconds,
@@ -55,17 +51,12 @@ def main() -> None:
     _publish(document, options)
 
 
-def _publish(document: dict[str, object], options: argparse.Namespace) -> None:
+def _publish(document: dict[str, Any], options: argparse.Namespace) -> None:
     print(report.terminal_table(document))
+    documents.save(document, documents.RELAY if options.docs else documents.BUILD / "samples.json")
     if options.docs:
-        DOCS.mkdir(parents=True, exist_ok=True)
-        report.write_docs(document, ROOT / "docs" / "performance.md", DOCS)
-    samples = DOCS / "samples.json" if options.docs else PROGRAM.parent / "samples.json"
-    # One sample a line, so that two runs can be compared by diff.
-    lines = ",\n  ".join(json.dumps(sample) for sample in document["samples"])  # type: ignore[union-attr]
-    head = json.dumps({key: value for key, value in document.items() if key != "samples"}, indent=1)
-    samples.write_text(head[:-2] + ',\n "samples": [\n  ' + lines + "\n ]\n}\n")
-    print(f"All samples: {samples.relative_to(ROOT)}")
+        report.write_plots(document, documents.FOLDER)
+        documents.PAGE.write_text(documents.page())
 
 
 def _options() -> argparse.Namespace:
@@ -100,18 +91,6 @@ def _has_kernel_plane() -> bool:
     except ImportError:
         return False
     return True
-
-
-def _machine() -> dict[str, object]:
-    models = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
-    ]
-    return {
-        "kernel": platform.release(),
-        "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
 
 
 main()

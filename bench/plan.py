@@ -12,6 +12,7 @@ from typing import Any
 from bench import scenarios
 from bench.clients import Fleet
 from bench.generator import Generator
+from bench.machine import load_average
 from bench.network import Bench, awake, most_clients
 from bench.relays import Kind, Relay
 from bench.scenarios import Figures, Stage
@@ -201,14 +202,13 @@ class Run:
                 fleet.close()
 
     def _add(self, scenario: str, relay: str, round_: int, figures: Figures) -> None:
-        load_average = float(Path("/proc/loadavg").read_text().split()[0])
         self.samples.append(
             {
                 "scenario": scenario,
                 "relay": relay,
                 "round": round_,
                 "at": round(time.time(), 1),
-                "machine_load": load_average,
+                "machine_load": load_average(),
                 **figures,
             }
         )

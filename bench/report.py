@@ -1,4 +1,4 @@
-"""From samples to a table, plots and docs/performance.md."""
+"""From the relay's samples to a table, plots and docs/performance.md."""
 
 import statistics
 import time
@@ -7,21 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import figures
+from bench.figures import Figure, Row
 from bench.plan import ECHO, FIXED, FLOOD, FORWARDING, GENERATOR, STREAM_RATE
-
-Sample = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Figure:
-    key: str
-    title: str
-    form: str
-
 
 _CPU = Figure("cpu_us_per_packet", "CPU us/packet", "{:.2f}")
 _RATE = Figure("packets_per_second", "packets/s", "{:,.0f}")
-_LOSS = Figure("loss", "loss", "{:.2%}")
+_LOSS = Figure("loss", "loss", "{:.2%}", compared=False)
 _OFFERED = Figure("offered_per_second", "offered/s", "{:,.0f}")
 _OF_SCENARIO = {
     GENERATOR: (_RATE, _OFFERED),
@@ -42,84 +34,23 @@ _OF_SCENARIO = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    scenario: str
-    figure: Figure
-    relay: str
-    median: float
-    low: float
-    high: float
-    ratio: float | None
-    """The median, over the rounds, of this relay's figure by coturn's in the same round."""
-
-
-def rows(document: dict[str, Any]) -> list[Row]:
-    samples: list[Sample] = document["samples"]
-    found = []
-    reference = next((name for name in document["relays"] if name.startswith("coturn")), "")
-    for scenario in dict.fromkeys(sample["scenario"] for sample in samples):
-        of_scenario = [sample for sample in samples if sample["scenario"] == scenario]
-        for figure in next(figures for start, figures in _OF_SCENARIO.items() if scenario.startswith(start)):
-            base = {
-                s["round"]: s[figure.key] for s in of_scenario if s["relay"] == reference and figure.key in s
-            }
-            for relay in [*document["relays"], FORWARDING]:
-                mine = {
-                    s["round"]: s[figure.key] for s in of_scenario if s["relay"] == relay and figure.key in s
-                }
-                if not mine:
-                    continue
-                ratios = [value / base[round_] for round_, value in mine.items() if base.get(round_)]
-                compared = relay != reference and ratios and figure is not _LOSS
-                values = list(mine.values())
-                found.append(
-                    Row(
-                        scenario,
-                        figure,
-                        relay,
-                        statistics.median(values),
-                        min(values),
-                        max(values),
-                        statistics.median(ratios) if compared else None,
-                    )
-                )
-    return found
-
-
-def _cells(row: Row) -> list[str]:
-    form = row.figure.form.format
-    spread = "" if row.low == row.high else f"{form(row.low)} - {form(row.high)}"
-    ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
-    return [row.scenario, row.figure.title, row.relay, form(row.median), spread, ratio]
-
-
 _HEADS = ["scenario", "figure", "relay", "median", "least - most", "to coturn"]
 
 
+def rows(document: dict[str, Any]) -> list[Row]:
+    reference = next((name for name in document["relays"] if name.startswith("coturn")), "")
+    who = [*document["relays"], FORWARDING]
+    return figures.rows(document["samples"], _OF_SCENARIO, who, reference, "relay")
+
+
 def terminal_table(document: dict[str, Any]) -> str:
-    table = [_HEADS, *map(_cells, rows(document))]
-    widths = [max(len(line[column]) for line in table) for column in range(len(_HEADS))]
-    lines = []
-    previous = ["", ""]
-    for line in table:
-        shown = list(line)
-        if line[0] == previous[0]:
-            shown[0] = ""
-            if line[1] == previous[1]:
-                shown[1] = ""
-        previous = line[:2]
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(shown, widths, strict=True)).rstrip())
-    lines.insert(1, "-" * (sum(widths) + 2 * len(widths)))
-    return "\n".join([*lines, "", conditions(document)])
+    return f"{figures.terminal_table(_HEADS, rows(document))}\n\n{conditions(document)}"
 
 
 def conditions(document: dict[str, Any]) -> str:
-    loads = [sample["machine_load"] for sample in document["samples"]]
     offered = [sample for sample in document["samples"] if sample["scenario"] == GENERATOR]
     paced = [s["headroom"] for s in document["samples"] if s["scenario"].startswith("one way")]
-    load = f"{statistics.median(loads):.1f} (median; {min(loads):.1f} to {max(loads):.1f})"
-    text = f"Load of the machine {load}."
+    text = figures.load_of_machine(document["samples"])
     if offered and paced:
         most = statistics.median(sample["offered_per_second"] for sample in offered)
         seen = statistics.median(sample["packets_per_second"] for sample in offered)
@@ -134,7 +65,7 @@ def conditions(document: dict[str, Any]) -> str:
 # -- docs ---------------------------------------------------------------------------------------------------
 
 _METHOD = f"""\
-## Method
+### Method
 
 `make bench` measures, `make bench-quick` does less of it in under two minutes; both need root and coturn
 (`apt-get install coturn`). `BENCH_COTURN=/path/to/turnserver` adds another build of it; `make bench` adds
@@ -168,7 +99,18 @@ pion/turn (`apt-get install golang-go golang-github-pion-turn.v2-dev`) and turnr
 """
 
 
-def write_docs(document: dict[str, Any], path: Path, folder: Path) -> None:
+def write_plots(document: dict[str, Any], folder: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    for plot in _plots(document):
+        pyplot.close(_bars(pyplot, plot.rows, plot.title, folder / f"{plot.name}.png"))
+
+
+def page(document: dict[str, Any], client: Sequence[str]) -> str:
+    """docs/performance.md; `client` is the section of the client's side."""
     machine, relays = document["machine"], document["relays"]
     when = time.strftime("%Y-%m-%d", time.gmtime(document["started"]))
     lines = [
@@ -176,18 +118,26 @@ def write_docs(document: dict[str, Any], path: Path, folder: Path) -> None:
         "",
         "Written by `make bench`; do not edit.",
         "",
+        "## The relay",
+        "",
         f"Measured on {when}: {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
         f"Python {machine['python']}; {document['rounds']} rounds of {document['seconds']} s a figure. "
         + "; ".join(f"{name}: {version}" for name, version in relays.items())
         + f". {conditions(document)} All samples are in [samples.json](performance/samples.json).",
         "",
     ]
-    for plot in _plots(document, folder):
-        lines += [f"![{plot.stem.replace('_', ' ')}](performance/{plot.name})", ""]
-    lines += ["| " + " | ".join(_HEADS) + " |", "|---|---|---|--:|--:|--:|"]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows(document)]
-    lines += ["", _METHOD.rstrip()]
-    path.write_text("\n".join(lines) + "\n")
+    for plot in _plots(document):
+        lines += [f"![{plot.name}](performance/{plot.name}.png)", ""]
+    lines += figures.markdown_table(_HEADS, rows(document))
+    lines += ["", _METHOD, *client]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+@dataclass(frozen=True)
+class Plot:
+    name: str
+    title: str
+    rows: Sequence[Row]
 
 
 _PLOTS = (
@@ -197,28 +147,22 @@ _PLOTS = (
 )
 
 
-def _plots(document: dict[str, Any], folder: Path) -> list[Path]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def _plots(document: dict[str, Any]) -> list[Plot]:
     made = []
     for name, figure, starts, title in _PLOTS:
         chosen = [row for row in rows(document) if row.figure == figure and row.scenario.startswith(starts)]
         if chosen:
-            pyplot.close(_bars(pyplot, chosen, title, folder / f"{name}.png"))
-            made.append(folder / f"{name}.png")
+            made.append(Plot(name, title, chosen))
     return made
 
 
 def _bars(pyplot: Any, chosen: Sequence[Row], title: str, path: Path) -> Any:
     named = list(dict.fromkeys(row.scenario for row in chosen))
-    relays = list(dict.fromkeys(row.relay for row in chosen))
+    relays = list(dict.fromkeys(row.who for row in chosen))
     drawing, axes = pyplot.subplots(figsize=(9, 1.2 + 0.22 * len(named) * len(relays)))
     height = 0.8 / len(relays)
     for number, relay in enumerate(relays):
-        mine = {row.scenario: row for row in chosen if row.relay == relay}
+        mine = {row.scenario: row for row in chosen if row.who == relay}
         places = [place + number * height for place, scenario in enumerate(named) if scenario in mine]
         found = [mine[scenario] for scenario in named if scenario in mine]
         errors = [[row.median - row.low for row in found], [row.high - row.median for row in found]]

@@ -24,7 +24,7 @@ class Wire:
 
     def __init__(self) -> None:
         self._signals: asyncio.Queue[str] = asyncio.Queue()
-        self.go = asyncio.Event()
+        self._orders: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def open(self) -> None:
         reader = asyncio.StreamReader(limit=1 << 20)
@@ -38,7 +38,11 @@ class Wire:
             if "signal" in told:
                 self._signals.put_nowait(told["signal"])
             else:
-                self.go.set()
+                self._orders.put_nowait(told)
+
+    async def order(self) -> dict[str, Any]:
+        """The next thing that is to be done."""
+        return await self._orders.get()
 
     def tell(self, **values: Any) -> None:
         print(json.dumps(values), flush=True)
@@ -69,7 +73,7 @@ async def ours(
         identity, servers, username=user, password=password, settings=Settings(), authorize=Contacts([key])
     )
     wire.tell(ready=True)
-    await wire.go.wait()
+    await wire.order()
     if role == "dialer":
         connection = await nat.connect(key, wire, timeout=20)
         await connection.send(MESSAGE)
@@ -97,7 +101,7 @@ async def aiortc(wire: Wire, role: str, stun: str, turn: str, user: str, passwor
     servers = [RTCIceServer(urls=stun), RTCIceServer(urls=turn, username=user, credential=password)]
     certificate = RTCCertificate.generateCertificate()
     wire.tell(ready=True)
-    await wire.go.wait()
+    await wire.order()
     gatherer = RTCIceGatherer(iceServers=servers)
     ice = RTCIceTransport(gatherer)
     ice._connection.ice_controlling = role == "dialer"

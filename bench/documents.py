@@ -1,0 +1,28 @@
+"""Documents: the samples of a run, and the page that is made of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench import report, sdk_report
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+FOLDER = ROOT / "docs" / "performance"
+RELAY, SDK = FOLDER / "samples.json", FOLDER / "sdk.json"
+BUILD = ROOT / "bench" / "build"
+
+
+def save(document: dict[str, Any], path: Path) -> None:
+    """One sample a line, so that two runs can be compared by diff."""
+    lines = ",\n  ".join(json.dumps(sample) for sample in document["samples"])
+    head = json.dumps({key: value for key, value in document.items() if key != "samples"}, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(head[:-2] + ',\n "samples": [\n  ' + lines + "\n ]\n}\n")
+    print(f"All samples: {path.relative_to(ROOT)}")
+
+
+def page() -> str:
+    """docs/performance.md from the samples beside it: either side is measured without the other."""
+    client = sdk_report.section(json.loads(SDK.read_text())) if SDK.exists() else []
+    return report.page(json.loads(RELAY.read_text()), client)
