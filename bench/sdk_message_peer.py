@@ -19,7 +19,8 @@ from natlab.setup_peer import Wire
 
 LAST, BATCH_TAKEN = b".", b"!"
 _BUFFERED = 262_144
-"""Bytes that wait in a data channel before its sender does. More of them make it no faster."""
+"""Bytes that wait in a data channel before its sender does. Tried with messages of 100 bytes from 16 KiB to
+1 MiB: from 64 KiB on they differ by less than their rounds do."""
 
 
 class Conversation(Protocol):

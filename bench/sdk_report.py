@@ -43,10 +43,11 @@ they are.
 - Messages: reliable and in order, from one process to another, each pinned to a core of its own, over a veth
   pair between two namespaces; the whole of each library lies between, a `Connection` of a `Traversal` on the
   one side (ICE, QUIC) and a data channel of an RTCPeerConnection on the other (ICE, DTLS, SCTP). "as many as
-  go": the sender waits only for room in its buffers; "64 at a time": after so many for a message back. A data
-  channel puts each small message in a packet of its own and counts what is under way in bytes: as many as go
-  overflow the receiver's socket, and what that costs is in its figures. Messages are numbered and none may be
-  missing. CPU is that of the processes, kernel time included (`/proc/PID/task/*/schedstat`).
+  go": the sender waits only for room, in the window of a `Connection` (1 MiB) or behind 256 KiB of a
+  channel's bufferedAmount; "64 at a time": after so many for a message back. A data channel puts each small
+  message in a packet of its own and counts what is under way in bytes: as many as go overflow the receiver's
+  socket, and what that costs is in its figures. Messages are numbered and none may be missing. CPU is that of
+  the processes, kernel time included (`/proc/PID/task/*/schedstat`).
 - Rounds of the two are interleaved. Figures are medians over the rounds, with the least and the most; "to the
   other" is the median of the ratios within the rounds.
 """
