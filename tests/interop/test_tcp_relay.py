@@ -32,7 +32,7 @@ from support.relay import Relay, Site, Transport
 from support.turnrelay_server import TurnRelayServer
 from support.uclient import INTERVAL_MS, Report, UClient
 
-SENDING_MS, LENGTH, CLIENTS = 1500, 400, 2
+SENDING_MS, LENGTH, CLIENTS = 1500, 400, 4
 TRANSPORTS: tuple[Transport, ...] = ("tcp", "tls")
 TCP = 6
 TIMEOUT = 30

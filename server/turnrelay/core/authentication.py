@@ -52,7 +52,7 @@ def examine(
     realm, nonce = message.get(REALM), message.get(NONCE)
     if (username is None and hashed is None) or realm is None or nonce is None:
         raise Unauthenticated(ErrorCode.BAD_REQUEST, AuthenticationFailure.INCOMPLETE)
-    if not state.nonces.accepts(nonce, path.client, now):
+    if not state.nonces.accepts(nonce, state.nonce_holder(path), now):
         raise Unauthenticated(ErrorCode.STALE_NONCE, AuthenticationFailure.STALE_NONCE)
     algorithm = _algorithm(state, message)
     if realm != state.realm:

@@ -53,7 +53,7 @@ def seal(request: Request, message: Message) -> Reply:
 
 def challenge(state: State, request: Message, path: FiveTuple, code: ErrorCode, now: float) -> list[Output]:
     """401 or 438 with what the client needs to try again (RFC 8489 section 9.2.4)."""
-    nonce = state.nonces.issue(path.client, now)
+    nonce = state.nonces.issue(state.nonce_holder(path), now)
     kind = (request.method, code)
     if kind not in state.challenges:
         state.challenges[kind] = _challenge_around(state, request, code, nonce)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from stunwire import AddressFamily, Integrity, Message, PasswordAlgorithm
 
-from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress
+from turnrelay.core.addresses import ClientAddress, FiveTuple, PeerAddress, RelayedAddress, Transport
 from turnrelay.core.allocation import Allocation, PeerCheck
 from turnrelay.core.deadlines import NEVER, Deadlines
 from turnrelay.core.limits import RETRANSMISSION_WINDOW, Limits
@@ -189,6 +189,13 @@ class State:
     def check_peer_of(self, allocation: Allocation) -> PeerCheck:
         """The one of the two that is for the peers of this allocation."""
         return self.check_tcp_peer if allocation.tcp else self.check_peer
+
+    def nonce_holder(self, path: FiveTuple) -> ClientAddress:
+        """Whom a nonce is bound to. With TCP relays a client goes on with one nonce on its data connections,
+        so there it is the client's host: where a handshake proved the address, the port adds little."""
+        if self.tcp_relays and path.transport in (Transport.TCP, Transport.TLS):
+            return ClientAddress(path.client._replace(port=0))
+        return path.client
 
     def holds(self, path: FiveTuple) -> bool:
         """Whether a client's connection is in use, though it may be silent."""

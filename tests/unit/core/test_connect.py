@@ -239,6 +239,16 @@ def test_connection_bind_joins_after_its_answer(world, control):
     assert not world.sleep(CONNECTION_BIND_TIMEOUT + 1), "a bound connection is not given up"
 
 
+def test_a_client_goes_on_with_the_nonce_of_its_control_connection(world, control):
+    connection_id = connected(world, control)
+    data = world.client(DATA_PATH)
+    data.realm, data.nonce = control.realm, control.nonce
+    accepted(data.ask(Method.CONNECTION_BIND, (CONNECTION_ID, connection_id), now=0))
+    stranger = world.client(tcp("198.51.100.99", 1))
+    stranger.realm, stranger.nonce = control.realm, control.nonce
+    assert refused(stranger.ask(Method.CONNECTION_BIND, (CONNECTION_ID, connection_id), now=0)) == 438
+
+
 def test_a_connection_is_bound_once(world, control):
     connection_id = connected(world, control)
     accepted(bind(world, connection_id))
