@@ -57,6 +57,7 @@ def journey(lab_is_possible: None, tmp_path_factory: pytest.TempPathFactory) -> 
         tor = stack.enter_context(
             TorNetwork(folder / "tor", world, (WORLD, SOCKS_PORT), (3478, f"{RELAY}:3478"))
         )
+        tor.wait_for_service()
         sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="onion-"))
         capture = stack.enter_context(Capture(hidden, device))
         meetings = asyncio.run(

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from support.netns import Namespace
+from python_socks import ProxyError, ProxyTimeoutError
+from python_socks.sync import Proxy
+
+from support.netns import Namespace, inside
 from support.processes import Process
 from support.requirements import require_program
 
@@ -95,6 +98,23 @@ class TorNetwork:
             raise
         self.seconds = time.monotonic() - began
         return self
+
+    def wait_for_service(self, seconds: float = 60.0) -> None:
+        """Until the onion service is found through Tor: its descriptor is published after the start."""
+        assert self._service is not None
+        proxy = Proxy.from_url(f"socks5://{self.socks[0]}:{self.socks[1]}", rdns=True)
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                with inside(self._namespace):
+                    proxy.connect(dest_host=self.onion, dest_port=self._service[0], timeout=10).close()
+                return
+            except (ProxyError, ProxyTimeoutError, OSError) as error:
+                if time.monotonic() > deadline:
+                    raise AssertionError(
+                        f"the onion service was not found in {seconds:g} s: {error}"
+                    ) from None
+                time.sleep(0.5)
 
     def __exit__(self, *_: object) -> None:
         while self._processes:
