@@ -71,6 +71,8 @@ class Answerer:
             if attempt is not self.attempt:
                 raise PeerpathError("a newer attempt of the same peer took over") from None
             raise
+        if self._keeping is not None:
+            self._audit(AuditResult.CONNECTED, "made again", since=report.began)
         self._resumed.set()
 
     def begin_keeping(self) -> None:
@@ -128,15 +130,8 @@ class Answerer:
         if not self._resumed.is_set() and self.connection.state is not ConnectionState.CLOSED:
             self.connection.fail("the connection was interrupted, and the peer has not called again")
 
-    def _audit(self, result: AuditResult, reason: str = "") -> None:
+    def _audit(self, result: AuditResult, reason: str = "", *, since: float | None = None) -> None:
+        """`since` is when what has ended now began: the call, unless a later attempt of it is told of."""
+        seconds = self._loop.time() - (self._began if since is None else since)
         path = self.connection.path
-        self._kit.audit.write(
-            "answered",
-            self.peer,
-            result,
-            method="none" if path is None else path.kind,
-            seconds=self._loop.time() - self._began,
-            reason=reason,
-            local="" if path is None else path.local,
-            remote="" if path is None else path.remote,
-        )
+        self._kit.audit.write("answered", self.peer, result, path=path, seconds=seconds, reason=reason)

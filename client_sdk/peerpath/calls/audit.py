@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from peerpath.connection import Path as ConnectionPath
 from peerpath.identity import PublicKey
 
 _ADDRESS = re.compile(
@@ -104,14 +105,16 @@ class AuditLog:
         peer: PublicKey | None,
         result: AuditResult,
         *,
-        method: str = "none",
+        path: ConnectionPath | None = None,
         seconds: float = 0.0,
         reason: str = "",
-        local: str = "",
-        remote: str = "",
     ) -> None:
+        """`path` is the one in use, if there is one: its kind is the method."""
         if self._tell is None:
             return
+        method, local, remote = "none", "", ""
+        if path is not None:
+            method, local, remote = path.kind.value, path.local, path.remote
         if not self._addresses:
             local = remote = ""
             reason = _without_addresses(reason)

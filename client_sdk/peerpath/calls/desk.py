@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from peerpath.calls.channels import as_signaling_closed
+from peerpath.calls.channels import OwnChannel, as_signaling_closed
 from peerpath.signaling import Route as Heading
 from peerpath.signaling import Signaling, SignalingError
 from peerpath.signaling.mailbox import Mailbox
@@ -12,27 +12,15 @@ from peerpath.signaling.mailbox import Mailbox
 _MAX_ATTEMPTS = 64
 
 
-class AttemptChannel:
-    """One attempt's share of a channel."""
+class AttemptChannel(OwnChannel):
+    """One attempt's share of a channel; what still comes for it after `hang_up` is dropped."""
 
-    def __init__(self, channel: Signaling, hang_up: Callable[[], None]) -> None:
+    def __init__(self, channel: Signaling, close: Callable[[], None]) -> None:
+        super().__init__(channel, close)
         self.inbox: Mailbox[bytes] = Mailbox()
-        self._channel = channel
-        self._hang_up = hang_up
-
-    @property
-    def trickle(self) -> bool:
-        return getattr(self._channel, "trickle", True)
-
-    async def send(self, message: bytes) -> None:
-        await self._channel.send(message)
 
     async def recv(self) -> bytes:
         return await self.inbox.get()
-
-    def hang_up(self) -> None:
-        """What still comes for this attempt is dropped."""
-        self._hang_up()
 
 
 class Desk:

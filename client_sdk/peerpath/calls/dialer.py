@@ -186,18 +186,22 @@ class Dialer:
                 await self.attempt.close()
             if await self._closed_within(pause):
                 return False
+            since = self._loop.time()
             try:
                 async with asyncio.timeout(options.timeout):
                     await self._try(resume=True)
             except Refused as refusal:
                 reason = str(refusal)
+                self._audit(AuditResult.REFUSED, reason, since=since)
                 if not refusal.later:
                     break
             except (PeerpathError, TimeoutError) as error:
                 reason = str(error) or f"no connection within {options.timeout:g} s"
+                self._audit(AuditResult.FAILED, reason, since=since)
                 if self.attempt is not None:
                     self.attempt.report.end(reason, self._loop.time())
             else:
+                self._audit(AuditResult.CONNECTED, "made again", since=since)
                 return True
             pause = min(options.reconnect_most, max(options.reconnect_first, pause * 2))
             pause *= random.uniform(0.8, 1.2)
@@ -210,15 +214,8 @@ class Dialer:
             await asyncio.wait_for(self.connection.wait_closed(), max(seconds, 0.001))
         return self.connection.state is ConnectionState.CLOSED
 
-    def _audit(self, result: AuditResult, reason: str = "") -> None:
+    def _audit(self, result: AuditResult, reason: str = "", *, since: float | None = None) -> None:
+        """`since` is when what has ended now began: the call, unless a later attempt of it is told of."""
+        seconds = self._loop.time() - (self._began if since is None else since)
         path = self.connection.path
-        self._kit.audit.write(
-            "dialed",
-            self._peer,
-            result,
-            method="none" if path is None else path.kind,
-            seconds=self._loop.time() - self._began,
-            reason=reason,
-            local="" if path is None else path.local,
-            remote="" if path is None else path.remote,
-        )
+        self._kit.audit.write("dialed", self._peer, result, path=path, seconds=seconds, reason=reason)

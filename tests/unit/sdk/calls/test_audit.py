@@ -6,14 +6,16 @@ import stat
 import sys
 
 import pytest
-from peerpath import AuditFile, AuditResult, Identity
+from peerpath import AuditFile, AuditResult, Identity, Path
 from peerpath.calls.audit import AuditLog
+from peerpath.connection import PathKind
 
 ALICE = Identity.generate().public_key
 
 
-def write(log, **more):
-    log.write("dialed", ALICE, AuditResult.CONNECTED, method="host", seconds=0.25, **more)
+def write(log, *, local="", remote="", **more):
+    path = Path(PathKind.HOST, "udp", None, local, remote)
+    log.write("dialed", ALICE, AuditResult.CONNECTED, path=path, seconds=0.25, **more)
 
 
 def test_addresses_are_left_out_unless_they_are_asked_for():

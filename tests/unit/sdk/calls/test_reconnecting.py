@@ -60,7 +60,10 @@ async def test_a_link_that_dies_is_replaced_and_no_message_is_lost(who):
         assert len(connection.report.attempts) >= 4
         await connection.close()
         await echoing
-    assert caller.results == ["connected", "closed"]
+    # Each attempt is told of, the later ones too.
+    attempts = len(connection.report.attempts)
+    assert caller.results == ["connected"] * attempts + ["closed"]
+    assert [event.reason for event in caller.events[1:-1]] == ["made again"] * (attempts - 1)
 
 
 async def test_a_connection_is_made_again_after_its_listener_was_closed():
