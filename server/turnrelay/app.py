@@ -1,15 +1,7 @@
 """The relay put together from its parts. Nothing else imports everything."""
 
 import asyncio
-import contextlib
-import gc
-import signal
-import socket
-import sys
 import time
-from collections.abc import Callable, Coroutine
-from functools import partial
-from ipaddress import ip_address
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -18,163 +10,35 @@ from stunwire import SecurityFeatures
 from turnrelay import __version__
 from turnrelay.client_uris import ClientUris
 from turnrelay.core.addresses import family_of
-from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.server import Server
+from turnrelay.data_path import DataPath
+from turnrelay.discovery_addresses import discovery_addresses
 from turnrelay.http_side import HttpSide, open_http
-from turnrelay.observe.log import EventLog, configure
+from turnrelay.observe.log import EventLog
 from turnrelay.observe.metrics import Metrics
-from turnrelay.operator_side import make_desk, operator_token_place
+from turnrelay.operator_side import operator_token_place
 from turnrelay.policy import user_database
 from turnrelay.policy.credentials import SharedSecrets, StaticUsers, UserDatabase, UserDirectory
-from turnrelay.policy.errors import OperatorError
 from turnrelay.policy.outcome_tokens import OutcomeTokens
 from turnrelay.policy.peer_access import PeerAccessPolicy
 from turnrelay.policy.secret_file import load_or_create_secret
-from turnrelay.relay.hosts import RelayHostError, relay_hosts
-from turnrelay.relay.kernel.attachments import Attachments, attach_kernel_plane
-from turnrelay.relay.kernel.buckets import KernelBandwidth
-from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
-from turnrelay.relay.kernel.plane import XdpPlane
-from turnrelay.relay.mover import MoverUnavailable, PacketMover
-from turnrelay.relay.tcp_relays import TcpRelays
-from turnrelay.relay.userspace import UserspacePlane
+from turnrelay.relay.hosts import relay_hosts
 from turnrelay.relay_parts import RelayParts
+from turnrelay.served_certificate import ServedCertificate
 from turnrelay.settings import Settings
-from turnrelay.settings.tls import Certificate, read_certificate
 from turnrelay.transports.driver import Driver
-from turnrelay.transports.interfaces import detect_relay_addresses, expand, local_addresses
-from turnrelay.transports.listeners import ListenError, Listeners
-from turnrelay.transports.tls import TlsContexts
+from turnrelay.transports.interfaces import detect_relay_addresses, local_addresses
+from turnrelay.transports.listeners import Listeners
 from turnrelay.watch import Watch
 from turnrelay.web.health import Readiness
 from turnrelay.welcome import Welcome
-from turnrelay.workers.link import SupervisorLink
-from turnrelay.workers.nursery import Nursery
-from turnrelay.workers.place import SUPERVISOR, Alone, Common
-from turnrelay.workers.supervisor import Supervisor
-from turnrelay.workers.worker import AsWorker, settings_of_worker
+from turnrelay.workers.place import SUPERVISOR, Alone
 
 _RESCAN_SECONDS = 5.0
-_LAST_PORT = 65535
 _FIRST_CREDENTIAL_SECONDS = 24 * 3600
 _FIRST_CREDENTIAL_NAME = "first-steps"
-
-
-def run(settings: Settings) -> int:
-    """Runs the relay until SIGINT or SIGTERM. The exit status: 0, or 1 with the reason on stderr."""
-    configure(settings.log_level, settings.log_format)
-    _allow_many_sockets()
-    try:
-        workers = settings.worker_processes
-        if workers > 1:
-            _run_several(settings, workers)
-        else:
-            _run_on_best_loop(_serve(settings, lambda _: Alone(settings)))
-    except (OperatorError, RelayHostError, ListenError) as error:
-        print(f"turnrelay: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _run_several(settings: Settings, workers: int) -> None:
-    """As supervisor of so many workers."""
-    # Once for all: what the processes share is laid out by it.
-    settings = settings.model_copy(update={"relay_ip": settings.relay_ip or detect_relay_addresses()})
-    common = Common(settings, workers)
-    nursery = Nursery(partial(_work, common))
-    _run_on_best_loop(_serve(settings, partial(Supervisor, common, nursery)))
-
-
-def _work(common: Common, member: int, channel: socket.socket) -> int:
-    """What a worker does, forked off the nursery. The exit status."""
-    done: list[int] = []
-    _run_on_best_loop(_serve_as_worker(common, member, channel, done.append))
-    return done[0]
-
-
-def _allow_many_sockets() -> None:
-    """Every relayed address is a socket, so the soft limit of open files goes up to the hard one."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _collect_garbage_rarely() -> None:
-    """A full collection looks at everything that sessions hold, and nothing is relayed meanwhile.
-
-    The core makes no cycles, so there is little to find; what is there from the start stays to the end.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
-
-
-def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
-    try:
-        import uvloop
-    except ImportError:  # not made for every system
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
-
-
-async def _serve(settings: Settings, make_place: Callable[[Callable[[], None]], Alone]) -> None:
-    stop, lost = asyncio.Event(), asyncio.Event()
-
-    def give_up() -> None:
-        lost.set()
-        stop.set()
-
-    relay = Relay(settings, make_place(give_up))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, relay.reload_certificate)
-    try:
-        await relay.start()
-        _collect_garbage_rarely()
-        print(relay.welcome().render(), flush=True)
-        await stop.wait()
-    finally:
-        await relay.stop()
-    if lost.is_set():
-        raise OperatorError("the process that starts workers is gone; start the relay again")
-
-
-async def _serve_as_worker(
-    common: Common, member: int, channel: socket.socket, done: Callable[[int], None]
-) -> None:
-    """Until the supervisor says so, or is gone; it hears why a worker cannot serve."""
-    link = SupervisorLink(channel)
-    try:
-        await link.wait_for_sockets()
-        relay = Relay(settings_of_worker(common.settings), AsWorker(common, member, link))
-    except (OperatorError, RelayHostError, OSError) as error:
-        link.tell_unfit(str(error))
-        done(1)
-        return
-    link.on_sockets, link.on_reload = relay.look_around, relay.reload_certificate
-    try:
-        await relay.start()
-        link.on_question = make_desk(relay.parts()).answer
-        _collect_garbage_rarely()
-        link.tell_ready()
-        reporting = asyncio.create_task(link.report(relay.registry))
-        await link.stop.wait()
-        reporting.cancel()
-    except (OperatorError, ListenError) as error:
-        link.tell_unfit(str(error))
-        done(1)
-    else:
-        done(0)
-    finally:
-        await relay.stop()
 
 
 class Relay:
@@ -199,16 +63,12 @@ class Relay:
         external = [str(mapping) for mapping in settings.external_ip]
         self._hosts = relay_hosts(settings.relay_ip or detect_relay_addresses(), external)
         self._families = frozenset(family_of(host.local) for host in self._hosts)
-        self._discovery = self._behaviour_discovery()
+        self._discovery = discovery_addresses(settings, self._hosts)
         self._peers = PeerAccessPolicy(allow=settings.allow_peer, deny=settings.deny_peer)
-        self._kernel = self._load_kernel_plane()
-        self._plane_name = "userspace" if self._kernel is None else "xdp"
-        self._mover = self._make_mover()
-        self._mover_name = "python" if self._mover is None else "c"
-        self._metrics = Metrics(__version__, self._plane_name, self._mover_name)
+        self._path = path = DataPath(settings, self._hosts)
+        self._metrics = Metrics(__version__, path.plane_name, path.mover_name)
         self._readiness = Readiness(lambda: place.is_ready)
-        self._certificate: Certificate | None = None
-        self._tls = self._tls_contexts()
+        self._certificate = ServedCertificate(settings.tls, self._metrics.health.certificate)
         self._driver = Driver(
             self._server(directory),
             directory,
@@ -217,12 +77,12 @@ class Relay:
             time.time,
             self._watch.observers(self._metrics.observe, EventLog(settings.log_level).observe),
             self._metrics.answered,
-            self._mover,
+            path.mover,
         )
-        self._plane = self._make_plane()
+        self._plane = path.make_plane(place, self._driver)
         self._driver.use_plane(self._plane)
         self._listeners = self._make_listeners()
-        self._uris = ClientUris(self._hosts, self._listeners, lambda: self._certificate)
+        self._uris = ClientUris(self._hosts, self._listeners, lambda: self._certificate.current)
         self.http: HttpSide | None = None
         self._following: asyncio.Task[None] | None = None
         self._known: tuple[list[str], set[int]] = [], set()
@@ -238,9 +98,8 @@ class Relay:
         self._readiness.takes_clients = True
         self._watch.start(self._metrics.health, (self._own_client(), self._listeners.port), self._families)
         if self._place.member == SUPERVISOR:
-            self._log.info(
-                "relay started", version=__version__, plane=self._plane_name, mover=self._mover_name
-            )
+            plane, mover = self._path.plane_name, self._path.mover_name
+            self._log.info("relay started", version=__version__, plane=plane, mover=mover)
 
     async def stop(self) -> None:
         """Ends every allocation and closes every socket."""
@@ -254,10 +113,7 @@ class Relay:
         await self._watch.flush()
         if self.http is not None:
             await self.http.close()
-        if self._kernel is not None:
-            self._kernel.close()
-        if self._mover is not None:
-            self._mover.close()
+        self._path.close()
         if was_ready and self._place.member == SUPERVISOR:
             self._log.info("relay stopped")
 
@@ -286,20 +142,18 @@ class Relay:
             tunnels=self._uris.tunnels() if settings.tunnel == "on" else [],
             operator_token=operator_token_place(settings),
             data_dir=str(settings.data_dir),
-            plane=self._plane_name,
+            plane=self._path.plane_name,
         )
 
     def reload_certificate(self) -> None:
         """Reads the certificate again, for new connections; a bad one leaves the old one in use."""
         try:
-            # A context of its own: loading into the one in use would change it even where it fails.
-            tls = self._tls_contexts()
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            self._certificate.read()
+        except (OSError, ValueError) as error:
             self._log.error("certificate not reloaded, the old one stays in use", error=str(error))
             return
-        if tls is not None:
-            self._tls = tls
-            self._listeners.use_tls(tls)
+        if self._certificate.contexts is not None:
+            self._listeners.use_tls(self._certificate.contexts)
             self._place.reload_others()
             self._log.info("certificate reloaded")
 
@@ -330,66 +184,6 @@ class Relay:
             tcp_relays=settings.tcp_relay == "on",
         )
 
-    def _load_kernel_plane(self) -> Attachments | None:
-        """The programs of the kernel plane on this machine's interfaces, None if userspace carries all."""
-        settings = self._settings
-        if settings.plane == "userspace" or settings.worker_processes > 1:
-            return None
-        limited = settings.limits.bandwidth_per_allocation or settings.limits.bandwidth_per_user
-        try:
-            return attach_kernel_plane(self._plane_addresses(), limited=bool(limited))
-        except KernelPlaneUnavailable as reason:
-            if settings.plane == "xdp":
-                raise OperatorError(f"--plane xdp: {reason}") from reason
-            self._log.info("userspace relays, the kernel plane is not to be had", reason=str(reason))
-            return None
-
-    def _make_mover(self) -> PacketMover | None:
-        """What moves packets in userspace besides Python, None for nothing."""
-        if self._settings.mover == "python":
-            return None
-        try:
-            return PacketMover(asyncio.get_running_loop(), time.monotonic)
-        except MoverUnavailable as reason:
-            if self._settings.mover == "c":
-                raise OperatorError(f"--mover c: {reason}") from reason
-            self._log.info("packets are moved by Python alone", reason=str(reason))
-            return None
-
-    def _plane_addresses(self) -> list[str]:
-        """Where packets of clients and peers come in."""
-        return [*(host.local for host in self._hosts), *expand(self._settings.listen)]
-
-    def _make_plane(self) -> UserspacePlane | XdpPlane:
-        bandwidth = self._place.bandwidth()
-        if self._kernel is not None:
-            bandwidth = KernelBandwidth(bandwidth, self._kernel.kernel.buckets, time.monotonic)
-        loop, pools = asyncio.get_running_loop(), {host: self._place.port_pool(host) for host in self._hosts}
-        tcp = None
-        if self._settings.tcp_relay == "on":
-            tcp = TcpRelays(loop, pools, bandwidth, time.monotonic, self._driver)
-            self._driver.use_tcp_relays(tcp)
-        userspace = UserspacePlane(
-            loop,
-            self._hosts,
-            pools.__getitem__,
-            bandwidth,
-            self._driver,
-            time.monotonic,
-            self._mover,
-            self._place.neighbours,
-            tcp,
-        )
-        return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
-
-    def _tls_contexts(self) -> TlsContexts | None:
-        if self._settings.tls is None:
-            return None
-        contexts, certificate = TlsContexts.load(*self._settings.tls), read_certificate(self._settings.tls[0])
-        self._certificate = certificate
-        self._metrics.health.certificate(certificate.not_after)
-        return contexts
-
     def _make_listeners(self) -> Listeners:
         settings, limits = self._settings, self._settings.limits
         listen, discovery = list(settings.listen), self._discovery
@@ -400,30 +194,11 @@ class Relay:
             listen,
             settings.port,
             settings.tls_port,
-            self._tls,
+            self._certificate.contexts,
             self._place.connection_limits(),
             limits.tcp_idle_seconds,
             [] if discovery is None else discovery.alternate_port_addresses(),
         )
-
-    def _behaviour_discovery(self) -> ServerAddresses | None:
-        settings, alternate = self._settings, self._settings.alternate_ip
-        if alternate is None:
-            return None
-        family = family_of(alternate)
-        candidates = [*settings.listen, *(host.local for host in self._hosts)]
-        others = [
-            host
-            for host in candidates
-            if family_of(host) is family and host != alternate and not ip_address(host).is_unspecified
-        ]
-        if not others or not 0 < settings.port < _LAST_PORT:
-            raise OperatorError(
-                f"--alternate-ip {alternate}: NAT behaviour discovery needs a first address of the same "
-                "family beside it (--listen ADDR or --relay-ip ADDR) and a port below 65535"
-            )
-        advertised = {host.local: host.advertised for host in self._hosts}
-        return ServerAddresses(others[0], alternate, settings.port, settings.port + 1, advertised)
 
     def parts(self) -> RelayParts:
         """What the HTTP side and the operator's desk are made from."""
@@ -435,10 +210,10 @@ class Relay:
             self._listeners,
             self._shared,
             self._outcome_tokens,
-            self._plane_name,
+            self._path.plane_name,
             self._hosts,
             self._uris.turn,
-            lambda: self._certificate,
+            lambda: self._certificate.current,
             self._place.ask_others,
         )
 

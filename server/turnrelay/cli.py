@@ -125,7 +125,7 @@ def serve(
     otlp_endpoint: Annotated[str | None, flag("otlp_endpoint", "URL")] = None,
 ) -> None:
     loaded = _load(config, given_flags(locals()))
-    from turnrelay.app import run  # late: the other commands need none of it
+    from turnrelay.processes import run  # late: the other commands need none of it
 
     raise typer.Exit(run(loaded.settings))
 

@@ -48,14 +48,14 @@ def terminal(tmp_path: Path) -> Terminal:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """What `serve` would have run with."""
     settings: list[Settings] = []
-    stand_in = ModuleType("turnrelay.app")
+    stand_in = ModuleType("turnrelay.processes")
 
     def run(given: Settings) -> int:
         settings.append(given)
         return 0
 
     stand_in.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "turnrelay.app", stand_in)
+    monkeypatch.setitem(sys.modules, "turnrelay.processes", stand_in)
     return settings
 
 
@@ -136,7 +136,7 @@ def test_serve_without_flags(terminal, served):
 
 
 def test_serve_ends_with_the_status_of_the_relay(terminal, served, monkeypatch):
-    monkeypatch.setattr(sys.modules["turnrelay.app"], "run", lambda _: 1)
+    monkeypatch.setattr(sys.modules["turnrelay.processes"], "run", lambda _: 1)
     assert terminal.run("serve").exit_code == 1
 
 

@@ -1,0 +1,98 @@
+"""DataPath: what carries the relayed packets on this machine, of what the settings allow."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from turnrelay.policy.errors import OperatorError
+from turnrelay.relay.kernel.attachments import Attachments, attach_kernel_plane
+from turnrelay.relay.kernel.buckets import KernelBandwidth
+from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
+from turnrelay.relay.kernel.plane import XdpPlane
+from turnrelay.relay.mover import MoverUnavailable, PacketMover
+from turnrelay.relay.plane import RelayHost
+from turnrelay.relay.tcp_relays import TcpRelays
+from turnrelay.relay.userspace import UserspacePlane
+from turnrelay.settings import Settings
+from turnrelay.transports.driver import Driver
+from turnrelay.transports.interfaces import expand
+from turnrelay.workers.place import Alone
+
+
+class DataPath:
+    """The kernel's programs and the mover, which are there before the plane that uses them."""
+
+    def __init__(self, settings: Settings, hosts: Sequence[RelayHost]) -> None:
+        """OperatorError where the settings demand what is not to be had."""
+        self._settings = settings
+        self._hosts = hosts
+        self._log = structlog.get_logger()
+        self._kernel = self._load_kernel_plane()
+        self.mover = self._make_mover()
+
+    @property
+    def plane_name(self) -> str:
+        return "userspace" if self._kernel is None else "xdp"
+
+    @property
+    def mover_name(self) -> str:
+        return "python" if self.mover is None else "c"
+
+    def make_plane(self, place: Alone, driver: Driver) -> UserspacePlane | XdpPlane:
+        """The plane of this process, between the ports of `place` and the driver."""
+        bandwidth = place.bandwidth()
+        if self._kernel is not None:
+            bandwidth = KernelBandwidth(bandwidth, self._kernel.kernel.buckets, time.monotonic)
+        loop, pools = asyncio.get_running_loop(), {host: place.port_pool(host) for host in self._hosts}
+        tcp = None
+        if self._settings.tcp_relay == "on":
+            tcp = TcpRelays(loop, pools, bandwidth, time.monotonic, driver)
+            driver.use_tcp_relays(tcp)
+        userspace = UserspacePlane(
+            loop,
+            self._hosts,
+            pools.__getitem__,
+            bandwidth,
+            driver,
+            time.monotonic,
+            self.mover,
+            place.neighbours,
+            tcp,
+        )
+        return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
+
+    def close(self) -> None:
+        if self._kernel is not None:
+            self._kernel.close()
+        if self.mover is not None:
+            self.mover.close()
+
+    def _load_kernel_plane(self) -> Attachments | None:
+        """The programs of the kernel plane on this machine's interfaces, None if userspace carries all."""
+        settings = self._settings
+        if settings.plane == "userspace" or settings.worker_processes > 1:
+            return None
+        limited = settings.limits.bandwidth_per_allocation or settings.limits.bandwidth_per_user
+        # Where packets of clients and peers come in.
+        addresses = [*(host.local for host in self._hosts), *expand(settings.listen)]
+        try:
+            return attach_kernel_plane(addresses, limited=bool(limited))
+        except KernelPlaneUnavailable as reason:
+            if settings.plane == "xdp":
+                raise OperatorError(f"--plane xdp: {reason}") from reason
+            self._log.info("userspace relays, the kernel plane is not to be had", reason=str(reason))
+            return None
+
+    def _make_mover(self) -> PacketMover | None:
+        """What moves packets in userspace besides Python, None for nothing."""
+        if self._settings.mover == "python":
+            return None
+        try:
+            return PacketMover(asyncio.get_running_loop(), time.monotonic)
+        except MoverUnavailable as reason:
+            if self._settings.mover == "c":
+                raise OperatorError(f"--mover c: {reason}") from reason
+            self._log.info("packets are moved by Python alone", reason=str(reason))
+            return None

@@ -1,0 +1,139 @@
+"""The processes of a relay, one alone or a supervisor with its workers: their loop, signals, and end."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
+
+from turnrelay.app import Relay
+from turnrelay.observe.log import configure
+from turnrelay.operator_side import make_desk
+from turnrelay.policy.errors import OperatorError
+from turnrelay.relay.hosts import RelayHostError
+from turnrelay.settings import Settings
+from turnrelay.transports.interfaces import detect_relay_addresses
+from turnrelay.transports.listeners import ListenError
+from turnrelay.workers.link import SupervisorLink
+from turnrelay.workers.nursery import Nursery
+from turnrelay.workers.place import Alone, Common
+from turnrelay.workers.supervisor import Supervisor
+from turnrelay.workers.worker import AsWorker, settings_of_worker
+
+
+def run(settings: Settings) -> int:
+    """Runs the relay until SIGINT or SIGTERM. The exit status: 0, or 1 with the reason on stderr."""
+    configure(settings.log_level, settings.log_format)
+    _allow_many_sockets()
+    try:
+        workers = settings.worker_processes
+        if workers > 1:
+            _run_several(settings, workers)
+        else:
+            _run_on_best_loop(_serve(settings, lambda _: Alone(settings)))
+    except (OperatorError, RelayHostError, ListenError) as error:
+        print(f"turnrelay: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run_several(settings: Settings, workers: int) -> None:
+    """As supervisor of so many workers."""
+    # Once for all: what the processes share is laid out by it.
+    settings = settings.model_copy(update={"relay_ip": settings.relay_ip or detect_relay_addresses()})
+    common = Common(settings, workers)
+    nursery = Nursery(partial(_work, common))
+    _run_on_best_loop(_serve(settings, partial(Supervisor, common, nursery)))
+
+
+def _work(common: Common, member: int, channel: socket.socket) -> int:
+    """What a worker does, forked off the nursery. The exit status."""
+    done: list[int] = []
+    _run_on_best_loop(_serve_as_worker(common, member, channel, done.append))
+    return done[0]
+
+
+def _allow_many_sockets() -> None:
+    """Every relayed address is a socket, so the soft limit of open files goes up to the hard one."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _collect_garbage_rarely() -> None:
+    """A full collection looks at everything that sessions hold, and nothing is relayed meanwhile.
+
+    The core makes no cycles, so there is little to find; what is there from the start stays to the end.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+
+
+def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # not made for every system
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+async def _serve(settings: Settings, make_place: Callable[[Callable[[], None]], Alone]) -> None:
+    stop, lost = asyncio.Event(), asyncio.Event()
+
+    def give_up() -> None:
+        lost.set()
+        stop.set()
+
+    relay = Relay(settings, make_place(give_up))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, relay.reload_certificate)
+    try:
+        await relay.start()
+        _collect_garbage_rarely()
+        print(relay.welcome().render(), flush=True)
+        await stop.wait()
+    finally:
+        await relay.stop()
+    if lost.is_set():
+        raise OperatorError("the process that starts workers is gone; start the relay again")
+
+
+async def _serve_as_worker(
+    common: Common, member: int, channel: socket.socket, done: Callable[[int], None]
+) -> None:
+    """Until the supervisor says so, or is gone; it hears why a worker cannot serve."""
+    link = SupervisorLink(channel)
+    try:
+        await link.wait_for_sockets()
+        relay = Relay(settings_of_worker(common.settings), AsWorker(common, member, link))
+    except (OperatorError, RelayHostError, OSError) as error:
+        link.tell_unfit(str(error))
+        done(1)
+        return
+    link.on_sockets, link.on_reload = relay.look_around, relay.reload_certificate
+    try:
+        await relay.start()
+        link.on_question = make_desk(relay.parts()).answer
+        _collect_garbage_rarely()
+        link.tell_ready()
+        reporting = asyncio.create_task(link.report(relay.registry))
+        await link.stop.wait()
+        reporting.cancel()
+    except (OperatorError, ListenError) as error:
+        link.tell_unfit(str(error))
+        done(1)
+    else:
+        done(0)
+    finally:
+        await relay.stop()
