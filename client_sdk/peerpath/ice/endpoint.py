@@ -131,6 +131,7 @@ class IceEndpoint:
         self._tcp = TcpCandidates(self.stack, self._do, self._arrived)
         self._tcp_hosts: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._arming: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._found: asyncio.Queue[LocalCandidate | None] = asyncio.Queue()
         self._received: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING)
@@ -429,7 +430,9 @@ class IceEndpoint:
             self._note(output)
             if self.on_output is not None:
                 self.on_output(output)
-        self._arm()
+        if self._arming is None:
+            # Once for all that happens in this round of the loop: packets come and go in bursts.
+            self._arming = self._loop.call_soon(self._arm)
 
     def _transmit(self, output: Transmit) -> None:
         sending = self._sockets.get(output.local)
@@ -484,6 +487,7 @@ class IceEndpoint:
         self._do(self.stack.add_remote_candidate(replace(candidate, address=address), self._now()))
 
     def _arm(self) -> None:
+        self._arming = None
         deadline = self.stack.next_deadline()
         if self._timer is not None:
             if deadline is not None and self._timer.when() <= deadline:
@@ -513,16 +517,14 @@ class IceEndpoint:
         if self._mappings is not None:
             await self._mappings.close()
         self._do(self.stack.close(self._now()))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         await self._relays.close()
         self._found.put_nowait(None)
         sockets, self._sockets = list(self._sockets.values()), {}
         for each in sockets:
             each.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        for handle in (self._arming, self._timer):
+            if handle is not None:
+                handle.cancel()
 
     async def __aenter__(self) -> Self:
         return self

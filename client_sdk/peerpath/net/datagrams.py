@@ -19,6 +19,10 @@ _HOPS = {
 
 OnDatagram = Callable[[bytes, TransportAddress], None]
 
+_BATCH = 32
+"""Datagrams that are handed over at a time, before anything else on the loop has its turn."""
+_LARGEST = 65_536
+
 
 class DatagramSocket(asyncio.DatagramProtocol):
     """Sends to anybody and hands over what comes. Errors of sending are no news: UDP promises nothing.
@@ -30,6 +34,8 @@ class DatagramSocket(asyncio.DatagramProtocol):
         self.on_datagram = on_datagram
         self.on_error: Callable[[OSError], None] | None = None
         self._transport: asyncio.DatagramTransport | None = None
+        self._socket: socket.socket | None = None
+        """Read here too where that may be: asyncio reads one datagram in each round of the loop."""
 
     @classmethod
     async def open(
@@ -62,6 +68,9 @@ class DatagramSocket(asyncio.DatagramProtocol):
         """Takes over a socket that is bound already."""
         loop = asyncio.get_running_loop()
         _, protocol = await loop.create_datagram_endpoint(lambda: cls(on_datagram), sock=sock)
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            # Other loops have a read of their own under way, which must not be overtaken.
+            protocol._socket = sock
         return protocol
 
     @property
@@ -112,6 +121,20 @@ class DatagramSocket(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        self._hand_over(data, addr)
+        for _ in range(_BATCH - 1):
+            if self._socket is None or self.is_closing:
+                return
+            try:
+                data, addr = self._socket.recvfrom(_LARGEST)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.error_received(error)
+                return
+            self._hand_over(data, addr)
+
+    def _hand_over(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         if self.on_datagram is not None:
             self.on_datagram(data, from_socket(addr))
 

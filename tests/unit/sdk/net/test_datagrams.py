@@ -1,4 +1,4 @@
-"""DatagramSocket: how far a packet may go."""
+"""DatagramSocket: how far a packet may go, and how many are taken at a time."""
 
 import asyncio
 import socket
@@ -35,3 +35,60 @@ async def test_one_packet_ends_after_few_hops_and_the_next_does_not(
         sending.close()
     assert hops[b"near"] == 3
     assert hops[b"far"] > 30
+
+
+class Burst:
+    """Datagrams that wait at a DatagramSocket together, and when each was handed over."""
+
+    def __init__(self, count: int) -> None:
+        self.sent = [b"%d" % number for number in range(count)]
+        self.taken: list[bytes] = []
+        self.rounds: list[int] = []
+        self._round = 0
+
+    async def play(self, receiving: DatagramSocket) -> None:
+        """Returns when all were taken, or when nothing more comes."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+            for data in self.sent:
+                sending.sendto(data, tuple(receiving.local))
+        for _ in range(1000):
+            self._round += 1
+            await asyncio.sleep(0)
+            if len(self.taken) == len(self.sent) or receiving.is_closing:
+                break
+
+    def take(self, data: bytes, _: TransportAddress) -> None:
+        self.taken.append(data)
+        self.rounds.append(self._round)
+
+
+async def test_datagrams_that_wait_together_are_taken_together() -> None:
+    burst = Burst(20)
+    receiving = await DatagramSocket.open(("127.0.0.1", 0), burst.take)
+    await burst.play(receiving)
+    receiving.close()
+    assert burst.taken == burst.sent
+    assert len(set(burst.rounds)) == 1
+
+
+async def test_a_flood_leaves_the_loop_its_turn() -> None:
+    burst = Burst(80)
+    receiving = await DatagramSocket.open(("127.0.0.1", 0), burst.take)
+    await burst.play(receiving)
+    receiving.close()
+    assert burst.taken == burst.sent
+    assert max(burst.rounds.count(each) for each in burst.rounds) == 32
+
+
+async def test_nothing_is_handed_over_once_it_is_closed() -> None:
+    burst = Burst(20)
+
+    def take_and_close(data: bytes, source: TransportAddress) -> None:
+        burst.take(data, source)
+        if len(burst.taken) == 3:
+            receiving.close()
+
+    receiving = await DatagramSocket.open(("127.0.0.1", 0), take_and_close)
+    await burst.play(receiving)
+    await asyncio.sleep(0)
+    assert burst.taken == burst.sent[:3]
