@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -197,7 +198,8 @@ class Relay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stop()
+        # SIGTERM would wait for clients that left their allocations behind.
+        self._process.stop(first=signal.SIGINT)
 
     @property
     def ended(self) -> bool:

@@ -37,6 +37,7 @@ from turnrelay.welcome import Welcome
 from turnrelay.workers.place import SUPERVISOR, Alone
 
 _RESCAN_SECONDS = 5.0
+_IDLE_POLL_SECONDS = 0.1
 _FIRST_CREDENTIAL_SECONDS = 24 * 3600
 _FIRST_CREDENTIAL_NAME = "first-steps"
 
@@ -90,7 +91,14 @@ class Relay:
     async def start(self) -> None:
         """Listens and gets ready; OperatorError or ListenError names what is in the way."""
         self._listeners.open()
-        self._metrics.watch(self._driver.server, self._plane, self._listeners, lambda: self._readiness.ready)
+        readiness = self._readiness
+        self._metrics.watch(
+            self._driver.server,
+            self._plane,
+            self._listeners,
+            lambda: readiness.ready,
+            lambda: readiness.draining,
+        )
         self.http = await open_http(self.parts())
         self._notice_addresses()
         await self._place.start_others(self._metrics, self._own_ports)
@@ -100,6 +108,16 @@ class Relay:
         if self._place.member == SUPERVISOR:
             plane, mover = self._path.plane_name, self._path.mover_name
             self._log.info("relay started", version=__version__, plane=plane, mover=mover)
+
+    async def drain(self) -> None:
+        """Makes no new allocations; returns when none is left in any process of the relay."""
+        self._readiness.takes_clients, self._readiness.draining = False, True
+        # Its own allocations would be refused from now on, and taken for a failure.
+        await self._watch.stop_self_test()
+        self._driver.server.drain()
+        await self._place.drain_others()
+        while not self._driver.server.is_idle:  # noqa: ASYNC110 - no request is to pay for an event
+            await asyncio.sleep(_IDLE_POLL_SECONDS)
 
     async def stop(self) -> None:
         """Ends every allocation and closes every socket."""

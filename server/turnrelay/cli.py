@@ -1,6 +1,8 @@
 """The command `turnrelay`. It reads settings, prints and leaves the work to others."""
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +26,7 @@ from turnrelay.cli_options import (
     parse_duration,
 )
 from turnrelay.observe.trace import trace
+from turnrelay.pid_file import running_process
 from turnrelay.policy.credentials import SharedSecrets, UserDatabase
 from turnrelay.policy.errors import OperatorError
 from turnrelay.policy.secret_file import OPERATOR_TOKEN, load_or_create_secret
@@ -119,6 +122,7 @@ def serve(
     plane: Annotated[str | None, flag("plane", "auto|userspace|xdp")] = None,
     mover: Annotated[str | None, flag("mover", "auto|c|python")] = None,
     workers: Annotated[str | None, flag("workers", "N")] = None,
+    drain_timeout: Annotated[str | None, flag("drain_timeout", "SECONDS")] = None,
     data_dir: DataDirOption = None,
     log_level: Annotated[str | None, flag("log_level", "debug|info|warning|error")] = None,
     log_format: Annotated[str | None, flag("log_format", "auto|text|json")] = None,
@@ -263,6 +267,21 @@ def token(
         typer.echo(load_or_create_secret(settings.data_dir, OPERATOR_TOKEN))
 
 
+@app.command()
+def drain(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Have the relay that runs here stop when its last allocation has ended, or drain_timeout is over.
+
+    It makes no new allocations meanwhile. The same as SIGTERM; a second time ends it at once.
+    """
+    settings = _load(config, given_flags(locals()), check_files=False).settings
+    process = running_process(settings.data_dir)
+    _signal(process, signal.SIGTERM)
+    typer.echo(f"The relay (process {process}) drains.")
+
+
 @config_app.command("check")
 def check_config(config: ConfigOption = None) -> None:
     """Check the settings: exit status 0 if the relay would accept them, else 1 and all that is wrong."""
@@ -284,6 +303,13 @@ def _load(config: Path | None, flags: Mapping[str, object], *, check_files: bool
     for warning in loaded.warnings:
         _stderr.print(f"turnrelay: {warning}", style="yellow", markup=False)
     return loaded
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    try:
+        os.kill(process, number)
+    except OSError as error:
+        raise OperatorError(f"process {process} cannot be signalled: {error.strerror}") from None
 
 
 def _user_database(settings: Settings) -> UserDatabase:

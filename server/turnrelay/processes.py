@@ -10,8 +10,10 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 
 from turnrelay.app import Relay
+from turnrelay.departure import Departure
 from turnrelay.observe.log import configure
 from turnrelay.operator_side import make_desk
+from turnrelay.pid_file import PidFile
 from turnrelay.policy.errors import OperatorError
 from turnrelay.relay.hosts import RelayHostError
 from turnrelay.settings import Settings
@@ -25,7 +27,8 @@ from turnrelay.workers.worker import AsWorker, settings_of_worker
 
 
 def run(settings: Settings) -> int:
-    """Runs the relay until SIGINT or SIGTERM. The exit status: 0, or 1 with the reason on stderr."""
+    """Runs the relay until SIGINT, or SIGTERM and the end of its allocations. The exit status: 0, or 1 with
+    the reason on stderr."""
     configure(settings.log_level, settings.log_format)
     _allow_many_sockets()
     try:
@@ -87,24 +90,31 @@ def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
 
 
 async def _serve(settings: Settings, make_place: Callable[[Callable[[], None]], Alone]) -> None:
-    stop, lost = asyncio.Event(), asyncio.Event()
+    lost = asyncio.Event()
 
     def give_up() -> None:
         lost.set()
-        stop.set()
+        departure.stop()
 
     relay = Relay(settings, make_place(give_up))
+    departure = Departure(relay.drain, settings.drain_timeout)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, departure.stop)
     loop.add_signal_handler(signal.SIGHUP, relay.reload_certificate)
+    pid_file = None
     try:
         await relay.start()
+        pid_file = PidFile.take(settings.data_dir)
         _collect_garbage_rarely()
         print(relay.welcome().render(), flush=True)
-        await stop.wait()
+        loop.add_signal_handler(signal.SIGTERM, departure.leave)
+        await departure.over.wait()
     finally:
+        departure.close()
         await relay.stop()
+        if pid_file is not None:
+            pid_file.close()
     if lost.is_set():
         raise OperatorError("the process that starts workers is gone; start the relay again")
 
@@ -113,7 +123,7 @@ async def _serve_as_worker(
     common: Common, member: int, channel: socket.socket, done: Callable[[int], None]
 ) -> None:
     """Until the supervisor says so, or is gone; it hears why a worker cannot serve."""
-    link = SupervisorLink(channel)
+    link, tasks = SupervisorLink(channel), list[asyncio.Task[None]]()
     try:
         await link.wait_for_sockets()
         relay = Relay(settings_of_worker(common.settings), AsWorker(common, member, link))
@@ -125,11 +135,13 @@ async def _serve_as_worker(
     try:
         await relay.start()
         link.on_question = make_desk(relay.parts()).answer
+        link.on_drain = lambda: tasks.append(asyncio.create_task(_drain_worker(relay, link)))
         _collect_garbage_rarely()
         link.tell_ready()
-        reporting = asyncio.create_task(link.report(relay.registry))
+        tasks.append(asyncio.create_task(link.report(relay.registry)))
         await link.stop.wait()
-        reporting.cancel()
+        for task in tasks:
+            task.cancel()
     except (OperatorError, ListenError) as error:
         link.tell_unfit(str(error))
         done(1)
@@ -137,3 +149,8 @@ async def _serve_as_worker(
         done(0)
     finally:
         await relay.stop()
+
+
+async def _drain_worker(relay: Relay, link: SupervisorLink) -> None:
+    await relay.drain()
+    link.tell_drained()

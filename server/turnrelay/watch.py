@@ -55,8 +55,13 @@ class Watch:
         """Before the listeners close."""
         if self._lag is not None:
             self._lag.stop()
-        if self._test is not None:
-            await self._test.stop()
+        await self.stop_self_test()
+
+    async def stop_self_test(self) -> None:
+        """The relay asks itself for nothing any more, and what it holds is its clients' alone."""
+        test, self._test = self._test, None
+        if test is not None:
+            await test.stop()
 
     async def flush(self) -> None:
         """After the last event: sends what is left, for a few seconds at most."""

@@ -356,7 +356,7 @@ def test_stopping_stops_everybody_and_says_so_to_nobody_too_early(address, tmp_p
         of = relay.clients_of_both()
         pids = list(relay.workers().values())
         assert relay.get("/readyz")[0] == 200
-        relay.process.signal(signal.SIGTERM)
+        relay.process.signal(signal.SIGINT)
         eventually(lambda: relay.process.returncode is not None, "it does not stop")
         assert relay.process.returncode == 0
         assert not any(is_alive(pid) for pid in pids)

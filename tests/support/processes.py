@@ -12,6 +12,8 @@ from typing import Self
 
 from support.netns import Namespace
 
+_TERMINATE = signal.SIGTERM
+
 # The processes that a failing test shows. A test's own are added as they start (see tests/conftest.py).
 started: list["Process"] = []
 
@@ -87,10 +89,11 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
 
-    def stop(self, timeout: float = 5.0) -> int:
-        """SIGTERM, and SIGKILL to one that does not listen. Returns the exit code, negative for a signal."""
+    def stop(self, timeout: float = 5.0, *, first: int = _TERMINATE) -> int:
+        """SIGTERM or what is given, and SIGKILL to one that does not listen. Returns the exit code, negative
+        for a signal."""
         if self._popen.poll() is None:
-            self._popen.terminate()
+            self._popen.send_signal(first)
             try:
                 self._popen.wait(timeout)
             except subprocess.TimeoutExpired:

@@ -1,6 +1,7 @@
 """The subject: `turnrelay serve`, as an operator starts it."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -34,12 +35,13 @@ class TurnRelayServer:
         try:
             self.process.wait_until(lambda: self.get("/readyz")[0] == 200, 60)
         except BaseException:
-            self.process.stop()
+            self.process.stop(first=signal.SIGINT)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.stop()
+        # SIGTERM would wait for clients that left their allocations behind.
+        self.process.stop(first=signal.SIGINT)
 
     def get(self, path: str) -> tuple[int, str]:
         """A GET of its HTTP side: status and body."""

@@ -29,7 +29,7 @@ from turnrelay.core.events import AllocationCreated, AllocationRefused
 from turnrelay.core.limits import RESERVATION_LIFETIME, Limits
 from turnrelay.core.outputs import CloseRelay, OpenRelay, Output, Reply
 from turnrelay.core.protocols import Lease, Limit
-from turnrelay.core.refused import Refused, ReservationRefused, refusal_reason
+from turnrelay.core.refused import Draining, Refused, ReservationRefused, refusal_reason
 from turnrelay.core.replies import refuse, succeed
 from turnrelay.core.state import PendingAllocation, Request, Reservation, State
 
@@ -72,6 +72,8 @@ def allocate(state: State, request: Request, now: float) -> list[Output]:
         pending = PendingAllocation(request, reservation.lease, lifetime, wish.families, 0)
         pending.opened[wish.families[0]] = reservation.relay
         return _complete(state, pending, now)
+    if state.draining:  # after the reservations, which were promised
+        raise Draining
     lease = _lease(state, request)
     pending = PendingAllocation(request, lease, lifetime, wish.families, len(wish.families), tcp=wish.tcp)
     pending.failed.extend(wish.unavailable)

@@ -38,6 +38,8 @@ class RefusalReason(Enum):
     ALLOCATIONS_PER_USER = "allocations_per_user"
     ALLOCATIONS_PER_PREFIX = "allocations_per_prefix"
     ALLOCATIONS_TOTAL = "allocations_total"
+    DRAINING = "draining"
+    """The server is about to stop."""
     RELAY_PORTS = "relay_ports"
     """No port is free, or the system gives no socket."""
     ALLOCATION_EXISTS = "allocation_exists"

@@ -41,12 +41,21 @@ class ReservationRefused(Refused):
         super().__init__(ErrorCode.INSUFFICIENT_CAPACITY, "Reservation token is not valid")
 
 
+class Draining(Refused):
+    """508: the server is about to stop, so no allocation is made (RFC 8656 section 7.2)."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.INSUFFICIENT_CAPACITY, "The server is about to stop")
+
+
 def refusal_reason(refused: Refused) -> RefusalReason:
     """Why an Allocate was refused, for those who watch."""
     if refused.limit is not None:
         return RefusalReason(refused.limit.value)
     if isinstance(refused, ReservationRefused):
         return RefusalReason.RESERVATION_TOKEN
+    if isinstance(refused, Draining):
+        return RefusalReason.DRAINING
     return _REASONS.get(refused.code, RefusalReason.BAD_REQUEST)
 
 

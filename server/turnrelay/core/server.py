@@ -166,6 +166,16 @@ class Server:
                 return end_allocation(self.state, allocation, EndReason.OPERATOR, now)
         return []
 
+    def drain(self) -> None:
+        """Makes no further allocation, but those that a RESERVATION-TOKEN was given for; the rest goes on."""
+        self.state.draining = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held that a client would miss."""
+        state = self.state
+        return not (state.allocations or state.reservations or state.allocating)
+
     def shut_down(self, now: float) -> list[Output]:
         """Ends every allocation and reservation; what still waits for an answer will come to nothing."""
         outputs: list[Output] = []

@@ -152,6 +152,8 @@ class State:
         """The families that relayed addresses can be had of."""
         self.tcp_relays = tcp_relays
         """Whether TCP connections with peers are relayed, too (RFC 6062)."""
+        self.draining = False
+        """Whether no further allocation is made, since the server is to stop."""
         self.allocations: dict[FiveTuple, Allocation] = {}
         self.by_relay: dict[RelayedAddress, Allocation] = {}
         self.pending_requests: dict[int, PendingRequest] = {}

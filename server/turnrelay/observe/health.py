@@ -21,6 +21,11 @@ class HealthMetrics:
             "1 while new clients are taken; 0 while the relay starts, drains or stops.",
             registry=registry,
         )
+        self._draining = Gauge(
+            "turnrelay_draining",
+            "1 while the relay makes no new allocations and waits for the end of those that live.",
+            registry=registry,
+        )
         self._lag = Histogram(
             "turnrelay_event_loop_lag_seconds",
             "How late a timer fires that is set twice a second: what a packet waits for its turn.",
@@ -57,9 +62,10 @@ class HealthMetrics:
             for result in ("success", "failure"):
                 self._tests.labels(check, result)
 
-    def watch(self, ready: Callable[[], bool]) -> None:
-        """Reads the readiness at the moment of the scrape."""
+    def watch(self, ready: Callable[[], bool], draining: Callable[[], bool]) -> None:
+        """Reads the state at the moment of the scrape."""
         self._ready.set_function(lambda: float(ready()))
+        self._draining.set_function(lambda: float(draining()))
 
     def loop_lag(self, seconds: float) -> None:
         self._lag.observe(seconds)

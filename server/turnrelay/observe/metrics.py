@@ -148,11 +148,16 @@ class Metrics:
             self._latency.allocated(seconds)
 
     def watch(
-        self, server: Server, plane: RelayPlane, clients: ClientSide, ready: Callable[[], bool]
+        self,
+        server: Server,
+        plane: RelayPlane,
+        clients: ClientSide,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
     ) -> None:
         """Adds the figures that are read at the moment of the scrape."""
         self.registry.register(LiveFigures(server, plane, clients))
-        self.health.watch(ready)
+        self.health.watch(ready, draining)
 
     def render(self) -> bytes:
         """The text format of Prometheus."""

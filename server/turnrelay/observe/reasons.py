@@ -21,6 +21,7 @@ REFUSED = {
     "limits.allocations_per_prefix lets it have",
     RefusalReason.ALLOCATIONS_TOTAL: "the relay has as many allocations as limits.allocations_total or its "
     "ports let it have",
+    RefusalReason.DRAINING: "the relay was about to stop; clients take another relay then",
     RefusalReason.RELAY_PORTS: "no port was free for a relayed address, or the system gave no socket",
     RefusalReason.ALLOCATION_EXISTS: "the client has an allocation on this path already",
     RefusalReason.CLIENT_ADDRESS: "the client came from a tunnelled address that none may come from",

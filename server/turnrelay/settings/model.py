@@ -289,6 +289,12 @@ class Settings(BaseSettings):
         "a whole number, 0 to 64",
         "4",
     )
+    drain_timeout: Annotated[Number, Field(ge=0, le=604_800)] = _setting(
+        25,
+        "seconds that SIGTERM leaves to live allocations, while no new ones are made; 0 ends them at once",
+        "a whole number of seconds, 0 to 604800",
+        "3600",
+    )
     data_dir: File = Field(
         default_factory=lambda: default_data_dir(os.environ),
         description="directory of the user database and the generated secrets",

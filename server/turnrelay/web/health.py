@@ -11,6 +11,8 @@ class Readiness:
     def __init__(self, others: Callable[[], bool] = lambda: True) -> None:
         """`others` tells whether the other processes of the relay are ready."""
         self.takes_clients = False
+        self.draining = False
+        """Whether it is to stop when its last client has gone."""
         self._others = others
 
     @property

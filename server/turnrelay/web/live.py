@@ -71,6 +71,7 @@ class LiveFigures:
             "node": {
                 **self._node._asdict(),
                 "ready": self._readiness.ready,
+                "draining": self._readiness.draining,
                 "ports_in_use": self._figures.get("ports_in_use", 0),
             },
             "failures": self._figures.get("failures", []),

@@ -11,7 +11,19 @@ from prometheus_client import CollectorRegistry
 from turnrelay.core.addresses import Transport
 from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.channel import Channel
-from turnrelay.workers.messages import Answer, Ask, Figures, Message, Ready, Reload, Serve, Stop, Unfit
+from turnrelay.workers.messages import (
+    Answer,
+    Ask,
+    Drain,
+    Drained,
+    Figures,
+    Message,
+    Ready,
+    Reload,
+    Serve,
+    Stop,
+    Unfit,
+)
 from turnrelay.workers.totals import Report
 
 REPORT_SECONDS = 1.0
@@ -30,6 +42,7 @@ class SupervisorLink:
         """To listen on, by kind, host and port."""
         self.on_sockets: Callable[[], None] = lambda: None
         self.on_reload: Callable[[], None] = lambda: None
+        self.on_drain: Callable[[], None] = lambda: None
         self.on_question: Callable[[str, Any], Any] = lambda question, argument: None
         self._given: asyncio.Future[None] = loop.create_future()
         self._channel = Channel(loop, sock, self._receive, self.stop.set)
@@ -47,6 +60,9 @@ class SupervisorLink:
 
     def tell_unfit(self, reason: str) -> None:
         self._channel.send(Unfit(reason))
+
+    def tell_drained(self) -> None:
+        self._channel.send(Drained())
 
     async def report(self, registry: CollectorRegistry) -> None:
         """Tells the figures once a second, until it is cancelled; then once more."""
@@ -75,6 +91,8 @@ class SupervisorLink:
                 self.on_sockets()
             case Reload():
                 self.on_reload()
+            case Drain():
+                self.on_drain()
             case Ask(ticket, question, argument):
                 self._channel.send(Answer(ticket, self.on_question(question, argument)))
             case Stop():

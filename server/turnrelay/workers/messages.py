@@ -30,6 +30,16 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """To a worker: make no new allocations, and say Drained when none is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """From a worker that drains: it has no allocation any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """To a worker: end every allocation and exit."""
 
@@ -73,10 +83,10 @@ class Figures:
     """Family, sample, labels, value."""
 
 
-Message = Serve | Reload | Stop | Ask | Answer | Ready | Unfit | Figures
+Message = Serve | Reload | Drain | Drained | Stop | Ask | Answer | Ready | Unfit | Figures
 
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Serve, Reload, Stop, Ask, Answer, Ready, Unfit, Figures)
+    kind.__name__: kind for kind in (Serve, Reload, Drain, Drained, Stop, Ask, Answer, Ready, Unfit, Figures)
 }
 
 

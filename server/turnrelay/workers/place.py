@@ -71,6 +71,9 @@ class Alone:
     def reload_others(self) -> None:
         """They are to read the certificate again, too."""
 
+    async def drain_others(self) -> None:
+        """They are to make no new allocations, either; returns when none of them has any."""
+
     async def stop_others(self) -> None:
         """Ends them."""
 

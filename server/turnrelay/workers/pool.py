@@ -12,7 +12,18 @@ import structlog
 from turnrelay.policy.errors import OperatorError
 from turnrelay.workers.channel import Channel
 from turnrelay.workers.doors import Door
-from turnrelay.workers.messages import Answer, Figures, Message, Ready, Reload, Serve, Stop, Unfit
+from turnrelay.workers.messages import (
+    Answer,
+    Drain,
+    Drained,
+    Figures,
+    Message,
+    Ready,
+    Reload,
+    Serve,
+    Stop,
+    Unfit,
+)
 from turnrelay.workers.nursery import Nursery
 from turnrelay.workers.questions import Questions
 from turnrelay.workers.totals import Totals
@@ -38,6 +49,7 @@ class Worker:
         self.ticket = 0
         """The nursery's, for the process that is in this place now."""
         self.is_ready = False
+        self.is_drained = False
         self.is_doomed = False
         """Killed; the news of its end are on their way."""
         self.unfit = ""
@@ -78,6 +90,8 @@ class Pool:
         self._stopping = False
         self._all_ready: asyncio.Future[None] = self._loop.create_future()
         self._all_gone = asyncio.Event()
+        self._draining = False
+        self._all_drained = asyncio.Event()
         self._lost = lost
         self._is_lost = False
         self._watching: asyncio.Task[None] | None = None
@@ -115,6 +129,15 @@ class Pool:
         for worker in self._workers:
             if worker.channel is not None:
                 worker.channel.send(Reload())
+
+    async def drain(self) -> None:
+        """Until no worker has an allocation. One that ends meanwhile is not started again."""
+        self._draining = True
+        for worker in self._workers:
+            if worker.channel is not None:
+                worker.channel.send(Drain())
+        self._note_the_end()
+        await self._all_drained.wait()
 
     async def stop(self) -> None:
         """Ends all workers; one that does not listen is killed."""
@@ -172,6 +195,9 @@ class Pool:
                 self._log.info("worker serves", worker=worker.member, pid=pid)
                 if not self._all_ready.done() and all(each.is_ready for each in self._workers):
                     self._all_ready.set_result(None)
+            case Drained():
+                worker.is_drained = True
+                self._note_the_end()
             case Unfit(reason):
                 worker.unfit = reason
             case Figures(changed):
@@ -200,7 +226,7 @@ class Pool:
         self._totals.up[member] = False
         self._totals.ended(member)
         self._forget(member)
-        if self._stopping:
+        if self._stopping or self._draining:
             self._note_the_end()
             return
         if not self._all_ready.done():
@@ -228,6 +254,8 @@ class Pool:
     def _note_the_end(self) -> None:
         if all(worker.channel is None for worker in self._workers):
             self._all_gone.set()
+        if self._draining and all(worker.is_drained or worker.channel is None for worker in self._workers):
+            self._all_drained.set()
 
     async def _watch(self) -> None:
         """Kills workers that hang."""

@@ -53,6 +53,10 @@ class Supervisor(OneOfMany):
         if self._pool is not None:
             self._pool.reload()
 
+    async def drain_others(self) -> None:
+        if self._pool is not None:
+            await self._pool.drain()
+
     async def stop_others(self) -> None:
         if self._pool is not None:
             await self._pool.stop()

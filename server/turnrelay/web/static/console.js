@@ -116,6 +116,7 @@ function showState(kind, words) {
 function show({ node, failures }) {
   const last = samples.at(-1);
   if (node.ready) showState("ready", "Taking clients");
+  else if (node.draining) showState("draining", "Draining: no new sessions");
   else showState("down", "Not taking new clients");
   setText(byId("plane"), node.plane);
   setText(byId("version"), node.version);

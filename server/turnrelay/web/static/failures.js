@@ -9,6 +9,7 @@ const WORDS = {
   "allocation:allocations_per_user": ["A user's sessions are used up", "Raise limits.allocations_per_user if that user needs more."],
   "allocation:allocations_per_prefix": ["A network's sessions are used up", "Raise limits.allocations_per_prefix if many clients share one address."],
   "allocation:allocations_total": ["The relay is full", "Raise limits.allocations_total or widen the port range."],
+  "allocation:draining": ["A session asked for while the relay drains", "Usual before a stop: hand out the URIs of other relays."],
   "allocation:relay_ports": ["No port was free", "Widen the range from min_port to max_port."],
   "allocation:allocation_exists": ["A second session on one connection", "A client is broken, or a NAT gave its port to another client."],
   "allocation:client_address": ["A client that may not allocate", "It comes from an address that no client can have."],

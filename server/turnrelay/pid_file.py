@@ -1,0 +1,64 @@
+"""PidFile: where the commands `turnrelay drain` and `upgrade` find the relay that runs."""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from turnrelay.policy.errors import OperatorError
+
+FILE_NAME = "pid"
+
+
+class PidFile:
+    """The relay's process, named in its data directory.
+
+    Whoever holds the file's lock is the one that it names; the lock ends with the process, so a number that
+    was left behind is nobody's.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """`descriptor` is that of the file, with its lock."""
+        self.descriptor = descriptor
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    @classmethod
+    def take(cls, data_dir: Path) -> "PidFile | None":
+        """None where the directory cannot be written, or another relay has it: then signals serve alone."""
+        try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(data_dir / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return cls(descriptor)
+
+    def close(self) -> None:
+        """The relay is gone, unless another process has the lock by this descriptor, too."""
+        os.close(self.descriptor)
+
+
+def running_process(data_dir: Path) -> int:
+    """The relay that runs with this data directory; OperatorError if none does."""
+    path = data_dir / FILE_NAME
+    with suppress(FileNotFoundError):
+        try:
+            with path.open() as file:
+                if _is_locked(file.fileno()):
+                    return int(file.read())
+        except (OSError, ValueError) as error:
+            raise OperatorError(f"{path}: does not tell which process the relay is ({error})") from None
+    raise OperatorError(f"no relay runs with the data directory {data_dir}; name its own with --data-dir")
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
