@@ -1,6 +1,9 @@
-"""The SDK gets to a relay through proxies that nobody here wrote: tinyproxy and microsocks."""
+"""The SDK gets to a relay through proxies that nobody here wrote: tinyproxy, Squid, microsocks and Dante."""
 
 import asyncio
+import contextlib
+import itertools
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -17,23 +20,32 @@ from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.relay_plan import RelayOptions
 from peerpath.identity import Identity
 from peerpath.net.datagrams import DatagramSocket
+from peerpath.net.dialing import dial_host
 from peerpath.net.proxies import Proxy
-from peerpath.net.proxy_connector import connector_for
 from peerpath.net.proxy_rules import ProxyRules
 from peerpath.net.resolving import Resolver
+from peerpath.net.waits import Waits
+from peerpath.net.way_out import dial_for
 from peerpath.server_check import check_server
 from peerpath.signaling import Dialing, PeerAbsent, Rendezvous, RendezvousError
 from peerpath.turn import LongTermCredentials, PeerData, PermissionInstalled
 from peerpath.turn.carriers import parse_relay_uri
 from peerpath.turn.connection import allocate
 from stunwire import TransportAddress
+from support.certificates import Certificates
 from support.ports import loopback_address
-from support.proxy_servers import PASSWORD, USER, microsocks, tinyproxy
+from support.proxy_servers import DENIED_PORT, PASSWORD, USER, dante, microsocks, squid, tinyproxy
 from support.relay import Access, Site
+from support.requirements import require_root_and_netns
 from support.turnrelay_server import TurnRelayServer
 
 ACCESS = Access(allowed_peers=("127.0.0.0/8",))
 PORTS = {"http": 8080, "http with a password": 8081, "socks5h": 1080, "socks5h with a password": 1081}
+SQUID = {"http by Squid": 3128, "http by Squid with a password": 3129, "https by Squid with a password": 3130}
+DIGEST_ALONE = 3131
+HASTE = Waits(connect=0.5, answer=0.5)
+DANTE = {"socks5h by Dante": 1082, "socks5h by Dante with a password": 1083}
+PORTS |= SQUID | DANTE
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +59,24 @@ def relay(scratch: Path) -> Iterator[TurnRelayServer]:
 @pytest.fixture(scope="module")
 def proxy_host(scratch: Path) -> Iterator[str]:
     with loopback_address() as address, ExitStack() as stack:
+        certificates = Certificates.issue(scratch, address)
         for name, port in PORTS.items():
             password = name.endswith("password")
-            if name.startswith("http"):
+            if name in SQUID:
+                authentication = "basic" if password else ""
+                tls = certificates if name.startswith("https") else None
+                started = squid(scratch, address, port, authentication=authentication, certificates=tls)
+                stack.enter_context(started)
+            elif name in DANTE:
+                require_root_and_netns()  # mounts, rather
+                stack.enter_context(dante(scratch, address, port, password=password))
+            elif name.startswith("http"):
                 stack.enter_context(tinyproxy(scratch, address, port, password=password))
             else:
                 stack.enter_context(microsocks(address, port, password=password))
+        stack.enter_context(squid(scratch, address, DIGEST_ALONE, authentication="digest"))
+        patched = stack.enter_context(pytest.MonkeyPatch.context())
+        patched.setenv("SSL_CERT_FILE", str(certificates.authority))
         yield address
 
 
@@ -135,9 +159,14 @@ async def test_names_are_left_for_the_proxy_to_resolve(relay, proxy_host, name, 
     ("name", "who", "reason"),
     [
         ("http with a password", "", "wants a user name and a password"),
-        ("http with a password", "bob:wrong@", "407|401"),
-        ("socks5h with a password", "", "authentication"),
-        ("socks5h with a password", "bob:wrong@", "(?i)auth"),
+        ("http with a password", "bob:wrong@", "401: it refuses the connection"),
+        ("http by Squid with a password", "", "407: it wants a user name and a password"),
+        ("http by Squid with a password", "bob:wrong@", "407: it does not accept the user name and password"),
+        ("https by Squid with a password", "", "407: it wants a user name and a password"),
+        ("socks5h with a password", "", "it wants authentication: a user name and a password"),
+        ("socks5h with a password", "bob:wrong@", "it does not accept the user name and password"),
+        ("socks5h by Dante with a password", "", "it wants authentication: a user name and a password"),
+        ("socks5h by Dante with a password", "bob:wrong@", "it does not accept the user name and password"),
     ],
 )
 async def test_a_proxy_that_refuses_us_is_named_with_its_reason(relay, proxy_host, name, who, reason):
@@ -148,12 +177,161 @@ async def test_a_proxy_that_refuses_us_is_named_with_its_reason(relay, proxy_hos
     assert "wrong" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["http", "socks5h"])
-async def test_a_relay_that_the_proxy_cannot_reach(relay, proxy_host, name):
-    credentials = LongTermCredentials("alice", "wonderland")
-    nobody, address = parse_relay_uri(f"turns:{proxy_host}:5"), TransportAddress(proxy_host, 5)
-    with pytest.raises(ServerError, match=r"(?i)could not reach|refused|500"):
-        await allocate(nobody, address, credentials, proxy=Proxy.parse(proxy_url(name, proxy_host)))
+async def refusal(proxy, port, waits=None):
+    """What is said of a connection to this port of the proxy's own host."""
+    uri, address = parse_relay_uri(f"turns:{proxy.host}:{port}"), TransportAddress(proxy.host, port)
+    with pytest.raises(ServerError) as refused:
+        await allocate(uri, address, LongTermCredentials("alice", "wonderland"), proxy=proxy, waits=waits)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("http", "it answered 500: it refuses the connection"),
+        ("http by Squid", "it answered 503: it could not reach the destination"),
+        ("https by Squid with a password", "it answered 503: it could not reach the destination"),
+        ("socks5h", "it answered 5: the destination refuses the connection"),
+        ("socks5h by Dante with a password", "it answered 5: the destination refuses the connection"),
+    ],
+)
+async def test_a_relay_that_the_proxy_cannot_reach(proxy_host, name, reason):
+    proxy = Proxy.parse(proxy_url(name, proxy_host))
+    assert f"proxy {proxy}: {reason}" in await refusal(proxy, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("http by Squid", "it answered 403: it does not permit this destination"),
+        ("https by Squid with a password", "it answered 403: it does not permit this destination"),
+        ("socks5h by Dante", "it answered 2: it does not permit this destination"),
+    ],
+)
+async def test_a_port_that_the_proxy_does_not_let_through(proxy_host, name, reason):
+    proxy = Proxy.parse(proxy_url(name, proxy_host))
+    assert f"proxy {proxy}: {reason}" in await refusal(proxy, DENIED_PORT)
+
+
+@pytest.mark.parametrize("who", ["", f"{USER}:{PASSWORD}@"])
+async def test_authentication_that_is_not_spoken_is_named(proxy_host, who):
+    proxy = Proxy.parse(f"http://{who}{proxy_host}:{DIGEST_ALONE}")
+    assert "407: it wants Digest authentication, and only Basic is spoken here" in await refusal(proxy, 443)
+
+
+async def test_a_proxy_whose_certificate_nobody_vouches_for(proxy_host, monkeypatch, tmp_path):
+    monkeypatch.setenv("SSL_CERT_FILE", str(Certificates.issue(tmp_path, proxy_host).authority))
+    proxy = Proxy.parse(proxy_url("https by Squid with a password", proxy_host))
+    assert f"proxy {proxy}: its certificate is not accepted: " in await refusal(proxy, 443)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "reason"),
+    [
+        ("https", "http by Squid", "no TLS with it: "),
+        ("http", "https by Squid with a password", "it closed the connection without an answer|not HTTP"),
+        ("http", "socks5h", "it closed the connection without an answer|not HTTP"),
+        # It waits for the end of a line that never comes.
+        ("socks5h", "http by Squid", "no answer within 0.5 s"),
+    ],
+)
+async def test_a_proxy_of_another_kind_than_was_said(proxy_host, scheme, name, reason):
+    proxy = Proxy.parse(f"{scheme}://{proxy_host}:{PORTS[name]}")
+    assert re.search(reason, await refusal(proxy, 443, HASTE))
+
+
+# -- those who are silent ---------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def listener(answer):
+    """Takes every connection and does the same to each; gives its port."""
+    serving = set()
+
+    async def serve(_, writer):
+        serving.add(asyncio.current_task())
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await answer(writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        for task in serving:
+            task.cancel()
+        server.close()
+        await server.wait_closed()
+
+
+async def silent(writer):
+    await asyncio.sleep(60)
+
+
+async def dripping(writer):
+    for byte in itertools.cycle(b"HTTP/1.1 200 " + b"x" * 1000):
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "reason"),
+    [
+        ("http", silent, "no answer within 0.5 s"),
+        ("http", dripping, "no answer within 0.5 s"),
+        ("socks5h", silent, "no answer within 0.5 s"),
+        ("https", silent, "no TLS handshake within 0.5 s"),
+    ],
+)
+async def test_a_proxy_that_is_silent_or_drips_is_given_up(scheme, answer, reason):
+    async with listener(answer) as port:
+        proxy = Proxy.parse(f"{scheme}://127.0.0.1:{port}")
+        with pytest.raises(ServerError, match=f"proxy {scheme}://127.0.0.1:{port}: {reason}"):
+            await allocate(
+                parse_relay_uri("turns:relay.test"),
+                TransportAddress("relay.test", 443),
+                LongTermCredentials("alice", "wonderland"),
+                proxy=proxy,
+                waits=HASTE,
+            )
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("turns:127.0.0.1:{}?transport=tcp", "no TLS handshake within 0.5 s"),
+        ("wss://127.0.0.1:{}/v1/tunnel", "no TLS handshake within 0.5 s"),
+        ("ws://127.0.0.1:{}/v1/tunnel", "no agreement to a WebSocket within 0.5 s"),
+        ("turn:127.0.0.1:{}?transport=tcp", "no allocation within 0.5 s"),
+    ],
+)
+async def test_a_relay_that_is_silent_is_given_up_with_the_step_that_was_missing(uri, reason):
+    async with listener(silent) as port:
+        uri = parse_relay_uri(uri.format(port))
+        address = TransportAddress(uri.host, uri.port)
+        with pytest.raises(ServerError, match=reason):
+            await allocate(uri, address, LongTermCredentials("alice", "wonderland"), waits=HASTE)
+
+
+async def test_on_a_long_way_every_step_gets_more_time():
+    waits = Waits()
+    assert [waits.for_answer(round_trip) for round_trip in (0.05, 0.6, 2.0)] == [5.0, 5.0, 16.0]
+
+
+async def test_the_next_fallback_does_not_wait_for_a_silent_one(relay, proxy_host):
+    """Nothing but the failure of the first lets the second begin."""
+    async with listener(silent) as port:
+        rules = ProxyRules.always(Proxy.parse(proxy_url("http by Squid", proxy_host)))
+        servers = [f"ws://127.0.0.1:{port}/v1/tunnel", uris(relay)["tls"]]
+        options = RelayOptions((Fallback.HTTP_TUNNEL, Fallback.PROXY), rules, waits=HASTE, head_start=60)
+        ends = await connected(relay, servers, options)
+        assert (ends[0].path.local.via, ends[0].path.local.proxy) == ("tls", "http")
+        [tunnel] = [
+            entry for entry in ends[0].report().servers if (entry.transport, entry.proxy) == ("ws", "")
+        ]
+        assert "no agreement to a WebSocket within 0.5 s" in tunnel.reason
+        await close(ends)
 
 
 # -- as relays of ICE -------------------------------------------------------------------------------------
@@ -199,7 +377,7 @@ async def close(ends):
 
 
 @pytest.mark.parametrize("via", ["ws", "wss", "tls"])
-@pytest.mark.parametrize("name", [None, "http with a password", "socks5h"])
+@pytest.mark.parametrize("name", [None, "http with a password", "https by Squid with a password", "socks5h"])
 async def test_a_path_tells_what_carries_it(relay, proxy_host, name, via):
     rules = ProxyRules() if name is None else ProxyRules.always(Proxy.parse(proxy_url(name, proxy_host)))
     fallbacks = tuple(Fallback) if name is None else (Fallback.PROXY,)
@@ -207,7 +385,9 @@ async def test_a_path_tells_what_carries_it(relay, proxy_host, name, via):
     for end in ends:
         local = end.path.local
         assert (local.type, local.via) == (CandidateType.RELAYED, via)
-        assert local.proxy == ("" if name is None else name.split()[0].removesuffix("h"))
+        assert local.proxy == (
+            "" if name is None else name.split()[0].replace("https", "http").removesuffix("h")
+        )
         [entry] = [entry for entry in end.report().servers if entry.result]
         assert (entry.transport, entry.proxy) == (local.via, local.proxy)
     await close(ends)
@@ -261,15 +441,14 @@ async def test_a_tunnel_is_checked_like_any_turn_server(relay, via):
 # -- signaling --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["http with a password", "socks5h"])
+@pytest.mark.parametrize("name", ["http with a password", "https by Squid with a password", "socks5h"])
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 async def test_the_rendezvous_is_reached_through_a_proxy(relay, proxy_host, name, scheme):
     host = relay.site.address
     url = f"wss://{host}" if scheme == "wss" else f"ws://{host}:9641"
-    connector = connector_for(url, Settings.load(proxy=proxy_url(name, proxy_host)))
-    assert connector is not None
+    dial = dial_for(url, Settings.load(proxy=proxy_url(name, proxy_host)))
     alice, bob = Identity.generate(), Identity.generate()
-    async with Rendezvous(url, alice, tls=trusting(relay), connector=connector) as here:
+    async with Rendezvous(url, alice, tls=trusting(relay), dial=dial) as here:
         offer = Dialing(alice, bob.public_key, now=time.time()).seal("offer", {})
         with pytest.raises(PeerAbsent):
             await here.channel(bob.public_key).send(offer)
@@ -278,11 +457,11 @@ async def test_the_rendezvous_is_reached_through_a_proxy(relay, proxy_host, name
 async def test_a_rendezvous_behind_a_proxy_that_refuses_says_so(relay, proxy_host):
     url = f"wss://{relay.site.address}"
     port = PORTS["http with a password"]
-    connector = connector_for(url, Settings.load(proxy=f"http://{proxy_host}:{port}"))
+    dial = dial_for(url, Settings.load(proxy=f"http://{proxy_host}:{port}"))
     with pytest.raises(RendezvousError, match="wants a user name and a password"):
-        async with Rendezvous(url, Identity.generate(), tls=trusting(relay), connector=connector):
+        async with Rendezvous(url, Identity.generate(), tls=trusting(relay), dial=dial):
             pass
 
 
 def test_without_a_proxy_the_rendezvous_is_reached_directly():
-    assert connector_for("wss://relay.test", Settings.load(proxy="off")) is None
+    assert dial_for("wss://relay.test", Settings.load(proxy="off")) is dial_host

@@ -3,11 +3,12 @@
 import asyncio
 import ssl
 import time
+from functools import partial
 from pathlib import Path
 
-import aiohttp
 import pytest
 from peerpath.identity import Identity
+from peerpath.net.dialing import dial_host
 from peerpath.signaling import Answering, Dialing, Rendezvous, RendezvousError, ReplayGuard
 from support.ports import is_listening, loopback_address
 from support.processes import Process
@@ -88,7 +89,7 @@ def relay_at(folder, address, proxy):
 
 
 def coming_from(address):
-    return lambda: aiohttp.TCPConnector(local_addr=(address, 0))
+    return partial(dial_host, local_host=address)
 
 
 async def test_peers_meet_by_tls_and_limits_count_for_each_of_them(tmp_path, addresses):
@@ -100,8 +101,8 @@ async def test_peers_meet_by_tls_and_limits_count_for_each_of_them(tmp_path, add
         with nginx.run():
             alice, bob = Identity.generate(), Identity.generate()
             async with (
-                Rendezvous(nginx.url, alice, tls=nginx.tls, connector=coming_from("127.0.1.1")) as here,
-                Rendezvous(nginx.url, bob, tls=nginx.tls, connector=coming_from("127.0.2.1")) as there,
+                Rendezvous(nginx.url, alice, tls=nginx.tls, dial=coming_from("127.0.1.1")) as here,
+                Rendezvous(nginx.url, bob, tls=nginx.tls, dial=coming_from("127.0.2.1")) as there,
             ):
                 channel = here.channel(bob.public_key)
                 dialing = Dialing(alice, bob.public_key, now=time.time())
@@ -111,7 +112,7 @@ async def test_peers_meet_by_tls_and_limits_count_for_each_of_them(tmp_path, add
                 answering = Answering.open_offer(bob, await answer_to.recv(), ReplayGuard(), now=time.time())
                 await answer_to.send(answering.seal("answer", {"by": "nginx"}))
                 assert dialing.open(await channel.recv()) == ("answer", {"by": "nginx"})
-                neighbor = Rendezvous(nginx.url, alice, tls=nginx.tls, connector=coming_from("127.0.1.2"))
+                neighbor = Rendezvous(nginx.url, alice, tls=nginx.tls, dial=coming_from("127.0.1.2"))
                 with pytest.raises(RendezvousError, match="no more connections from this network"):
                     await neighbor.__aenter__()
             with pytest.raises(RendezvousError, match="certificate"):

@@ -26,7 +26,7 @@ from peerpath.ice.role import Role
 from peerpath.identity import Identity, PublicKey
 from peerpath.nat.behaviour import NatBehaviour
 from peerpath.nat.discoverer import discover_behaviour
-from peerpath.net.proxy_connector import connector_for
+from peerpath.net.way_out import dial_for
 from peerpath.plan import Policy
 from peerpath.settings import Settings, TurnServerSettings
 from peerpath.signaling import Rendezvous, ReplayGuard, Signaling
@@ -173,7 +173,7 @@ class Traversal:
 
         `more` goes to Rendezvous as it is. SettingsError for a proxy in the environment that cannot be read.
         """
-        return Rendezvous(url, self.identity, connector=connector_for(url, self.settings), **more)
+        return Rendezvous(url, self.identity, dial=dial_for(url, self.settings), **more)
 
     # -- servers ----------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from peerpath.fallbacks import Fallback
 from peerpath.ice.configuration import IceServer
 from peerpath.net.proxies import Proxy
 from peerpath.net.proxy_rules import ProxyRules
+from peerpath.net.waits import Waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,12 @@ class RelayOptions:
     """Who the peer is: Tor's circuits are not shared between different ones. Empty: never shared."""
     head_start: float = 0.5
     """How long a fallback is given before the next one is tried beside it, unless it failed already."""
+    waits: Waits = field(default_factory=Waits)
+    """How long each step on the way to a server may take."""
     patience: float = 15.0
-    """How long one server gets to give a relayed address."""
+    """How long one server gets to give a relayed address, all in all."""
     onion_patience: float = 60.0
-    """The same through Tor, whose circuits take their time."""
+    """The same through Tor, whose circuits take their time; and what each step may take there."""
 
 
 @dataclass(frozen=True, slots=True)

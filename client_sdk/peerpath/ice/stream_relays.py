@@ -7,6 +7,7 @@ import secrets
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from stunwire import TransportAddress
 
@@ -18,15 +19,14 @@ from peerpath.ice.relay_plan import Attempt, RelayOptions, Stage
 from peerpath.ice.relays import needs_channel
 from peerpath.ice.servers import SKIPPED, ServerReport
 from peerpath.ice.stack import IceStack
+from peerpath.net.dialing import STAGGER
 from peerpath.net.proxies import Proxy, ProxyKind
 from peerpath.net.racing import AllFailed, first_success
 from peerpath.net.resolving import Resolver
+from peerpath.net.waits import Waits
 from peerpath.turn import outputs as turn
 from peerpath.turn.carriers import via
 from peerpath.turn.connection import TurnConnection, allocate
-
-_STAGGER = 0.25
-"""Seconds between attempts at the addresses of one server (RFC 8305 section 5)."""
 
 
 class StreamRelays:
@@ -145,7 +145,7 @@ class StreamRelays:
         self._stack.gatherer.begin_relay(report, now, now + patience)
         try:
             async with asyncio.timeout(patience):
-                connection = await self._allocate(attempt, patience)
+                connection = await self._allocate(attempt, fallback)
         except (PeerpathError, OSError) as error:
             late = isinstance(error, TimeoutError)
             reason = f"no relayed address within {patience:g} s" if late else _words(error)
@@ -165,7 +165,12 @@ class StreamRelays:
     def _patience(self, fallback: Fallback) -> float:
         return self._options.onion_patience if fallback is Fallback.ONION else self._options.patience
 
-    async def _allocate(self, attempt: Attempt, patience: float) -> TurnConnection:
+    def _waits(self, fallback: Fallback) -> Waits:
+        if fallback is Fallback.ONION:
+            return replace(self._options.waits, answer=self._options.onion_patience)
+        return self._options.waits
+
+    async def _allocate(self, attempt: Attempt, fallback: Fallback) -> TurnConnection:
         server, proxy = attempt.server, self._isolated(attempt.proxy)
         uri, credentials = server.relay_uri, server.credentials
         assert credentials is not None
@@ -182,11 +187,12 @@ class StreamRelays:
                 tls=self._tls,
                 proxy=proxy,
                 resolver=self._resolver,
-                patience=patience,
+                waits=self._waits(fallback),
+                patience=self._patience(fallback),
             )
 
         attempts = [lambda address=address: through(address) for address in addresses]
-        return await first_success(attempts, stagger=_STAGGER)
+        return await first_success(attempts, stagger=STAGGER)
 
     def _isolated(self, proxy: Proxy | None) -> Proxy | None:
         if proxy is None or proxy.kind is not ProxyKind.TOR:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
+import ssl
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from python_socks import ProxyError as SocksError
-from python_socks import ProxyType
-from python_socks.async_.asyncio import Proxy as SocksProxy
 from stunwire import TransportAddress
 
 from peerpath.errors import PeerpathError
-from peerpath.net.addresses import family_of, join_host_port, to_socket
-from peerpath.net.http_connect import ConnectAnswer, ConnectRefused, connect_request
+from peerpath.net.addresses import join_host_port
+from peerpath.net.dialing import STAGGER, Dialed, dial
+from peerpath.net.http_connect import HttpConnect
+from peerpath.net.negotiation import Negotiation, ProxyRefused
 from peerpath.net.racing import first_success
 from peerpath.net.resolving import Resolver
+from peerpath.net.socks5 import Socks5
+from peerpath.net.tls_bridge import bridge
+from peerpath.net.waits import Waits, within
 
-_STAGGER = 0.25
 _PIECE = 4096
-_DEFAULT_PORTS = {"http": 8080, "socks5": 1080, "socks5h": 1080}
+_DEFAULT_PORTS = {"http": 8080, "https": 443, "socks5": 1080, "socks5h": 1080}
 _LONGEST_SECRET = 255  # RFC 1929 section 2
 
 
@@ -41,7 +42,8 @@ class ProxyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """`host` is a name or a numeric address. With `remote_names` names are left for the proxy to resolve."""
+    """`host` is a name or a numeric address. With `remote_names` names are left for the proxy to resolve,
+    with `secure` it is spoken to inside TLS."""
 
     kind: ProxyKind
     host: str
@@ -49,10 +51,12 @@ class Proxy:
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     remote_names: bool = True
+    secure: bool = False
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """`http://user:password@host:port`, `socks5h://...`, or `socks5://...` to resolve names here.
+        """`http://user:password@host:port`, `https://...`, `socks5h://...`, or `socks5://...`, for
+        which names are resolved on this side.
 
         ValueError saying what to write; it does not repeat the URL, which may hold a password.
         """
@@ -62,16 +66,19 @@ class Proxy:
         except ValueError:
             raise ValueError("the proxy's host or port cannot be read: write http://host:port") from None
         if scheme not in _DEFAULT_PORTS:
-            raise ValueError("write a proxy as http://host:port, socks5h://host:port or socks5://host:port")
+            raise ValueError(
+                "write a proxy as http://host:port, https://host:port, socks5h://host:port or socks5://host:port"
+            )
         if not host or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ValueError(f"write a proxy as {scheme}://host:port, with user:password@ before the host")
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
-        kind = ProxyKind.HTTP if scheme == "http" else ProxyKind.SOCKS5
+        kind = ProxyKind.HTTP if scheme.startswith("http") else ProxyKind.SOCKS5
         if kind is ProxyKind.SOCKS5 and not _fits_socks(username, password):
             raise ValueError("give a SOCKS proxy a user name and a password, ASCII, up to 255 bytes")
         if kind is ProxyKind.HTTP and ":" in username:
             raise ValueError("the user name of an HTTP proxy has no colon")
-        return cls(kind, host, port or _DEFAULT_PORTS[scheme], username, password, scheme != "socks5")
+        remote_names, secure = scheme != "socks5", scheme == "https"
+        return cls(kind, host, port or _DEFAULT_PORTS[scheme], username, password, remote_names, secure)
 
     @classmethod
     def tor(cls, url: str) -> Self:
@@ -88,47 +95,70 @@ class Proxy:
         return replace(self, username=digest[:32], password=digest[32:])
 
     def __str__(self) -> str:
-        scheme = "http" if self.kind is ProxyKind.HTTP else "socks5h" if self.remote_names else "socks5"
+        if self.kind is ProxyKind.HTTP:
+            scheme = "https" if self.secure else "http"
+        else:
+            scheme = "socks5h" if self.remote_names else "socks5"
         return f"{scheme}://{join_host_port((self.host, self.port))}"
 
-    async def connect(self, host: str, port: int, resolver: Resolver) -> socket.socket:
-        """A connection to `host` through the proxy, non-blocking. ProxyError; how long it may take is the
-        caller's business."""
+    async def connect(self, host: str, port: int, resolver: Resolver, waits: Waits | None = None) -> Dialed:
+        """A connection to `host` through the proxy. ProxyError, naming the proxy and what it did."""
+        waits = waits or Waits()
         try:
             addresses = await resolver.addresses(self.host, self.port)
-            attempts = [lambda address=address: self._dial(address, host, port) for address in addresses]
-            return await first_success(attempts, stagger=_STAGGER)
+            ways = [lambda address=address: self._dial(address, host, port, waits) for address in addresses]
+            return await first_success(ways, stagger=STAGGER)
         except (PeerpathError, OSError) as error:
             raise ProxyError(f"proxy {self}: {error}") from error
 
-    async def _dial(self, proxy: TransportAddress, host: str, port: int) -> socket.socket:
-        if self.kind is ProxyKind.HTTP:
-            return await self._dial_http(proxy, host, port)
-        socks = SocksProxy(
-            ProxyType.SOCKS5, proxy.host, proxy.port, self.username or None, self.password or None, rdns=True
-        )
+    async def _dial(self, proxy: TransportAddress, host: str, port: int, waits: Waits) -> Dialed:
         try:
-            return await socks.connect(host, port)
-        except SocksError as error:
-            raise ProxyError(str(error)) from error
-
-    async def _dial_http(self, proxy: TransportAddress, host: str, port: int) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        sock = socket.socket(family_of(proxy.host), socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, to_socket(proxy))
-            await loop.sock_sendall(sock, connect_request(host, port, self.username, self.password))
-            answer = ConnectAnswer(has_credentials=bool(self.username))
-            while not answer.feed(await loop.sock_recv(sock, _PIECE)):
-                pass
-        except ConnectRefused as refused:
-            sock.close()
+            dialed = await dial(proxy, waits)
+            return await self._negotiate(dialed, host, port, waits)
+        except ProxyRefused as refused:
             raise ProxyError(str(refused)) from refused
+        except ssl.SSLCertVerificationError as error:
+            raise ProxyError(f"its certificate is not accepted: {error.verify_message}") from error
+        except ssl.SSLError as error:
+            raise ProxyError(f"no TLS with it: {error.reason or error}") from error
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise ProxyError("it closed the connection without an answer") from error
+        except OSError as error:
+            raise ProxyError(error.strerror or str(error) or "the connection was lost") from error
+
+    async def _negotiate(self, dialed: Dialed, host: str, port: int, waits: Waits) -> Dialed:
+        loop = asyncio.get_running_loop()
+        limit = waits.for_answer(dialed.round_trip)
+        if self.kind is ProxyKind.HTTP:
+            negotiation: Negotiation = HttpConnect(host, port, self.username, self.password)
+        else:
+            negotiation = Socks5(host, port, self.username, self.password)
+        if self.secure:
+            dialed = await self._inside_tls(dialed, limit)
+        began, sock = loop.time(), dialed.sock
+        try:
+            async with within(limit, "answer"):
+                await loop.sock_sendall(sock, negotiation.begin())
+                while not negotiation.is_done:
+                    reply = negotiation.feed(await loop.sock_recv(sock, _PIECE))
+                    await loop.sock_sendall(sock, reply)
         except BaseException:
             sock.close()
             raise
-        return sock
+        return dialed._replace(round_trip=loop.time() - began)
+
+    async def _inside_tls(self, dialed: Dialed, limit: float) -> Dialed:
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            async with within(limit, "TLS handshake"):
+                reader, writer = await asyncio.open_connection(
+                    sock=dialed.sock, ssl=context, server_hostname=self.host
+                )
+        except BaseException:
+            dialed.sock.close()
+            raise
+        return dialed._replace(sock=bridge(reader, writer))
 
 
 def _fits_socks(username: str, password: str) -> bool:

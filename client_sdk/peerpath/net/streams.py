@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
 
 from stunwire import TransportAddress
 
-from peerpath.net.addresses import family_of, from_socket, to_socket
+from peerpath.net.dialing import Dialed, dial
 from peerpath.net.framings import Framing, FramingBroken, StunFraming
+from peerpath.net.waits import Waits, within
 
 _CONGESTED = 256 * 1024
 """Bytes waiting to be sent past which datagrams are better dropped than delayed."""
@@ -33,6 +33,7 @@ class FrameStream(asyncio.Protocol):
         self._framing = framing or StunFraming()
         self._transport: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._dialed: Dialed | None = None
 
     @classmethod
     async def connect(
@@ -44,32 +45,35 @@ class FrameStream(asyncio.Protocol):
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
         local_host: str | None = None,
-        sock: socket.socket | None = None,
+        dialed: Dialed | None = None,
         framing: Framing | None = None,
+        waits: Waits | None = None,
     ) -> FrameStream:
         """OSError when nobody is there, ssl.SSLError when the certificate is not that of `server_name`.
 
-        With `sock`, which is connected, it is `address` already that one gets to. Returns when `framing` is
-        open: ConnectionError where the server does not agree to it.
+        With `dialed`, which is connected, it is `address` already that one gets to. Returns when `framing` is
+        open: ConnectionError where the server does not agree to it. TimeoutError names the step that was not
+        done in time.
         """
         loop = asyncio.get_running_loop()
+        waits = waits or Waits()
         server_name = server_name if tls is not None else None
         stream = cls(on_frame, on_closed, framing)
-        if sock is not None:
-            await loop.create_connection(lambda: stream, sock=sock, ssl=tls, server_hostname=server_name)
-        else:
-            host, port = to_socket(address)[:2]
-            await loop.create_connection(
-                lambda: stream,
-                host,
-                port,
-                family=family_of(address.host),
-                ssl=tls,
-                server_hostname=server_name,
-                local_addr=(local_host, 0) if local_host is not None else None,
-            )
+        if dialed is None:
+            dialed = await dial(address, waits, local_host)
+        stream._dialed = dialed
+        limit = waits.for_answer(dialed.round_trip)
         try:
-            await stream._opened
+            async with within(limit, "TLS handshake"):
+                await loop.create_connection(
+                    lambda: stream, sock=dialed.sock, ssl=tls, server_hostname=server_name
+                )
+        except BaseException:
+            dialed.sock.close()
+            raise
+        try:
+            async with within(limit, "agreement to a WebSocket"):
+                await stream._opened
         except BaseException:
             stream.close()
             raise
@@ -77,8 +81,15 @@ class FrameStream(asyncio.Protocol):
 
     @property
     def local(self) -> TransportAddress:
-        assert self._transport is not None
-        return from_socket(self._transport.get_extra_info("sockname"))
+        """This side of the connection, or of that to the proxy."""
+        assert self._dialed is not None
+        return self._dialed.local
+
+    @property
+    def round_trip(self) -> float:
+        """What one took when the connection was made, in seconds."""
+        assert self._dialed is not None
+        return self._dialed.round_trip
 
     @property
     def congested(self) -> bool:

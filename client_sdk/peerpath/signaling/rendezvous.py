@@ -11,11 +11,11 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
-import aiohttp
 from stunwire.rendezvous import PATH, Result
 from yarl import URL
 
 from peerpath.identity import Identity, PublicKey
+from peerpath.net.dialing import Dial, dial_host
 from peerpath.signaling.channel import MAX_MESSAGE_BYTES, SignalingClosed, SignalingError
 from peerpath.signaling.envelope import Route
 from peerpath.signaling.mailbox import Mailbox
@@ -71,18 +71,18 @@ class Rendezvous:
         identity: Identity,
         *,
         tls: ssl.SSLContext | None = None,
-        connector: Callable[[], aiohttp.BaseConnector] | None = None,
+        dial: Dial = dial_host,
         on_state: OnState | None = None,
         patient: bool = False,
         send_timeout: float = SEND_TIMEOUT,
     ) -> None:
-        """`url` is ws:// or wss://, http:// or https://, the path may be left out. `connector` makes aiohttp
-        connectors that reach the server another way than directly, through a proxy for one.
+        """`url` is ws:// or wss://, http:// or https://, the path may be left out. `dial` is the way to the
+        server where that is not the direct one: `peerpath.net.way_out.dial_for` knows it.
         """
         self._url = _read_url(url)
         self._identity = identity
         self._tls = tls
-        self._connector = connector
+        self._dial = dial
         self._on_state = on_state
         self._patient = patient
         self._send_timeout = send_timeout
@@ -226,8 +226,7 @@ class Rendezvous:
             backoff = min(backoff * 2, MAX_BACKOFF)
 
     async def _connect(self) -> RendezvousLink:
-        connector = None if self._connector is None else self._connector()
-        return await RendezvousLink.connect(self._url, self._identity, self._tls, connector)
+        return await RendezvousLink.connect(self._url, self._identity, self._tls, self._dial)
 
     async def _use(self, link: RendezvousLink) -> None:
         self._link = link

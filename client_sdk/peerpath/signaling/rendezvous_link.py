@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
-import aiohttp
 from stunwire import DecodeError
 from stunwire.rendezvous import (
     HANDSHAKE_SECONDS,
@@ -27,10 +26,15 @@ from stunwire.rendezvous import (
     decode_from_server,
     registration_transcript,
 )
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.typing import Subprotocol
 from yarl import URL
 
 from peerpath.errors import PeerpathError
 from peerpath.identity import Identity, PublicKey
+from peerpath.net.dialing import Dial
 
 Receive = Callable[[PublicKey, bytes], None]
 
@@ -58,11 +62,8 @@ class LinkLost(RendezvousError):
 class RendezvousLink:
     """`connect` makes it; then `run` reads until the link is lost, while `deliver` sends."""
 
-    def __init__(
-        self, url: URL, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse
-    ) -> None:
+    def __init__(self, url: URL, socket: ClientConnection) -> None:
         self._url = url
-        self._session = session
         self._socket = socket
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Result]] = {}
@@ -75,37 +76,30 @@ class RendezvousLink:
         url: URL,
         identity: Identity,
         tls: ssl.SSLContext | None,
-        connector: aiohttp.BaseConnector | None,
+        dial: Dial,
     ) -> Self:
         """Connects and registers; RendezvousError says why not."""
-        session = aiohttp.ClientSession(connector=connector)
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
-                socket = await session.ws_connect(
-                    url,
-                    protocols=(SUBPROTOCOL,),
-                    heartbeat=HEARTBEAT_SECONDS,
-                    max_msg_size=MAX_FRAME_BYTES + 1,  # the least that is refused, in aiohttp's count
-                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
-                    ssl=True if tls is None else tls,
-                )
-                link = cls(url, session, socket)
-                await link._register(identity)
+            async with asyncio.timeout(HANDSHAKE_SECONDS) as limit:
+                link = cls(url, await _open(url, tls, dial))
+                try:
+                    await link._register(identity)
+                except BaseException:
+                    link._socket.transport.abort()
+                    raise
                 return link
-        except BaseException as error:
-            await session.close()
-            if isinstance(error, TimeoutError):
+        except InvalidStatus as error:
+            status = error.response.status_code
+            reason = _REFUSED.get(status, f"answers with HTTP status {status}")
+            raise RendezvousError(f"{url}: {reason}") from error
+        except RendezvousError:
+            raise
+        except (PeerpathError, InvalidHandshake, OSError) as error:
+            if limit.expired():
                 raise RendezvousError(
                     f"{url}: no answer within {HANDSHAKE_SECONDS:.0f} s; is there a relay with a rendezvous?"
                 ) from error
-            if isinstance(error, aiohttp.WSServerHandshakeError):
-                reason = _REFUSED.get(error.status, f"answers with HTTP status {error.status}")
-                raise RendezvousError(f"{url}: {reason}") from error
-            if isinstance(error, aiohttp.ClientError | OSError | ValueError):
-                # aiohttp's own words for it show objects of Python.
-                cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-                raise RendezvousError(f"{url}: cannot be reached: {cause}") from error
-            raise
+            raise RendezvousError(f"{url}: cannot be reached: {error}") from error
 
     async def run(self, receive: Receive) -> None:
         """Hands every message with its sender's key to `receive`; LinkLost when the connection ends."""
@@ -142,10 +136,10 @@ class RendezvousLink:
         number = self._number
         self._waiting[number] = waiting
         try:
-            await self._socket.send_bytes(To(number, peer.raw, message).encode())
+            await self._socket.send(To(number, peer.raw, message).encode())
             if not self._lost:
                 await asyncio.wait((waiting,))
-        except (aiohttp.ClientError, ConnectionError) as error:
+        except ConnectionClosed as error:
             raise LinkLost(f"{self._url}: the connection was lost: {error}") from error
         finally:
             self._waiting.pop(number, None)
@@ -161,34 +155,66 @@ class RendezvousLink:
 
     async def close(self) -> None:
         """Ends the connection."""
-        if not self._abandoned:
+        if self._abandoned:
+            self._socket.transport.abort()
+        else:
             await self._socket.close()
-        await self._session.close()
 
     async def _register(self, identity: Identity) -> None:
         challenge = await self._next()
         if not isinstance(challenge, Challenge):
             raise RendezvousError(f"{self._url}: is no rendezvous, it began with something else")
         transcript = registration_transcript(challenge.nonce, self._url.host_port_subcomponent or "")
-        await self._socket.send_bytes(Register(identity.public_key.raw, identity.sign(transcript)).encode())
+        await self._socket.send(Register(identity.public_key.raw, identity.sign(transcript)).encode())
         if not isinstance(await self._next(), Registered):
             raise RendezvousError(f"{self._url}: did not confirm the registration")
 
     async def _next(self) -> ServerFrame:
-        message = await self._socket.receive()
-        if message.type is aiohttp.WSMsgType.BINARY:
-            try:
-                return decode_from_server(message.data)
-            except DecodeError as error:
-                raise LinkLost(f"{self._url}: sent what is no frame: {error}") from error
-        if message.type is aiohttp.WSMsgType.TEXT:
+        try:
+            data = await self._socket.recv()
+        except ConnectionClosed as error:
+            code, text = (None, "") if error.rcvd is None else (error.rcvd.code, error.rcvd.reason)
+            reason = _REFUSALS.get(CloseCode(code)) if code in list(CloseCode) else None
+            said = f" ({text})" if text else ""
+            raise LinkLost(
+                f"{self._url}: {reason or 'ended the connection'}{said}", replaced=code == CloseCode.REPLACED
+            ) from error
+        if isinstance(data, str):
             raise LinkLost(f"{self._url}: sent text, frames are binary")
-        code = self._socket.close_code
-        reason = _REFUSALS.get(CloseCode(code)) if code in list(CloseCode) else None
-        said = f" ({message.extra})" if message.type is aiohttp.WSMsgType.CLOSE and message.extra else ""
-        raise LinkLost(
-            f"{self._url}: {reason or 'ended the connection'}{said}", replaced=code == CloseCode.REPLACED
+        try:
+            return decode_from_server(data)
+        except DecodeError as error:
+            raise LinkLost(f"{self._url}: sent what is no frame: {error}") from error
+
+
+async def _open(url: URL, tls: ssl.SSLContext | None, dial: Dial) -> ClientConnection:
+    """The WebSocket. PeerpathError, InvalidHandshake or OSError where there is none."""
+    assert url.host is not None
+    assert url.port is not None
+    secure: dict[str, Any] = {}
+    if url.scheme == "wss":
+        if tls is None:
+            tls = ssl.create_default_context()
+            tls.set_alpn_protocols(["http/1.1"])
+        secure = {"ssl": tls, "server_hostname": url.host}
+    dialed = await dial(url.host, url.port)
+    try:
+        return await connect_websocket(
+            str(url),
+            sock=dialed.sock,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            user_agent_header=None,
+            open_timeout=None,
+            close_timeout=_CLOSE_SECONDS,
+            ping_interval=HEARTBEAT_SECONDS,
+            ping_timeout=HEARTBEAT_SECONDS / 2,
+            max_size=MAX_FRAME_BYTES,
+            **secure,
         )
+    except BaseException:
+        dialed.sock.close()
+        raise
 
 
 _REFUSED = {

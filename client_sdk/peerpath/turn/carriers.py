@@ -13,6 +13,7 @@ from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.proxies import Proxy, ProxyError
 from peerpath.net.resolving import Resolver
 from peerpath.net.streams import FrameStream
+from peerpath.net.waits import Waits
 from peerpath.turn.tunnel import TunnelFraming, TunnelUri
 
 RelayUri = TurnUri | TunnelUri
@@ -45,6 +46,7 @@ async def open_carrier(
     local_host: str | None = None,
     proxy: Proxy | None = None,
     resolver: Resolver | None = None,
+    waits: Waits | None = None,
 ) -> Carrier:
     """Connected to `address`, whose host is a name where the proxy resolves it. ServerError saying why not.
 
@@ -55,7 +57,7 @@ async def open_carrier(
         if uri.transport == "udp":
             local = (local_host or ("::" if ":" in address.host else "0.0.0.0"), 0)
             return await DatagramSocket.open(local, lambda data, _: on_frame(data), remote=address)
-        sock = None if proxy is None else await proxy.connect(*address, resolver or Resolver())
+        dialed = None if proxy is None else await proxy.connect(*address, resolver or Resolver(), waits)
         return await FrameStream.connect(
             address,
             on_frame,
@@ -63,8 +65,9 @@ async def open_carrier(
             tls=(tls or _usual_tls(uri)) if uri.secure else None,
             server_name=server_name or uri.host,
             local_host=local_host,
-            sock=sock,
+            dialed=dialed,
             framing=TunnelFraming(uri) if isinstance(uri, TunnelUri) else None,
+            waits=waits,
         )
     except ssl.SSLCertVerificationError as error:
         raise ServerError(str(uri), f"its certificate is not accepted: {error.verify_message}") from error

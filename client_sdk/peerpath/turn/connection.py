@@ -16,6 +16,7 @@ from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.proxies import Proxy
 from peerpath.net.resolving import Resolver
 from peerpath.net.streams import FrameStream
+from peerpath.net.waits import Waits
 from peerpath.turn.carriers import Carrier, RelayUri, open_carrier
 from peerpath.turn.client import DEFAULT_LIFETIME, TurnClient
 from peerpath.turn.credentials import LongTermCredentials
@@ -86,6 +87,7 @@ class TurnConnection:
         server_name: str | None = None,
         proxy: Proxy | None = None,
         resolver: Resolver | None = None,
+        waits: Waits | None = None,
         rto: float = 0.5,
     ) -> Self:
         """Connects to `address`, one of those that the host of `uri` resolves to, and asks for an allocation.
@@ -109,6 +111,7 @@ class TurnConnection:
             local_host=local_host,
             proxy=proxy,
             resolver=resolver,
+            waits=waits,
         )
         if isinstance(made._carrier, DatagramSocket):
             made._carrier.on_error = made._unreachable
@@ -120,6 +123,11 @@ class TurnConnection:
         """This side of the way to the server."""
         assert self._carrier is not None
         return self._carrier.local
+
+    @property
+    def round_trip(self) -> float | None:
+        """What one took when the connection was made, in seconds; None over UDP."""
+        return self._carrier.round_trip if isinstance(self._carrier, FrameStream) else None
 
     async def allocated(self, patience: float = 40.0) -> TurnConnection:
         """Waits for the allocation. TurnRefused or ServerError when there is none; it is closed then."""
@@ -255,13 +263,16 @@ async def allocate(
     tls: ssl.SSLContext | None = None,
     proxy: Proxy | None = None,
     resolver: Resolver | None = None,
+    waits: Waits | None = None,
     patience: float = 40.0,
 ) -> TurnConnection:
     """A connection with its allocation. Follows redirections, and takes a new port where the old one is held.
 
     TurnRefused or ServerError, naming the server, when there is none to be had; `patience` is how many
-    seconds each server gets to take the connection, and again to answer.
+    seconds each server gets to take the connection, and again to answer. Over a stream, where nothing is sent
+    twice, `waits` bounds each step more closely.
     """
+    waits = waits or Waits()
     visited = {address}
     server_name: str | None = None
     ports = 0
@@ -280,11 +291,16 @@ async def allocate(
                     server_name=server_name,
                     proxy=proxy,
                     resolver=resolver,
+                    waits=waits,
                 )
         except TimeoutError:
             raise ServerError(str(uri), f"no connection within {patience:g} s") from None
+        if connection.round_trip is not None:
+            answer = min(patience, waits.for_answer(connection.round_trip))
+        else:
+            answer = patience
         try:
-            return await connection.allocated(patience)
+            return await connection.allocated(answer)
         except ServerError:
             alternate, ended = connection.alternate, connection.ended
             if alternate is not None and alternate.server not in visited and len(visited) <= _MAX_REDIRECTS:

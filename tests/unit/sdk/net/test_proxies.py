@@ -1,9 +1,11 @@
 """Proxies as people write them, which one is used for what, and what HTTP proxies answer."""
 
 import pytest
-from peerpath.net.http_connect import ConnectAnswer, ConnectRefused, connect_request
+from peerpath.net.http_connect import HttpConnect, connect_request
+from peerpath.net.negotiation import ProxyRefused
 from peerpath.net.proxies import Proxy, ProxyKind
 from peerpath.net.proxy_rules import ProxyRules
+from peerpath.net.socks5 import Socks5
 
 # -- Proxy.parse ------------------------------------------------------------------------------------------
 
@@ -16,6 +18,7 @@ from peerpath.net.proxy_rules import ProxyRules
         ("http://proxy.test/", Proxy(ProxyKind.HTTP, "proxy.test", 8080)),
         ("HTTP://u:p%40ss@[::1]:1", Proxy(ProxyKind.HTTP, "::1", 1, "u", "p@ss")),
         ("http://token@proxy.test:1", Proxy(ProxyKind.HTTP, "proxy.test", 1, "token", "")),
+        ("https://u:p@h", Proxy(ProxyKind.HTTP, "h", 443, "u", "p", secure=True)),
         ("socks5h://u:p@h", Proxy(ProxyKind.SOCKS5, "h", 1080, "u", "p", True)),
         ("socks5://127.0.0.1:9", Proxy(ProxyKind.SOCKS5, "127.0.0.1", 9, "", "", False)),
     ],
@@ -27,7 +30,7 @@ def test_a_proxy_is_read(url, expected):
 @pytest.mark.parametrize(
     "url",
     [
-        *("https://proxy.test:1", "socks4://proxy.test:1", "http://", "http://:80", "http://h:99999"),
+        *("socks4://proxy.test:1", "http://", "http://:80", "http://h:99999"),
         *("http://h/path", "http://h?q", "http://[::1", "socks5://user@h", f"socks5://u:{'x' * 256}@h"),
         *("socks5://ü:p@h", "http://a%3Ab:p@h", ""),
     ],
@@ -120,9 +123,12 @@ def test_the_request_is_what_rfc_9110_wants():
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_yes_in_pieces_of_any_size(answer, size):
-    reader = ConnectAnswer(has_credentials=False)
+    negotiation = HttpConnect("relay.test", 443)
     pieces = [answer[start : start + size] for start in range(0, len(answer), size)]
-    assert [reader.feed(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    for piece in pieces:
+        assert not negotiation.is_done
+        assert negotiation.feed(piece) == b""
+    assert negotiation.is_done
 
 
 @pytest.mark.parametrize(
@@ -138,6 +144,11 @@ def test_a_yes_in_pieces_of_any_size(answer, size):
         (b"HTTP/1.1 302 Found\r\nLocation: http://login.test/\r\n\r\n", "302: it refuses"),
         (b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=x\r\n\r\n", "wants a user name and a password"),
         (b"HTTP/1.1 407 No\r\n\r\n", "wants a user name and a password"),
+        (b'HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM, Basic realm="a, b"\r\n\r\n', "wants a user name"),
+        (
+            b'HTTP/1.1 407 No\r\nproxy-authenticate: Digest realm="x, Basic y", nonce="z", qop=auth\r\n\r\n',
+            "wants Digest authentication, and only Basic",
+        ),
         (
             b"HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n",
             "NTLM, Negotiate authentication, and only Basic",
@@ -147,10 +158,83 @@ def test_a_yes_in_pieces_of_any_size(answer, size):
     ],
 )
 def test_a_no_has_its_reason(answer, reason):
-    with pytest.raises(ConnectRefused, match=reason):
-        ConnectAnswer(has_credentials=False).feed(answer)
+    with pytest.raises(ProxyRefused, match=reason):
+        HttpConnect("relay.test", 443).feed(answer)
 
 
 def test_a_407_to_a_password_does_not_ask_for_one():
-    with pytest.raises(ConnectRefused, match="does not accept the user name and password"):
-        ConnectAnswer(has_credentials=True).feed(b"HTTP/1.1 407 No\r\n\r\n")
+    with pytest.raises(ProxyRefused, match="does not accept the user name and password"):
+        HttpConnect("relay.test", 443, "bob", "builder").feed(b"HTTP/1.1 407 No\r\n\r\n")
+
+
+# -- SOCKS5 -----------------------------------------------------------------------------------------------
+
+YES_IPV4 = "05 00 00 01 7f000001 0050"
+YES_NAME = "05 00 00 03 02 6869 0050"
+
+
+def socks5(username="", password="", host="relay.test"):
+    return Socks5(host, 443, username, password)
+
+
+def play(negotiation, answers, size=1000):
+    """What the client says to each answer of the proxy's, whose bytes come in pieces."""
+    said = [negotiation.begin().hex()]
+    for answer in answers:
+        data = bytes.fromhex(answer)
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        said += [b"".join(map(negotiation.feed, pieces)).hex()]
+    return said
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("yes", [YES_IPV4, YES_NAME, "05 00 00 04" + "00" * 18])
+def test_socks_without_a_password(yes, size):
+    negotiation = socks5()
+    request = "0501000" + "30a" + b"relay.test".hex() + "01bb"
+    assert play(negotiation, ["05 00", yes], size) == ["050100", request, ""]
+    assert negotiation.is_done
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_socks_with_a_password(size):
+    negotiation = socks5("bob", "builder", "2001:db8::1")
+    said = play(negotiation, ["05 02", "01 00", YES_IPV4], size)
+    secrets = "0103" + b"bob".hex() + "07" + b"builder".hex()
+    assert said == ["05020002", secrets, "05010004" + "20010db8" + "00" * 11 + "01" + "01bb", ""]
+    assert negotiation.is_done
+
+
+def test_a_socks_proxy_that_wants_no_password_is_told_none():
+    assert len(play(socks5("bob", "builder", "192.0.2.1"), ["05 00", YES_IPV4])) == 3
+
+
+@pytest.mark.parametrize(
+    ("username", "answers", "reason"),
+    [
+        ("", ["05 ff"], "wants authentication: a user name and a password"),
+        ("", ["05 02"], "wants authentication"),
+        ("", ["05 01"], "wants authentication"),
+        ("bob", ["05 ff"], "takes no user name and password, and nothing else is spoken"),
+        ("bob", ["05 02", "01 01"], "does not accept the user name and password"),
+        ("bob", ["05 02", "07 00"], "not SOCKS5"),
+        ("", ["04 5a"], "not SOCKS5"),
+        ("", [b"HTTP/1.1 400".hex()], "not SOCKS5"),
+        ("", ["05 00", "05 01"], "answered 1: it failed"),
+        ("", ["05 00", "05 02 00 01 00000000 0000"], "answered 2: it does not permit"),
+        ("", ["05 00", "05 05 00 01 00000000 0000"], "answered 5: the destination refuses"),
+        ("", ["05 00", "05 63 00 01 00000000 0000"], "answered 99: it refuses the connection"),
+        ("", ["05 00", "05 00 00 02 00"], "not SOCKS5"),
+        ("", ["05 00", YES_IPV4 + "68"], "nobody asked for"),
+        ("", ["05 00", YES_IPV4, "68"], "nobody asked for"),
+        ("", ["05 00 05 00"], "not SOCKS5"),
+    ],
+)
+def test_a_no_of_socks_has_its_reason(username, answers, reason):
+    with pytest.raises(ProxyRefused, match=reason):
+        play(socks5(username, "builder" if username else ""), answers)
+
+
+def test_a_socks_proxy_that_hangs_up_says_so():
+    with pytest.raises(ProxyRefused, match="without an answer"):
+        socks5().feed(b"")
