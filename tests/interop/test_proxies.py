@@ -232,7 +232,7 @@ async def test_a_proxy_whose_certificate_nobody_vouches_for(proxy_host, monkeypa
         ("http", "https by Squid with a password", "it closed the connection without an answer|not HTTP"),
         ("http", "socks5h", "it closed the connection without an answer|not HTTP"),
         # It waits for the end of a line that never comes.
-        ("socks5h", "http by Squid", "no answer within 0.5 s"),
+        ("socks5h", "http by Squid", "no answer within"),
     ],
 )
 async def test_a_proxy_of_another_kind_than_was_said(proxy_host, scheme, name, reason):
@@ -278,10 +278,10 @@ async def dripping(writer):
 @pytest.mark.parametrize(
     ("scheme", "answer", "reason"),
     [
-        ("http", silent, "no answer within 0.5 s"),
-        ("http", dripping, "no answer within 0.5 s"),
-        ("socks5h", silent, "no answer within 0.5 s"),
-        ("https", silent, "no TLS handshake within 0.5 s"),
+        ("http", silent, "no answer within"),
+        ("http", dripping, "no answer within"),
+        ("socks5h", silent, "no answer within"),
+        ("https", silent, "no TLS handshake within"),
     ],
 )
 async def test_a_proxy_that_is_silent_or_drips_is_given_up(scheme, answer, reason):
@@ -300,10 +300,10 @@ async def test_a_proxy_that_is_silent_or_drips_is_given_up(scheme, answer, reaso
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("turns:127.0.0.1:{}?transport=tcp", "no TLS handshake within 0.5 s"),
-        ("wss://127.0.0.1:{}/v1/tunnel", "no TLS handshake within 0.5 s"),
-        ("ws://127.0.0.1:{}/v1/tunnel", "no agreement to a WebSocket within 0.5 s"),
-        ("turn:127.0.0.1:{}?transport=tcp", "no allocation within 0.5 s"),
+        ("turns:127.0.0.1:{}?transport=tcp", "no TLS handshake within"),
+        ("wss://127.0.0.1:{}/v1/tunnel", "no TLS handshake within"),
+        ("ws://127.0.0.1:{}/v1/tunnel", "no agreement to a WebSocket within"),
+        ("turn:127.0.0.1:{}?transport=tcp", "no allocation within"),
     ],
 )
 async def test_a_relay_that_is_silent_is_given_up_with_the_step_that_was_missing(uri, reason):
@@ -330,7 +330,7 @@ async def test_the_next_fallback_does_not_wait_for_a_silent_one(relay, proxy_hos
         [tunnel] = [
             entry for entry in ends[0].report().servers if (entry.transport, entry.proxy) == ("ws", "")
         ]
-        assert "no agreement to a WebSocket within 0.5 s" in tunnel.reason
+        assert "no agreement to a WebSocket within" in tunnel.reason
         await close(ends)
 
 

@@ -33,4 +33,4 @@ async def within(seconds: float, what: str) -> AsyncIterator[None]:
     except TimeoutError:
         if not limit.expired():
             raise
-        raise TimeoutError(f"no {what} within {seconds:g} s") from None
+        raise TimeoutError(f"no {what} within {round(seconds, 1):g} s") from None

@@ -138,7 +138,7 @@ class TurnConnection:
                     await self._changed.wait()
         except TimeoutError:
             await self.close()
-            raise ServerError(self.server, f"no allocation within {patience:g} s") from None
+            raise ServerError(self.server, f"no allocation within {round(patience, 1):g} s") from None
         except BaseException:
             self.abort()
             raise
