@@ -34,7 +34,7 @@ from stunwire import (
     is_channel_data,
 )
 
-from peerpath.turn.credentials import LongTermCredentials
+from peerpath.turn.credentials import Authentication, LongTermCredentials
 from peerpath.turn.grants import (
     MARGIN,
     ChannelBinding,
@@ -96,6 +96,8 @@ class TurnClient:
     that NATs on the way get to see (None: no keepalive).
     """
 
+    _peer_transport = _UDP
+
     def __init__(
         self,
         credentials: LongTermCredentials,
@@ -106,7 +108,8 @@ class TurnClient:
         rto: float = 0.5,
         keepalive: float | None = KEEPALIVE_SECONDS,
     ) -> None:
-        self._transactions = Transactions(credentials, reliable=reliable, rto=rto)
+        self._authentication = Authentication(credentials)
+        self._transactions = Transactions(self._authentication, reliable=reliable, rto=rto)
         self._reliable = reliable
         self._families = frozenset(families or ())
         self._lifetime = lifetime
@@ -133,7 +136,7 @@ class TurnClient:
         if self.state is not ClientState.NEW:
             raise RuntimeError(f"start() is called once; this client is {self.state.name}")
         self.state = ClientState.ALLOCATING
-        attributes: list[tuple[Attribute[Any], Any]] = [(REQUESTED_TRANSPORT, _UDP)]
+        attributes: list[tuple[Attribute[Any], Any]] = [(REQUESTED_TRANSPORT, self._peer_transport)]
         if self._families >= {AddressFamily.IPV4, AddressFamily.IPV6}:
             attributes.append((ADDITIONAL_ADDRESS_FAMILY, AddressFamily.IPV6))
             attributes.append((_DRAFT_ADDITIONAL_ADDRESS_FAMILY, bytes((AddressFamily.IPV6, 0, 0, 0))))
@@ -149,14 +152,14 @@ class TurnClient:
         if self._is_over:
             return []
         for host, port in hosts_of(peers).items():
-            self._permissions.want(_canonical(host), port)
+            self._permissions.want(canonical(host), port)
         return self._ask_for_grants(now)
 
     def bind(self, peer: TransportAddress, now: float) -> list[Output]:
         """Wants a channel for `peer`, and with it permission for its host, until it is forgotten."""
         if self._is_over:
             return []
-        peer = TransportAddress(_canonical(peer[0]), peer[1])
+        peer = TransportAddress(canonical(peer[0]), peer[1])
         if self._channels.want(peer, now) is None:
             return [ChannelRefused(peer, ErrorCode.INSUFFICIENT_CAPACITY)]
         return self._ask_for_grants(now)
@@ -164,8 +167,8 @@ class TurnClient:
     def forget(self, hosts: Iterable[str | TransportAddress], now: float) -> list[Output]:
         """Lets permissions and channels of these hosts lapse: TURN knows no other way to end them."""
         for host in hosts_of(hosts):
-            self._permissions.forget(_canonical(host))
-            self._channels.forget(_canonical(host))
+            self._permissions.forget(canonical(host))
+            self._channels.forget(canonical(host))
         return []
 
     def send(self, peer: TransportAddress, data: bytes, now: float) -> list[Output]:
@@ -177,7 +180,7 @@ class TurnClient:
         """
         if self._is_over or self.state is not ClientState.ALLOCATED:
             return []
-        peer = TransportAddress(_canonical(peer[0]), peer[1])
+        peer = TransportAddress(canonical(peer[0]), peer[1])
         binding = self._channels.of(peer)
         if binding is not None and binding.carries(now):
             return self._sent([Transmit(encode_channel_data(binding.channel, data, pad=self._reliable))], now)
@@ -323,10 +326,16 @@ class TurnClient:
             if self.state is ClientState.ENDED:
                 break
             if isinstance(outcome, Success):
-                outputs += _ON_SUCCESS[outcome.request.method](self, outcome, now)
+                outputs += self._succeeded(outcome, now)
             else:
-                outputs += _ON_FAILURE[outcome.request.method](self, outcome, now)
+                outputs += self._failed(outcome, now)
         return outputs
+
+    def _succeeded(self, outcome: Success, now: float) -> list[Output]:
+        return _ON_SUCCESS[outcome.request.method](self, outcome, now)
+
+    def _failed(self, failure: Failure, now: float) -> list[Output]:
+        return _ON_FAILURE[failure.request.method](self, failure, now)
 
     def _allocated(self, outcome: Success, now: float) -> list[Output]:
         response = outcome.response
@@ -484,7 +493,7 @@ _ON_FAILURE: dict[int, Callable[[TurnClient, Failure, float], list[Output]]] = {
 }
 
 
-def _canonical(host: str) -> str:
+def canonical(host: str) -> str:
     """As stunwire spells hosts, so that each has one name; ValueError for what is no address."""
     family = AF_INET6 if ":" in host else AF_INET
     try:

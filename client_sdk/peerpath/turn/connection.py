@@ -17,7 +17,7 @@ from peerpath.net.proxies import Proxy
 from peerpath.net.resolving import Resolver
 from peerpath.net.streams import FrameStream
 from peerpath.net.waits import Waits
-from peerpath.turn.carriers import Carrier, RelayUri, open_carrier
+from peerpath.turn.carriers import Carrier, RelayUri, Way
 from peerpath.turn.client import DEFAULT_LIFETIME, TurnClient
 from peerpath.turn.credentials import LongTermCredentials
 from peerpath.turn.outputs import (
@@ -30,6 +30,7 @@ from peerpath.turn.outputs import (
     Transmit,
     TryAlternate,
 )
+from peerpath.turn.tcp_client import TcpTurnClient
 
 _MAX_REDIRECTS = 3
 _MAX_PORTS = 3
@@ -54,13 +55,12 @@ class TurnConnection:
 
     def __init__(
         self,
-        server: str,
-        address: TransportAddress,
+        way: Way,
         client: TurnClient,
         on_output: Callable[[Output], None] | None,
     ) -> None:
-        self.server = server
-        self.address = address
+        self.server = str(way.uri)
+        self.way = way
         self.client = client
         self.on_output = on_output
         self.alternate: TryAlternate | None = None
@@ -89,34 +89,32 @@ class TurnConnection:
         resolver: Resolver | None = None,
         waits: Waits | None = None,
         rto: float = 0.5,
+        tcp: bool = False,
     ) -> Self:
         """Connects to `address`, one of those that the host of `uri` resolves to, and asks for an allocation.
 
         With `turns:` and `wss:` the certificate must be for the host of `uri` (or `server_name`) and from an
         authority this machine trusts, unless `tls` is given: then its rules hold. Through a `proxy` the host
-        of `address` may be a name. ServerError when nobody is there.
+        of `address` may be a name. With `tcp` the client is a TcpTurnClient. ServerError when nobody is
+        there.
         """
         if uri.secure and uri.transport == "udp":
             raise ServerError(str(uri), "TURN over DTLS is not spoken here: use ?transport=tcp")
         reliable = uri.transport == "tcp"
-        client = TurnClient(credentials, reliable=reliable, families=families, lifetime=lifetime, rto=rto)
-        made = cls(str(uri), address, client, on_output)
-        made._carrier = await open_carrier(
-            uri,
-            address,
-            made._received,
-            made._disconnected,
-            tls=tls,
-            server_name=server_name,
-            local_host=local_host,
-            proxy=proxy,
-            resolver=resolver,
-            waits=waits,
-        )
+        kind = TcpTurnClient if tcp else TurnClient
+        client = kind(credentials, reliable=reliable, families=families, lifetime=lifetime, rto=rto)
+        way = Way(uri, address, tls, server_name, local_host, proxy, resolver, waits or Waits())
+        made = cls(way, client, on_output)
+        made._carrier = await made.way.open(made._received, made._disconnected)
         if isinstance(made._carrier, DatagramSocket):
             made._carrier.on_error = made._unreachable
         made._carry_out(client.start(made._loop.time()))
         return made
+
+    @property
+    def address(self) -> TransportAddress:
+        """Where the server is."""
+        return self.way.address
 
     @property
     def local(self) -> TransportAddress:
@@ -163,6 +161,11 @@ class TurnConnection:
 
     def bind(self, peer: TransportAddress) -> None:
         self._carry_out(self.client.bind(peer, self._loop.time()))
+
+    def connect(self, peer: TransportAddress) -> None:
+        """Asks for a TCP connection with `peer`; of an allocation for TCP."""
+        assert isinstance(self.client, TcpTurnClient)
+        self._carry_out(self.client.connect(peer, self._loop.time()))
 
     def forget(self, hosts: Iterable[str | TransportAddress]) -> None:
         self._carry_out(self.client.forget(hosts, self._loop.time()))
@@ -265,8 +268,11 @@ async def allocate(
     resolver: Resolver | None = None,
     waits: Waits | None = None,
     patience: float = 40.0,
+    tcp: bool = False,
 ) -> TurnConnection:
     """A connection with its allocation. Follows redirections, and takes a new port where the old one is held.
+
+    With `tcp` the allocation is for peers over TCP, and better made by `TcpAllocation.open`.
 
     TurnRefused or ServerError, naming the server, when there is none to be had; `patience` is how many
     seconds each server gets to take the connection, and again to answer. Over a stream, where nothing is sent
@@ -292,6 +298,7 @@ async def allocate(
                     proxy=proxy,
                     resolver=resolver,
                     waits=waits,
+                    tcp=tcp,
                 )
         except TimeoutError:
             raise ServerError(str(uri), f"no connection within {patience:g} s") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -82,6 +83,10 @@ class Authentication:
         self._algorithm: PasswordAlgorithmValue | None = None
         self._seal: Seal | None = None
         self._proven_sha256 = False
+
+    def copy(self) -> Authentication:
+        """For another connection to the same server: it knows what this one has learned, and learns alone."""
+        return copy(self)
 
     def sign(self, message: Message) -> tuple[bytes, Seal | None]:
         """The bytes to send and how they were signed: not at all before the first challenge (9.2.3.1)."""

@@ -111,6 +111,34 @@ class PeerUnreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """The relay has a TCP connection with `peer`, as `connect` asked (RFC 6062 section 4.3).
+
+    A data connection has to be bound to `connection_id` within 30 s.
+    """
+
+    peer: TransportAddress
+    connection_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerNotConnected:
+    """The relay has no TCP connection with `peer`. `code` None: it did not answer."""
+
+    peer: TransportAddress
+    code: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerArrived:
+    """`peer` has connected to the relayed address (RFC 6062 section 4.4); to be bound as `PeerConnected`."""
+
+    peer: TransportAddress
+    connection_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class TryAlternate:
     """Go to `server` instead, by the same transport; `Ended` follows.
 
@@ -140,6 +168,9 @@ Output = (
     | ChannelRefused
     | PeerData
     | PeerUnreachable
+    | PeerConnected
+    | PeerNotConnected
+    | PeerArrived
     | TryAlternate
     | Ended
 )

@@ -21,7 +21,6 @@ from stunwire import (
 
 from peerpath.turn.credentials import (
     Authentication,
-    LongTermCredentials,
     Seal,
     Verdict,
     lacks_announced_algorithms,
@@ -89,8 +88,8 @@ class _Attempt:
 class Transactions:
     """The requests that wait for an answer. Every method returns what to send and what was decided."""
 
-    def __init__(self, credentials: LongTermCredentials, *, reliable: bool, rto: float) -> None:
-        self._authentication = Authentication(credentials)
+    def __init__(self, authentication: Authentication, *, reliable: bool, rto: float) -> None:
+        self._authentication = authentication
         self._reliable = reliable
         self._rto = rto
         self._attempts: dict[bytes, _Attempt] = {}

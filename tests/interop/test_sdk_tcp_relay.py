@@ -1,0 +1,212 @@
+"""TCP relays (RFC 6062) of the SDK: at coturn and at our relay, over TCP and TLS, with plain peers."""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from interop.conftest import LOOPBACK_ACCESS
+from peerpath.errors import ServerError
+from peerpath.net.proxies import Proxy
+from peerpath.turn.connection import TurnRefused
+from peerpath.turn.outputs import PeerArrived
+from peerpath.turn.tcp_allocation import PeerUnavailable, TcpAllocation
+from stunwire import TransportAddress
+from support.ports import loopback_address
+from support.proxy_servers import microsocks, tinyproxy
+from support.relay import Relay, Site, Transport, uri_of
+from support.turnrelay_server import TurnRelayServer
+
+STREAMS: tuple[Transport, ...] = ("tcp", "tls")
+PATIENCE = 20
+HTTP_PORT, SOCKS_PORT = 8080, 1080
+
+
+@pytest.fixture(scope="module")
+def ours(scratch: Path) -> Iterator[Relay]:
+    with (
+        loopback_address() as address,
+        TurnRelayServer(
+            Site.prepare(scratch / "tcp-relays", address), LOOPBACK_ACCESS, flags=["--tcp-relay", "on"]
+        ) as server,
+    ):
+        yield server
+
+
+@pytest.fixture(params=["control", "ours"])
+def relay(request: pytest.FixtureRequest) -> Relay:
+    """coturn, which relays TCP unless told otherwise, and ours."""
+    found: Relay = request.getfixturevalue(request.param)
+    return found
+
+
+async def allocation(relay: Relay, transport: Transport = "tcp", proxy: str = "") -> TcpAllocation:
+    return await TcpAllocation.open(
+        uri_of(relay, transport),
+        relay.access.username,
+        relay.access.password,
+        tls=ssl.create_default_context(cafile=str(relay.site.certificates.authority)),
+        proxy=Proxy.parse(proxy) if proxy else None,
+        patience=PATIENCE,
+    )
+
+
+class Peer:
+    """A server that sends everything back, and ends when it has all."""
+
+    def __init__(self) -> None:
+        self.met: list[TransportAddress] = []
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[TransportAddress]:
+        with loopback_address() as host:
+            async with await asyncio.start_server(self._echo, host, 0) as server:
+                yield TransportAddress(*server.sockets[0].getsockname())
+
+    async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.met.append(TransportAddress(*writer.get_extra_info("peername")))
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+async def test_a_connection_to_a_peer_carries_what_both_say(relay: Relay, transport: Transport) -> None:
+    peer, words = Peer(), os.urandom(1 << 20)
+    async with (
+        asyncio.timeout(PATIENCE),
+        peer.serve() as address,
+        await allocation(relay, transport) as turn,
+        await turn.connect(address) as stream,
+    ):
+        sending = asyncio.create_task(_send(stream.writer, words))
+        assert await stream.reader.readexactly(len(words)) == words
+        await sending
+        assert peer.met == [turn.relayed], "it does not come from the relayed address"
+
+
+async def ends(reader: asyncio.StreamReader) -> bool:
+    """Whether nothing but the end comes: coturn resets where ours says goodbye."""
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+async def _send(writer: asyncio.StreamWriter, words: bytes) -> None:
+    writer.write(words)
+    await writer.drain()
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+async def test_permitted_peers_connect_and_their_first_words_are_kept(
+    relay: Relay, transport: Transport
+) -> None:
+    async with asyncio.timeout(PATIENCE), await allocation(relay, transport) as turn:
+        await turn.permit([TransportAddress("127.0.0.1", 1)])
+        incoming = turn.incoming()
+        for number in range(3):
+            reader, writer = await asyncio.open_connection(*turn.relayed, local_addr=("127.0.0.1", 0))
+            writer.write(b"early %d" % number)
+            async with await anext(incoming) as stream:
+                assert stream.peer == TransportAddress(*writer.get_extra_info("sockname"))
+                assert await stream.reader.readexactly(7) == b"early %d" % number
+                stream.writer.write(b"answer")
+                assert await reader.readexactly(6) == b"answer"
+            assert await ends(reader)
+            writer.close()
+
+
+async def test_two_allocations_meet(relay: Relay) -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        await allocation(relay, "tcp") as one,
+        await allocation(relay, "tls") as other,
+    ):
+        await other.permit([one.relayed])
+        async with await one.connect(other.relayed) as there, await anext(other.incoming()) as back:
+            assert back.peer == one.relayed
+            there.writer.write(b"hello")
+            assert await back.reader.readexactly(5) == b"hello"
+
+
+async def test_what_goes_wrong_is_said_in_words(relay: Relay) -> None:
+    async with asyncio.timeout(PATIENCE), Peer().serve() as address, await allocation(relay) as turn:
+        with pytest.raises(PeerUnavailable, match="it took no connection: it refused") as refused:
+            await turn.connect(address._replace(port=1))
+        assert (refused.value.code, refused.value.peer.port) == (447, 1)
+        async with await turn.connect(address):
+            with pytest.raises(PeerUnavailable, match="has a connection with it already") as twice:
+                await turn.connect(address)
+            assert twice.value.code == 446
+        with pytest.raises(PeerUnavailable, match="another address family") as family:
+            await turn.connect(TransportAddress("2001:db8::1", 80))
+        assert family.value.code == 443
+
+
+async def test_a_peer_that_the_operator_forbids(ours: Relay) -> None:
+    async with asyncio.timeout(PATIENCE), await allocation(ours) as turn:
+        with pytest.raises(PeerUnavailable, match=r"10\.0\.0\.1:80: the relay forbids") as forbidden:
+            await turn.connect(TransportAddress("10.0.0.1", 80))
+        assert forbidden.value.code == 403
+        with pytest.raises(ServerError, match=r"answers 403 when asked to let 10\.0\.0\.1 connect"):
+            await turn.permit(["10.0.0.1"])
+
+
+async def test_a_connection_that_has_gone_cannot_be_bound(relay: Relay) -> None:
+    """As one that is bound too late: the relay knows its number no more. coturn just ends the connection."""
+    words = "the relay has given the connection up" if relay.name == "turnrelay" else "closed the data conn"
+    async with asyncio.timeout(PATIENCE), await allocation(relay) as turn:
+        with pytest.raises(PeerUnavailable, match=words) as late:
+            await turn.accept(PeerArrived(TransportAddress("192.0.2.1", 80), 12345), asyncio.Protocol)
+        assert late.value.code == (400 if relay.name == "turnrelay" else None)
+
+
+async def test_a_relay_without_tcp_relays_says_so(subject: Relay) -> None:
+    with pytest.raises(TurnRefused, match="442 it offers no TCP relays") as refused:
+        await allocation(subject)
+    assert refused.value.code == 442
+
+
+async def test_the_end_of_the_allocation_ends_what_waits(relay: Relay) -> None:
+    async with asyncio.timeout(PATIENCE), Peer().serve() as address, await allocation(relay) as turn:
+        stream = await turn.connect(address)
+        arriving = asyncio.ensure_future(anext(turn.incoming(), None))
+        await asyncio.sleep(0)
+        turn.connection.abort()
+        assert await arriving is None
+        assert turn.ended
+        assert await ends(stream.reader)
+        with pytest.raises(PeerUnavailable):
+            await turn.connect(address)
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+@pytest.mark.parametrize("kind", ["http", "socks5h"])
+async def test_data_connections_take_the_proxy_of_the_control_connection(
+    ours: Relay, tmp_path: Path, transport: Transport, kind: str
+) -> None:
+    with (
+        loopback_address() as host,
+        tinyproxy(tmp_path, host, HTTP_PORT) if kind == "http" else microsocks(host, SOCKS_PORT),
+    ):
+        proxy = f"{kind}://{host}:{HTTP_PORT if kind == 'http' else SOCKS_PORT}"
+        peer = Peer()
+        async with asyncio.timeout(PATIENCE), peer.serve() as address:
+            turn = await allocation(ours, transport, proxy)
+            async with turn, await turn.connect(address) as stream:
+                stream.writer.write(b"hello")
+                assert await stream.reader.readexactly(5) == b"hello"
+                sock: socket.socket = stream.writer.get_extra_info("socket")
+                assert sock.getpeername()[0] == host, "the data connection passes the proxy by"
+
+
+async def test_streams_alone_carry_tcp_relays() -> None:
+    for uri in ("turn:192.0.2.1", "wss://192.0.2.1/v1/tunnel"):
+        with pytest.raises(ValueError, match="TCP relays want"):
+            await TcpAllocation.open(uri, "alice", "wonderland")
