@@ -103,6 +103,22 @@ async def _send(writer: asyncio.StreamWriter, words: bytes) -> None:
     await writer.drain()
 
 
+async def test_a_question_that_ends_is_answered(ours: Relay) -> None:
+    """coturn closes both directions with the first."""
+    words = os.urandom(1 << 20)
+    async with (
+        asyncio.timeout(PATIENCE),
+        Peer().serve() as address,
+        await allocation(ours) as turn,
+        await turn.connect(address) as stream,
+    ):
+        sending = asyncio.create_task(_send(stream.writer, words))
+        received = await stream.reader.readexactly(len(words) // 2)
+        await sending
+        stream.writer.write_eof()
+        assert received + await stream.reader.read() == words
+
+
 @pytest.mark.parametrize("transport", STREAMS)
 async def test_permitted_peers_connect_and_their_first_words_are_kept(
     relay: Relay, transport: Transport

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -55,9 +56,13 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TurnRelayServer]
 class Stream:
     """A connection to the relay on which STUN is spoken, with the answers waited for one by one."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, *, secure: bool = False) -> None:
         self._access = relay.access
-        self.sock = socket.create_connection((relay.site.address, relay.port), TIMEOUT)
+        port = relay.tls_port if secure else relay.port
+        self.sock = socket.create_connection((relay.site.address, port), TIMEOUT)
+        if secure:
+            tls = ssl.create_default_context(cafile=str(relay.site.certificates.authority))
+            self.sock = tls.wrap_socket(self.sock, server_hostname=relay.site.address)
         self._nonce: str | None = None
 
     def read(self) -> Message:
@@ -109,13 +114,13 @@ class Caller(Stream):
         assert relayed is not None
         self.relayed = relayed
 
-    def connect(self, peer: TransportAddress) -> Stream:
+    def connect(self, peer: TransportAddress, *, secure: bool = False) -> Stream:
         answer = self.ask(Method.CONNECT, (XOR_PEER_ADDRESS, peer))
         assert error_of(answer) is None
-        return self.bind(answer)
+        return self.bind(answer, secure=secure)
 
-    def bind(self, named: Message) -> Stream:
-        data = Stream(self._relay)
+    def bind(self, named: Message, *, secure: bool = False) -> Stream:
+        data = Stream(self._relay, secure=secure)
         connection_id = named.get(CONNECTION_ID)
         assert connection_id is not None
         assert error_of(data.ask(Method.CONNECTION_BIND, (CONNECTION_ID, connection_id))) is None
@@ -190,6 +195,61 @@ def test_the_last_words_of_a_peer_arrive_before_the_end(relay: TurnRelayServer) 
         peer.close()
         assert data.take(len(words)) == words
         assert ends(data.sock)
+
+
+@pytest.mark.parametrize("first", ["client", "peer"])
+def test_the_end_of_one_direction_leaves_the_other_one_open(relay: TurnRelayServer, first: str) -> None:
+    """As of a request that ends with a FIN, behind which the answer comes."""
+    question, words = os.urandom(1 << 20), os.urandom(1 << 20)
+    with listening() as (server, address):
+        caller = Caller(relay)
+        data = caller.connect(address)
+        peer = server.accept()[0]
+        peer.settimeout(TIMEOUT)
+        here, there = (data.sock, peer) if first == "client" else (peer, data.sock)
+        asking = threading.Thread(target=_ask, args=(here, question))
+        asking.start()
+        assert _all_of(there) == question
+        asking.join(TIMEOUT)
+        answering = threading.Thread(target=_ask, args=(there, words))
+        answering.start()
+        assert _all_of(here) == words
+        answering.join(TIMEOUT)
+        # The connection is over, so there is room for another one with that peer.
+        deadline = time.monotonic() + TIMEOUT
+        while error_of(named := caller.ask(Method.CONNECT, (XOR_PEER_ADDRESS, address))) == 446:
+            assert time.monotonic() < deadline, "the relay holds on to the connection"
+            time.sleep(0.05)
+        assert error_of(named) is None
+
+
+def _ask(sock: socket.socket, words: bytes) -> None:
+    sock.sendall(words)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def _all_of(sock: socket.socket) -> bytes:
+    """Everything up to the end."""
+    received = bytearray()
+    while part := sock.recv(1 << 16):
+        received += part
+    return bytes(received)
+
+
+def test_a_peer_that_ends_after_its_answer_ends_the_connection_of_a_tls_client(
+    relay: TurnRelayServer,
+) -> None:
+    """TLS has no end of one direction alone: what the peer said arrives, then both are over."""
+    words = os.urandom(1 << 20)
+    with listening() as (server, address):
+        caller = Caller(relay)
+        data = caller.connect(address, secure=True)
+        peer = server.accept()[0]
+        peer.settimeout(TIMEOUT)
+        _ask(peer, words)
+        assert data.take(len(words)) == words
+        assert ends(data.sock)
+        assert ends(peer)
 
 
 def test_a_permitted_peer_connects_and_what_it_said_early_is_kept(relay: TurnRelayServer) -> None:

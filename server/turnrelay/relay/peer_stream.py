@@ -22,6 +22,8 @@ class PeerStream:
         self._sock = sock
         self._gone = gone
         self._unsent = bytearray()
+        self._ending = False
+        """Nothing more will be written."""
         self._finishing = False
         self._closed = False
         self._linger: asyncio.TimerHandle | None = None
@@ -59,6 +61,12 @@ class PeerStream:
         if not self._closed and not self._finishing:
             self._loop.add_reader(self._sock, self._readable)
 
+    def end_writing(self) -> bool:
+        self._ending = True
+        if not self._closed and not self._unsent:
+            self._shut_writing()
+        return True
+
     def finish(self) -> None:
         if self._closed or self._finishing:
             return
@@ -89,11 +97,14 @@ class PeerStream:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data = b""
-        if not data:
             self.abort()
-        elif self._splice is not None:
+            return
+        if self._splice is None:
+            return
+        if data:
             self._splice.to_client.feed(data)
+        else:
+            self._splice.to_client.source_ended()
 
     def _writable(self) -> None:
         try:
@@ -108,5 +119,13 @@ class PeerStream:
         self._loop.remove_writer(self._sock)
         if self._finishing:
             self.abort()
+        elif self._ending:
+            self._shut_writing()
         elif self._splice is not None:
             self._splice.to_peer.set_congested(False)
+
+    def _shut_writing(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort()

@@ -94,7 +94,11 @@ class StreamConnection(asyncio.Protocol):
         self.abort()
 
     def eof_received(self) -> bool:
-        return False  # a client that stopped writing is gone
+        """Whether the connection stays: a client that stops writing is gone, unless a peer may go on."""
+        if self._splice is None or self._transport is None or not self._transport.can_write_eof():
+            return False  # TLS has no end of one direction alone
+        self._splice.to_peer.source_ended()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._place.leave()
@@ -162,6 +166,15 @@ class StreamConnection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def end_writing(self) -> bool:
+        if self._transport is None or self._transport.is_closing():
+            return False
+        if not self._transport.can_write_eof():
+            self.finish()
+            return False
+        self._transport.write_eof()
+        return True
 
     def finish(self) -> None:
         """Closes when all is written, or the client has taken too long to read it."""

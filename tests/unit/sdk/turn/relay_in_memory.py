@@ -25,7 +25,17 @@ from turnrelay.core.addresses import (  # noqa: E402
 )
 from turnrelay.core.limits import Limits  # noqa: E402
 from turnrelay.core.nonce import NonceAuthority  # noqa: E402
-from turnrelay.core.outputs import Grant, LookUpKey, OpenRelay, Reply, Revoke, SendToPeer  # noqa: E402
+from turnrelay.core.outputs import (  # noqa: E402
+    ClosePeer,
+    ConnectToPeer,
+    Grant,
+    JoinPeer,
+    LookUpKey,
+    OpenRelay,
+    Reply,
+    Revoke,
+    SendToPeer,
+)
 from turnrelay.core.protocols import Credential, DenyRule, KeyQuery, Lease, Limit  # noqa: E402
 from turnrelay.core.server import Server  # noqa: E402
 
@@ -70,6 +80,7 @@ class Relay:
     nonce_lifetime: int = 3600
     policy: _Policy = field(default_factory=_Policy)
     sockets_left: int = 100
+    tcp_relays: bool = False
 
     def __post_init__(self) -> None:
         self.server = Server(
@@ -80,6 +91,7 @@ class Relay:
             rate_limit=self.policy,
             limits=Limits(nonce_lifetime=self.nonce_lifetime),
             families=self.families,
+            tcp_relays=self.tcp_relays,
         )
         keys = {
             algorithm: long_term_key("alice", REALM, "wonderland", algorithm)
@@ -90,10 +102,17 @@ class Relay:
         self.granted: list[object] = []
         self.revoked: list[object] = []
         self.queries: list[KeyQuery] = []
+        self.dialed: list[ConnectToPeer] = []
+        self.joined: list[FiveTuple] = []
+        self.closed: list[int] = []
         self._port = 50000
 
     def receive(self, data: bytes, path: FiveTuple, now: float) -> list[bytes]:
         return self._carry_out(self.server.receive(data, path, now), path, now)
+
+    def peers_do(self, outputs: list[object], path: FiveTuple, now: float) -> list[bytes]:
+        """What the server makes of something that peers did over TCP."""
+        return self._carry_out(outputs, path, now)
 
     def handle_timeout(self, path: FiveTuple, now: float) -> list[bytes]:
         return self._carry_out(self.server.handle_timeout(now), path, now)
@@ -117,6 +136,12 @@ class Relay:
                 self.granted.append(output.flow)
             elif isinstance(output, Revoke):
                 self.revoked.append(output.flow)
+            elif isinstance(output, ConnectToPeer):
+                self.dialed.append(output)
+            elif isinstance(output, JoinPeer):
+                self.joined.append(output.path)
+            elif isinstance(output, ClosePeer):
+                self.closed.append(output.connection_id)
         return answers
 
     def _open(self, output: OpenRelay, now: float) -> list[object]:
