@@ -13,9 +13,11 @@ from stunwire import AddressFamily, ErrorCode, TransportAddress
 
 from peerpath.errors import PeerpathError, ServerError
 from peerpath.net.addresses import join_host_port
+from peerpath.net.dialing import STAGGER
 from peerpath.net.proxies import Proxy
 from peerpath.net.racing import AllFailed, first_success
 from peerpath.net.resolving import Resolver
+from peerpath.net.waits import Waits
 from peerpath.turn.carriers import RelayUri, parse_relay_uri
 from peerpath.turn.client import DEFAULT_LIFETIME, canonical
 from peerpath.turn.connection import TurnConnection, TurnRefused, allocate
@@ -38,7 +40,6 @@ BIND_SECONDS = 30.0
 
 _CONNECT_SECONDS = 45.0
 """More than a server gives a peer to take the connection, and than a transaction takes to fail."""
-_STAGGER = 0.25
 _MAX_WAITING = 64
 
 # What a person can act on, in the place of the server's reason.
@@ -140,12 +141,13 @@ class TcpAllocation:
         tls: ssl.SSLContext | None = None,
         proxy: Proxy | None = None,
         resolver: Resolver | None = None,
+        waits: Waits | None = None,
         patience: float = 40.0,
     ) -> Self:
         """Allocates on the server of `uri`: `turn:host?transport=tcp` or `turns:host`.
 
         ValueError for another URI. TurnRefused or ServerError when there is no allocation to be had; its
-        `code` is 442 where the server relays no TCP. `tls`, `proxy` and `patience` are those of `allocate`.
+        `code` is 442 where the server relays no TCP. The others are those of `allocate`.
         """
         found = parse_relay_uri(uri) if isinstance(uri, str) else uri
         if isinstance(found, TunnelUri) or found.transport != "tcp":
@@ -169,13 +171,14 @@ class TcpAllocation:
                 tls=tls,
                 proxy=proxy,
                 resolver=resolver,
+                waits=waits,
                 patience=patience,
                 tcp=True,
             )
 
         attempts = [lambda address=address: at(address) for address in addresses]
         try:
-            return cls(await first_success(attempts, stagger=_STAGGER))
+            return cls(await first_success(attempts, stagger=STAGGER))
         except AllFailed as failed:
             raise _in_words(str(found), failed.failures) from failed
 
