@@ -80,6 +80,7 @@ from stunwire.framing import (
 )
 from stunwire.integrity import (
     Integrity,
+    keyed_digest,
 )
 from stunwire.keys import (
     PasswordAlgorithm,
@@ -234,6 +235,7 @@ __all__ = [
     "frame_rfc4571",
     "is_channel_data",
     "is_stun",
+    "keyed_digest",
     "long_term_key",
     "nat_pair",
     "nonce_cookie",

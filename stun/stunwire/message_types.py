@@ -44,6 +44,11 @@ class Header(NamedTuple):
 
 def join_message_type(message_class: int, method: int) -> int:
     """The type field: bits M11..M7, C1, M6..M4, C0, M3..M0."""
+    known = _TYPES.get((message_class, method))
+    return known if known is not None else _join(message_class, method)
+
+
+def _join(message_class: int, method: int) -> int:
     return (
         (method & 0xF80) << 2
         | (message_class & 0b10) << 7
@@ -66,7 +71,8 @@ def _split(message_type: int) -> tuple[MessageClass, int]:
 
 
 _KNOWN: dict[int, tuple[MessageClass, int]] = {
-    join_message_type(message_class, method): (message_class, method)
+    _join(message_class, method): (message_class, method)
     for method in Method
     for message_class in MessageClass
 }
+_TYPES: dict[tuple[int, int], int] = {known: message_type for message_type, known in _KNOWN.items()}

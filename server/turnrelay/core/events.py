@@ -20,6 +20,9 @@ class AuthenticationFailure(Enum):
     WRONG_PASSWORD = "wrong_password"  # noqa: S105 - a reason, not a password
     WRONG_USER = "wrong_user"
 
+    # The name's hash, Enum's own, is computed in Python, and every client is challenged first.
+    __hash__ = object.__hash__
+
 
 class EndReason(Enum):
     """Why an allocation is gone."""

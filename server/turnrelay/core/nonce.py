@@ -5,8 +5,9 @@ import binascii
 import hmac
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import sha256
 
-from stunwire import SecurityFeatures, nonce_cookie
+from stunwire import SecurityFeatures, keyed_digest, nonce_cookie
 
 from turnrelay.core.addresses import ClientAddress
 
@@ -14,7 +15,7 @@ _TICK_SECONDS = 16
 _TICK_BYTES = 3  # wraps after eight and a half years, so an old nonce is never fresh again in practice
 _MAC_BYTES = 8
 _COOKIE_CHARACTERS = 13
-_REMEMBERED_MACS = 16_384
+_REMEMBERED_NONCES = 16_384
 
 
 class NonceAuthority:
@@ -35,7 +36,7 @@ class NonceAuthority:
         self.features = features
         self._cookie = nonce_cookie(features)
         # A client brings the same nonce with every request.
-        self._mac = lru_cache(_REMEMBERED_MACS)(self._compute_mac)
+        self._tick_of = lru_cache(_REMEMBERED_NONCES)(self._find_tick)
 
     def issue(self, client: ClientAddress, now: float) -> str:
         """A fresh nonce of 28 characters for `client`; `now` in seconds of a clock all nodes share."""
@@ -49,22 +50,29 @@ class NonceAuthority:
         A changed cookie makes a changed nonce (the MAC covers it), which is the bid-down protection of
         the security feature bits.
         """
-        if not nonce.startswith(self._cookie):
+        tick = self._tick_of(nonce, client)
+        if tick is None:
             return False
+        age = int(now) // _TICK_SECONDS - tick & 0xFFFFFF
+        # One tick of tolerance each way: a node whose clock runs a little ahead issues nonces of the future.
+        return age <= self._ticks or age == 0xFFFFFF
+
+    def _find_tick(self, nonce: str, client: ClientAddress) -> int | None:
+        """When `nonce` was issued to `client`; None if it never was."""
+        if not nonce.startswith(self._cookie):
+            return None
         try:
             payload = base64.b64decode(nonce[_COOKIE_CHARACTERS:] + "=", validate=True)
         except (binascii.Error, ValueError):
-            return False
+            return None
         if len(payload) != _TICK_BYTES + _MAC_BYTES:
-            return False
+            return None
         tick, mac = payload[:_TICK_BYTES], payload[_TICK_BYTES:]
         genuine = False
         for key in self._keys:
             genuine |= hmac.compare_digest(mac, self._mac(key, tick, client))
-        age = int(now) // _TICK_SECONDS - int.from_bytes(tick, "big") & 0xFFFFFF
-        # One tick of tolerance each way: a node whose clock runs a little ahead issues nonces of the future.
-        return genuine and (age <= self._ticks or age == 0xFFFFFF)
+        return int.from_bytes(tick, "big") if genuine else None
 
-    def _compute_mac(self, key: bytes, tick: bytes, client: ClientAddress) -> bytes:
+    def _mac(self, key: bytes, tick: bytes, client: ClientAddress) -> bytes:
         bound = f"{self._cookie}|{client.host}|{client.port}|".encode("ascii", "surrogateescape") + tick
-        return hmac.digest(key, bound, "sha256")[:_MAC_BYTES]
+        return keyed_digest(key, bound, sha256)[:_MAC_BYTES]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stunwire import PasswordAlgorithm
 
@@ -24,8 +24,7 @@ class Credential:
     """Whether the user can be removed while the server runs, so that each Refresh must ask again."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyQuery:
+class KeyQuery(NamedTuple):
     """Who asks: exactly one of username (OpaqueString applied) and userhash (32 bytes) is set."""
 
     username: str | None = None

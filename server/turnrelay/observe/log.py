@@ -53,9 +53,12 @@ class EventLog:
     def __init__(self, level: str) -> None:
         self._log = structlog.get_logger()
         self._with_identities = level == "debug"
+        self._is_silent = _LEVELS[level] > logging.INFO
 
     def observe(self, event: Event) -> None:
         """Logs one event of the core, if it is worth a line."""
+        if self._is_silent:
+            return
         match event:
             case AllocationCreated():
                 self._log.info(

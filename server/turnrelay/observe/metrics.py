@@ -15,7 +15,6 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.registry import Collector
-from stunwire import Method
 
 from turnrelay.core.addresses import Transport
 from turnrelay.core.events import (
@@ -42,19 +41,6 @@ from turnrelay.relay.plane import RelayPlane
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_METHODS: dict[int, str] = {
-    method: method.name.lower()
-    for method in (
-        Method.BINDING,
-        Method.ALLOCATE,
-        Method.REFRESH,
-        Method.CREATE_PERMISSION,
-        Method.CHANNEL_BIND,
-        Method.CONNECT,
-        Method.CONNECTION_BIND,
-    )
-}
-
 
 class Metrics:
     """Counts events as they happen, and reads live figures when scraped."""
@@ -80,19 +66,15 @@ class Metrics:
         )
         plane.labels(plane_name, mover_name).set(1)
         ProcessCollector(registry=registry)
-        self._requests = Counter(
-            "turnrelay_requests",
-            "Requests answered, by method and result (success, or the error code).",
-            ["method", "result", "transport"],
-            registry=registry,
-        )
-        self._answers = _Answers(self._requests)
-        self._authentication_failures = Counter(
+        self._latency = Latency()
+        registry.register(self._latency)
+        failures = Counter(
             "turnrelay_authentication_failures",
             "Requests not accepted as anybody's; no_credentials is the usual first step of a client.",
             ["reason"],
             registry=registry,
         )
+        self._failures = {reason: failures.labels(reason.value) for reason in AuthenticationFailure}
         self._allocations_created = Counter(
             "turnrelay_allocations_created",
             "Allocations created, by the client's transport.",
@@ -117,7 +99,6 @@ class Metrics:
             ["limit"],
             registry=registry,
         )
-        self._latency = Latency(registry, _METHODS.values())
         self.health = HealthMetrics(registry)
         self.traversal = TraversalMetrics(registry)
         self._start_from_zero()
@@ -125,10 +106,8 @@ class Metrics:
     def observe(self, event: Event) -> None:
         """Counts one event of the core."""
         match event:
-            case RequestAnswered():
-                self._answers[event.method, event.code, event.transport].inc()
             case AuthenticationFailed(_, reason):
-                self._authentication_failures.labels(reason.value).inc()
+                self._failures[reason].inc()
             case AllocationCreated():
                 self._allocations_created.labels(event.path.transport.value).inc()
             case AllocationEnded():
@@ -142,10 +121,8 @@ class Metrics:
                 self._throttled.labels(throttle.value).inc()
 
     def answered(self, answer: RequestAnswered, seconds: float) -> None:
-        """Measures one answer: seconds from reading the request to forming the response."""
-        self._latency.answered(method_name(answer.method), seconds)
-        if answer.method == Method.ALLOCATE and not answer.code:
-            self._latency.allocated(seconds)
+        """Counts one answer, formed so many seconds after its request was read."""
+        self._latency.answered(answer.method, answer.code, answer.transport, seconds)
 
     def watch(
         self,
@@ -167,10 +144,6 @@ class Metrics:
         """A series that appears with its first event hides that event from rate(); so all start at zero."""
         for transport in Transport:
             self._allocations_created.labels(transport.value)
-            for method in _METHODS.values():
-                self._requests.labels(method, _SUCCESS, transport.value)
-        for failure in AuthenticationFailure:
-            self._authentication_failures.labels(failure.value)
         for reason in EndReason:
             self._allocations_ended.labels(reason.value)
         for refusal in RefusalReason:
@@ -179,24 +152,3 @@ class Metrics:
             self._peers_denied.labels(rule.value)
         for throttle in Throttle:
             self._throttled.labels(throttle.value)
-
-
-class _Answers(dict[tuple[int, int, Transport], Counter]):
-    """The series of each kind of answer, by method, code and transport: looked up by its labels once."""
-
-    def __init__(self, requests: Counter) -> None:
-        self._requests = requests
-
-    def __missing__(self, kind: tuple[int, int, Transport]) -> Counter:
-        method, code, transport = kind
-        result = str(int(code)) if code else _SUCCESS
-        self[kind] = series = self._requests.labels(method_name(method), result, transport.value)
-        return series
-
-
-def method_name(method: int) -> str:
-    """The label of a method; "other" for one that this relay answers with an error alone."""
-    return _METHODS.get(method, "other")
-
-
-_SUCCESS = "success"

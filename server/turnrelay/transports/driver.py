@@ -50,6 +50,7 @@ class Endpoint(Protocol):
 
 
 Observer = Callable[[Event], None]
+"""Told of every event but the answers, of which there are many."""
 Answered = Callable[[RequestAnswered, float], None]
 """Told of every response with the seconds since its request was read."""
 
@@ -137,7 +138,7 @@ class Driver:
         return bool(outputs)
 
     def observe(self, observer: Observer) -> None:
-        """Tells another observer of every event from now on."""
+        """Tells another observer from now on."""
         self._observers += (observer,)
 
     def add_udp(self, address: ServerAddress, endpoint: Endpoint) -> None:
@@ -173,6 +174,9 @@ class Driver:
                     endpoint = self._endpoint(path)
                     if endpoint is not None:
                         endpoint.reply(path, data)
+                case RequestAnswered():
+                    if self._answered is not None:
+                        self._answered(output, self.clock() - self._asked_at)
                 case Grant(flow, expires_at):
                     self.plane.grant(flow, expires_at)
                 case Revoke(flow):
@@ -195,8 +199,6 @@ class Driver:
                 case ClosePeer(connection_id):
                     self.tcp.close_peer(connection_id)
                 case event:
-                    if self._answered is not None and isinstance(event, RequestAnswered):
-                        self._answered(event, self.clock() - self._asked_at)
                     for observe in self._observers:
                         observe(event)
         self._arm()

@@ -102,6 +102,9 @@ class UdpListener:
 
     def receive(self, data: bytes, source: SocketAddress) -> None:
         """A datagram that belongs to none of the mover's flows."""
+        if data and data[0] <= _LAST_STUN_BYTE:
+            self._receive_stun(data, source)
+            return
         self._buffer[: len(data)] = data
         self._receive(len(data), source, self._driver.clock())
 
@@ -131,13 +134,15 @@ class UdpListener:
             payload = self._payloads[length] = self._view[4 : 4 + length]
         forwarder.forward(payload, now)
 
+    def _receive_stun(self, data: bytes, source: SocketAddress) -> None:
+        client = ClientAddress(transport_address(source))
+        self._driver.receive(data, FiveTuple(Transport.UDP, self.address, client))
+
     def _receive_other(self, size: int, source: SocketAddress) -> None:
         """What is no ChannelData: STUN, garbage, and datagrams too short to tell."""
         first = self._buffer[0] if size else 0xFF
         if first <= _LAST_STUN_BYTE:
-            client = ClientAddress(transport_address(source))
-            path = FiveTuple(Transport.UDP, self.address, client)
-            self._driver.receive(bytes(self._view[:size]), path)
+            self._receive_stun(bytes(self._view[:size]), source)
         elif MIN_CHANNEL >> 8 <= first <= MAX_CHANNEL_RFC5766 >> 8:
             self.unbound += 1
         else:

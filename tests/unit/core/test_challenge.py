@@ -1,9 +1,7 @@
 """The challenge (RFC 8489 section 9.2.4, first step): what an unknown client is told, and no more."""
 
-import hmac
-
 import pytest
-from stunwire import NONCE, REALM, Method, PasswordAlgorithm, SecurityFeatures
+from stunwire import NONCE, REALM, Method, PasswordAlgorithm, SecurityFeatures, integrity
 from turnrelay.core.events import AuthenticationFailed, AuthenticationFailure, Throttle, Throttled
 from turnrelay.core.protocols import Credential
 from unit.core.turn_client import (
@@ -161,13 +159,13 @@ def test_what_the_operator_sees_tells_them_apart(world, how):
 @pytest.fixture
 def digests(monkeypatch):
     """Every digest that is computed from now on: its algorithm and over how many bytes."""
-    digest, computed = hmac.digest, []
+    digest, computed = integrity.keyed_digest, []
 
-    def noting(key, msg, algorithm):
-        computed.append((algorithm, len(msg)))
-        return digest(key, msg, algorithm)
+    def noting(key, data, algorithm):
+        computed.append((algorithm().name, len(data)))
+        return digest(key, data, algorithm)
 
-    monkeypatch.setattr(hmac, "digest", noting)
+    monkeypatch.setattr(integrity, "keyed_digest", noting)
     return computed
 
 
