@@ -54,14 +54,14 @@ screenshots: $(DEV_STAMP)
 # Against coturn on this machine, then the client's side; needs root. ARGS="--only userspace" measures one relay alone.
 bench: $(BENCH_STAMP) bench/build/load bpf mover pion
 	PYTHONPATH=tests $(BIN)/python -m bench --docs $(ARGS)
-	PYTHONPATH=tests $(BIN)/python -m bench.sdk --docs
+	PYTHONPATH=tests:. $(BIN)/python -m bench.sdk --docs
 
 bench-quick: $(BENCH_STAMP) bench/build/load bpf mover
 	PYTHONPATH=tests $(BIN)/python -m bench --quick $(ARGS)
 
 # The client's side alone, beside aioice and aiortc; needs root. ARGS="--only codec" measures a part of it.
 bench-sdk: $(DEV_STAMP) mover
-	PYTHONPATH=tests $(BIN)/python -m bench.sdk $(if $(findstring --only,$(ARGS)),,--docs) $(ARGS)
+	PYTHONPATH=tests:. $(BIN)/python -m bench.sdk $(if $(findstring --only,$(ARGS)),,--docs) $(ARGS)
 
 bench/build/load: bench/load.c bench/programs.h
 	@mkdir -p $(@D)

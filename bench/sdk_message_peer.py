@@ -13,9 +13,12 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import nullcontext
 from typing import Protocol
 
 from natlab.setup_peer import Wire
+
+from bench.sdk_layers import Sampler
 
 LAST, BATCH_TAKEN = b".", b"!"
 _BUFFERED = 262_144
@@ -116,10 +119,13 @@ async def main() -> None:
     wire.tell(connected=True)
     while True:
         order = await wire.order()
-        if role == "sender":
-            wire.tell(**await send(conversation, **order))
-        else:
-            wire.tell(**await receive(conversation, order["size"], order["batch"]))
+        sampler = Sampler() if order.pop("sampled") else None
+        with sampler or nullcontext():
+            if role == "sender":
+                told = await send(conversation, **order)
+            else:
+                told = await receive(conversation, order["size"], order["batch"])
+        wire.tell(**told, **({"layers": sampler.shares()} if sampler else {}))
 
 
 if __name__ == "__main__":

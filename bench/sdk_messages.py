@@ -18,13 +18,19 @@ from bench import sdk_message_peer
 from bench.network import scheduled_seconds
 
 OURS, THEIRS = "peerpath", "aiortc"
-SIZES = (100, 1000)
+SIZES = (100, 1000, 4096, 65_536)
 BATCHES = {"as many as go": 0, "64 at a time": 64}
 """How many go before the sender waits for a message back; with none it waits only for room."""
+_SMALL = 1000
+"""Bytes of the largest messages of which 64 fit into every window."""
 _PATIENCE = 30.0
 """Seconds for a connection; for the messages it is this beside the time that they are sent."""
 _WARM_UP = 0.5
+_SAMPLED_FOR = 3
+"""Times as long as others: a sample comes with a tick of the kernel's clock, some 250 in a second."""
 _ADDRESSES = "10.91.0.1", "10.91.0.2"
+
+_OF_ENDS = "sender_cpu_us_per_message", "receiver_cpu_us_per_message"
 
 Figures = dict[str, float]
 
@@ -58,9 +64,27 @@ class Pair:
 
     async def converse(self, size: int, seconds: float, batch: int = 0) -> Figures:
         """Sends messages of so many bytes for so many seconds; until the last has come."""
+        figures, _ = await self._converse(size, seconds, batch)
+        return figures
+
+    async def layers(self, size: int, seconds: float) -> dict[str, Figures]:
+        """The same, as many as go, with the CPU of both ends divided among the layers that took it."""
+        figures, shares = await self._converse(size, seconds, sampled=True)
+        return {
+            layer: {
+                key: figures[key] * share[layer]
+                for key, share in zip(_OF_ENDS, shares, strict=True)
+                if layer in share
+            }
+            for layer in dict.fromkeys(itertools.chain(*shares))
+        }
+
+    async def _converse(
+        self, size: int, seconds: float, batch: int = 0, *, sampled: bool = False
+    ) -> tuple[Figures, list[Figures]]:
         before = [scheduled_seconds(side.pid) for side in self._sides]
         for side in reversed(self._sides):
-            side.tell(size=size, seconds=seconds, batch=batch)
+            side.tell(size=size, seconds=seconds, batch=batch, sampled=sampled)
         sender, receiver = await self._hear_both(seconds + _PATIENCE)
         sending, receiving = (
             scheduled_seconds(side.pid) - was for side, was in zip(self._sides, before, strict=True)
@@ -69,14 +93,15 @@ class Pair:
         if count != sender["sent"]:
             raise RuntimeError(f"{sender['sent']} messages were sent, {count} arrived")
         took = receiver["ended"] - sender["began"]
-        return {
+        figures = {
             "messages": count,
             "seconds": took,
             "messages_per_second": count / took,
             "cpu_us_per_message": (sending + receiving) / count * 1e6,
-            "sender_cpu_us_per_message": sending / count * 1e6,
-            "receiver_cpu_us_per_message": receiving / count * 1e6,
+            _OF_ENDS[0]: sending / count * 1e6,
+            _OF_ENDS[1]: receiving / count * 1e6,
         }
+        return figures, [told.get("layers", {}) for told in (sender, receiver)]
 
     async def stop(self) -> None:
         for pump in self._pumps:
@@ -129,6 +154,10 @@ async def measure(rounds: int, seconds: float) -> AsyncIterator[tuple[str, str, 
                 await pairs[who].converse(size, _WARM_UP)
         for round_ in range(rounds):
             for size, (way, batch) in itertools.product(SIZES, BATCHES.items()):
+                if batch and size > _SMALL:
+                    continue
                 for who in (OURS, THEIRS) if round_ % 2 else (THEIRS, OURS):
                     figures = await pairs[who].converse(size, seconds, batch)
                     yield f"messages of {size} B, {way}", who, round_, figures
+            for layer, figures in (await pairs[OURS].layers(_SMALL, _SAMPLED_FOR * seconds)).items():
+                yield f"where the time of {_SMALL} B goes", layer, round_, figures

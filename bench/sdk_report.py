@@ -7,6 +7,10 @@ from bench import figures
 from bench.figures import Figure, Row
 
 _US = Figure("cpu_us_per_message", "CPU us/message", "{:.1f}")
+_ENDS = (
+    Figure("sender_cpu_us_per_message", "CPU us/message, sender", "{:.1f}"),
+    Figure("receiver_cpu_us_per_message", "CPU us/message, receiver", "{:.1f}"),
+)
 _OF_SCENARIO = {
     "codec": (_US, Figure("messages_per_second_of_cpu", "per s of one core", "{:,.0f}")),
     "path in the simulator": (
@@ -17,16 +21,16 @@ _OF_SCENARIO = {
     "messages": (
         Figure("messages_per_second", "messages/s", "{:,.0f}"),
         Figure("cpu_us_per_message", "CPU us/message, both ends", "{:.1f}"),
-        Figure("sender_cpu_us_per_message", "CPU us/message, sender", "{:.1f}"),
-        Figure("receiver_cpu_us_per_message", "CPU us/message, receiver", "{:.1f}"),
+        *_ENDS,
     ),
+    "where the time": _ENDS,
 }
 _HEADS = ["scenario", "figure", "of", "median", "least - most", "to the other"]
 _OTHERS = ("aioice", "aiortc")
 _METHOD = """\
 ### Method
 
-`make bench-sdk` measures this part alone, as root, in about three minutes, and leaves the relay's figures as
+`make bench-sdk` measures this part alone, as root, in about four minutes, and leaves the relay's figures as
 they are.
 
 - Codec: the same bytes, from values and back to values, integrity and fingerprint made and verified; CPU time
@@ -48,6 +52,8 @@ they are.
   message in a packet of its own and counts what is under way in bytes: as many as go overflow the receiver's
   socket, and what that costs is in its figures. Messages are numbered and none may be missing. CPU is that of
   the processes, kernel time included (`/proc/PID/task/*/schedstat`).
+- Where the time goes: the same, while a timer of CPU time looks what the process is running; its CPU is
+  divided as the samples are. What Python's library does counts as its caller's.
 - Rounds of the two are interleaved. Figures are medians over the rounds, with the least and the most; "to the
   other" is the median of the ratios within the rounds.
 """

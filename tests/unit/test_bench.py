@@ -1,9 +1,17 @@
 """What the benchmark measures with: both codecs make the same bytes, and figures follow from samples."""
 
+import asyncio
+import enum
+
+import aioquic.quic.connection
+import aioquic.quic.crypto
+import peerpath.connection.messages
+import peerpath.ice.stack
+import peerpath.net.datagrams
 import pytest
 from stunwire import DecodeError
 
-from bench import documents, figures, sdk_codec
+from bench import documents, figures, sdk_codec, sdk_layers
 from bench.figures import Figure
 
 BOTH = sdk_codec.CODECS.values()
@@ -40,3 +48,20 @@ def test_a_ratio_is_the_median_of_the_rounds_in_which_both_had_a_turn():
 
 def test_the_page_is_what_the_samples_beside_it_say():
     assert documents.PAGE.read_text() == documents.page()
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"),
+    [
+        (aioquic.quic.connection, "aioquic: packets, acknowledgements, loss"),
+        (aioquic.quic.crypto, "encryption"),
+        (peerpath.connection.messages, "peerpath.connection: messages, windows"),
+        (peerpath.ice.stack, "peerpath.ice and calls: the path"),
+        (peerpath.net.datagrams, "sockets and event loop, kernel included"),
+        (asyncio.selector_events, "sockets and event loop, kernel included"),
+        (pytest, "other packages"),
+        (enum, None),
+    ],
+)
+def test_a_sample_counts_for_the_layer_of_its_file(module, layer):
+    assert sdk_layers.layer_of(module.__file__) == layer
