@@ -1,4 +1,4 @@
-// Flows: the channels that Python granted, found by where their packets come from. A flat table with open addressing.
+// Flows: what Python granted, found by where its packets come from. A flat table with open addressing.
 #pragma once
 #include <math.h>
 #include <netinet/in.h>
@@ -18,6 +18,17 @@ union address {
 };
 
 // Where a packet comes from: the socket it was read from, its source, and its channel if that is a listening socket.
+// What is no channel has one of these numbers in that place.
+enum {
+    FROM_PEER = 0,   // of a channel
+    CLIENT_V4 = 1,   // a client whose Send indications to peers of this family have a relayed address
+    CLIENT_V6 = 2,
+    PERMISSION = 3,  // by the host of a peer, its port left out
+    ADMITTED = 4,    // a peer with its port, where a relayed address sends to
+    FIRST_CHANNEL = 0x4000,
+    LAST_CHANNEL = 0x7FFF,
+};
+
 struct key {
     uint8_t host[16];
     uint32_t scope;
@@ -37,13 +48,19 @@ struct traffic {
     uint64_t packets_to_peer, bytes_to_peer, packets_from_peer, bytes_from_peer;
 };
 
+// A channel has two keys: its packets are found from both sides. A permission has one, and so has each peer that was
+// admitted by it; those pay with the permission and end with it. A client has one for each family that it
+// sends to.
 struct flow {
     struct endpoint *relay, *listener;
-    struct flow *next, **link;  // in the list of the relay
-    struct key from_client, from_peer;
+    struct flow *next, **link;  // in the list of the relay, or of the permission
+    struct flow *permission;    // of an admitted peer
+    struct flow *admitted;      // by a permission
+    struct key keys[2];
+    int key_count;
+    uint16_t channel;
     union address client, peer;
     double expires_at;
-    uint16_t channel;
     int bucket_count;
     struct bucket *buckets[MOST_BUCKETS];
     void *leases[MOST_BUCKETS];  // what keeps the buckets where they are

@@ -255,6 +255,7 @@ class Relay:
         self._known = addresses, ports
         external = [host.advertised for host in self._hosts]
         self._peers.update_local([*addresses, *external], ports)
+        self._plane.forget_admitted()
 
     def _own_ports(self) -> set[int]:
         """Every port that the relay serves."""

@@ -4,16 +4,24 @@ from typing import TYPE_CHECKING
 
 from turnrelay.core.addresses import ClientAddress, PeerAddress
 from turnrelay.relay.plane import ClientLink
+from turnrelay.relay.send_indications import PeerKey, peer_key
 
 if TYPE_CHECKING:
     from turnrelay.relay.relay_socket import RelaySocket
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+_MOST_ADMITTED = 64
+"""Ports of one host that a client may send to without asking the core."""
 
 
 def socket_address(peer: PeerAddress) -> SocketAddress:
     """The form that the socket calls take and give: IPv6 addresses are four-tuples there."""
     return (peer.host, peer.port, 0, 0) if ":" in peer.host else (peer.host, peer.port)
+
+
+def host_address(host: str) -> SocketAddress:
+    """Likewise for a host alone, with no port."""
+    return (host, 0, 0, 0) if ":" in host else (host, 0)
 
 
 def client_socket_address(client: ClientAddress) -> SocketAddress:
@@ -26,12 +34,45 @@ def client_socket_address(client: ClientAddress) -> SocketAddress:
 
 
 class PermissionEntry:
-    """A peer host that may send to the client."""
+    """A peer host that may send to the client, and the ports there that the client may send to unasked."""
 
-    __slots__ = ("expires_at",)
+    __slots__ = ("_admitted", "expires_at")
 
     def __init__(self, expires_at: float) -> None:
         self.expires_at = expires_at
+        self._admitted: list[PeerKey] = []
+
+    def admit(self, relay: "RelaySocket", link: ClientLink, peer: PeerAddress) -> bool:
+        """The core let data of a Send indication pass to `peer`: so may what follows. False for a peer that
+        is known, and for one too many, about which the core is asked each time."""
+        key = peer_key(peer)
+        if key in link.admitted or len(self._admitted) >= _MOST_ADMITTED:
+            return False
+        self._admitted.append(key)
+        link.admitted[key] = AdmittedPeer(relay, self, peer)
+        return True
+
+    def forget_admitted(self, link: ClientLink) -> None:
+        """The core is asked again."""
+        for key in self._admitted:
+            link.admitted.pop(key, None)
+        self._admitted.clear()
+
+
+class AdmittedPeer:
+    """A peer that the client may send to by Send indications, for as long as its permission lives."""
+
+    __slots__ = ("_peer", "_permission", "_relay")
+
+    def __init__(self, relay: "RelaySocket", permission: PermissionEntry, peer: PeerAddress) -> None:
+        self._relay = relay
+        self._permission = permission
+        self._peer = socket_address(peer)
+
+    def forward(self, data: memoryview, now: float) -> None:
+        """Client to peer."""
+        if self._permission.expires_at > now:
+            self._relay.send(data, self._peer, now)
 
 
 class ChannelEntry:

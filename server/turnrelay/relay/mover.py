@@ -1,4 +1,4 @@
-"""PacketMover: the C extension that moves packets of channels for the userspace plane, where it was built.
+"""PacketMover: the C extension that moves packets of granted flows, where it was built.
 
 The plane and the UDP listeners do the same in Python without it. It decides nothing: it looks up flows that
 it was given, and hands up every packet that belongs to none and every error.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from turnrelay.core.addresses import ServerAddress, Transport
-from turnrelay.core.outputs import ChannelFlow
+from turnrelay.core.outputs import ChannelFlow, Flow, PermissionFlow
 from turnrelay.core.token_bucket import TokenBucket
 from turnrelay.relay.flows import SocketAddress, client_socket_address
 from turnrelay.relay.plane import Traffic
@@ -82,10 +82,9 @@ class PacketMover:
         expires_at: float,
         buckets: Sequence[TokenBucket],
     ) -> None:
-        """Moves the flow's packets until `expires_at`; a flow that it cannot move stays with Python."""
-        listener = self._listeners.get(flow.path.server) if flow.path.transport is Transport.UDP else None
-        # Other buckets are spent from elsewhere too, by rules of their own.
-        if listener is None or any(type(bucket) is not TokenBucket for bucket in buckets):
+        """Moves the channel's packets until `expires_at`; a flow that it cannot move stays with Python."""
+        listener = self._listener_of(flow, buckets)
+        if listener is None:
             self._mover.revoke(relay, peer)
             return
         client = client_socket_address(flow.path.client)
@@ -95,6 +94,35 @@ class PacketMover:
     def revoke(self, relay: int, peer: SocketAddress) -> None:
         self._mover.revoke(relay, peer)
 
+    def permit(
+        self,
+        relay: int,
+        flow: PermissionFlow,
+        host: SocketAddress,
+        expires_at: float,
+        buckets: Sequence[TokenBucket],
+    ) -> None:
+        """Moves what comes from the host to the client until `expires_at`, as Data indications.
+
+        The port of `host` does not count, here and in `forbid`.
+        """
+        listener = self._listener_of(flow, buckets)
+        if listener is not None:
+            client = client_socket_address(flow.path.client)
+            states = tuple(bucket.state for bucket in buckets)
+            self._mover.permit(relay, listener, client, host, expires_at, states)
+
+    def forbid(self, relay: int, host: SocketAddress) -> None:
+        self._mover.forbid(relay, host)
+
+    def admit(self, relay: int, peer: SocketAddress) -> None:
+        """Moves Send indications to this peer while its host is permitted here; else nothing changes."""
+        self._mover.admit(relay, peer)
+
+    def forget_admitted(self) -> None:
+        """Every Send indication is for Python again."""
+        self._mover.forget_admitted()
+
     def traffic(self, relay: int) -> Traffic:
         """What it moved through a relayed address."""
         return Traffic(*self._mover.traffic(relay))
@@ -102,3 +130,12 @@ class PacketMover:
     def drops(self) -> Counter[str]:
         """Packets not relayed, by reason."""
         return Counter(self._mover.drops())
+
+    def _listener_of(self, flow: Flow, buckets: Sequence[TokenBucket]) -> int | None:
+        """The number of the socket that the client writes to; None for a flow that is Python's."""
+        # Other buckets are spent from elsewhere too, by rules of their own.
+        if flow.path.transport is not Transport.UDP or any(
+            type(bucket) is not TokenBucket for bucket in buckets
+        ):
+            return None
+        return self._listeners.get(flow.path.server)

@@ -91,7 +91,13 @@ class RelayPlane(Protocol):
         """Stops the flow's packets."""
 
     def send(self, relay: RelayedAddress, peer: PeerAddress, data: bytes, dont_fragment: bool) -> None:
-        """Sends one datagram of a Send indication, whose permission was checked."""
+        """Sends one datagram of a Send indication, whose permission was checked.
+
+        What follows to that peer may pass without the core until the permission ends.
+        """
+
+    def forget_admitted(self) -> None:
+        """Policy on peers has changed: the core is asked about each Send indication's again."""
 
     def traffic(self) -> dict[Transport, Traffic]:
         """What was relayed since the start, by the client's transport; live, not at the end of sessions."""
@@ -133,9 +139,12 @@ class ClientLinks(Protocol):
 
 
 class ClientLink(Protocol):
-    """One client as the data path sees it. `channels` belongs to the plane, the listener looks it up."""
+    """One client as the data path sees it. The tables belong to the plane, the listener looks things up."""
 
-    channels: dict[int, "ChannelForwarder"]
+    channels: dict[int, "Forwarder"]
+    """By number."""
+    admitted: dict[int, "Forwarder"]
+    """Peers of Send indications, by what `relay.send_indications.peer_key` makes of them."""
 
     @property
     def address(self) -> object:
@@ -153,8 +162,8 @@ class ClientLink(Protocol):
         """
 
 
-class ChannelForwarder(Protocol):
-    """What the data path does with ChannelData of one channel."""
+class Forwarder(Protocol):
+    """What the data path does with data for one peer."""
 
     def forward(self, data: memoryview, now: float) -> None:
-        """Sends application data to the peer of the channel."""
+        """Sends application data to the peer."""

@@ -8,7 +8,13 @@ from stunwire import AddressFamily, TransportAddress
 
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, Transport, family_of
 from turnrelay.core.outputs import ChannelFlow, Flow, PermissionFlow
-from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress, socket_address
+from turnrelay.relay.flows import (
+    ChannelEntry,
+    PermissionEntry,
+    SocketAddress,
+    host_address,
+    socket_address,
+)
 from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import (
     BandwidthPolicy,
@@ -46,7 +52,7 @@ class UserspacePlane:
     ) -> None:
         """`ports` are the first and the last one, or make the pool of a host.
 
-        With a mover the packets of channels between UDP clients and peers do not pass through Python.
+        With a mover the packets between UDP clients and peers do not pass through Python.
         `neighbours` are there where several processes relay from the same hosts. What `tcp` relays is in the
         figures of this plane.
         """
@@ -57,6 +63,9 @@ class UserspacePlane:
         self.mover = mover
         self._neighbours = neighbours
         self._tcp = tcp
+        self._advertised = frozenset(host.advertised for host in hosts)
+        # Another process' relayed addresses are met at their local ones.
+        self._own_hosts = self._advertised | {host.local for host in hosts if neighbours is not None}
         make_pool = ports if callable(ports) else lambda _: PortPool(*ports)
         self._pools = {host: make_pool(host) for host in hosts}
         self._turns = {
@@ -120,7 +129,7 @@ class UserspacePlane:
         if relay is None or not self._connect(relay, flow.path):
             return
         if isinstance(flow, PermissionFlow):
-            relay.permissions[flow.peer_host] = PermissionEntry(expires_at)
+            self._permit(relay, flow, expires_at)
             return
         link = relay.link
         assert link is not None  # _connect() set it
@@ -145,8 +154,13 @@ class UserspacePlane:
                 self.mover.revoke(relay.number, peer)
             if relay.link is not None:
                 relay.link.channels.pop(flow.channel, None)
-        else:
-            relay.permissions.pop(flow.peer_host, None)
+            return
+        permission = relay.permissions.pop(flow.peer_host, None)
+        if permission is None or relay.link is None:
+            return
+        permission.forget_admitted(relay.link)
+        if self.mover is not None and relay.number is not None:
+            self.mover.forbid(relay.number, host_address(flow.peer_host))
 
     def send(self, relay: RelayedAddress, peer: PeerAddress, data: bytes, dont_fragment: bool) -> None:
         relay_socket = self.relays.get(relay)
@@ -160,7 +174,16 @@ class UserspacePlane:
         elif dont_fragment:
             relay_socket.send_unfragmented(data, socket_address(peer), now)
         else:
+            self._admit(relay_socket, peer)
             relay_socket.send(data, socket_address(peer), now)
+
+    def forget_admitted(self) -> None:
+        for relay in self.relays.values():
+            if relay.link is not None:
+                for permission in relay.permissions.values():
+                    permission.forget_admitted(relay.link)
+        if self.mover is not None:
+            self.mover.forget_admitted()
 
     # -- figures ----------------------------------------------------------------------------------------
 
@@ -238,6 +261,25 @@ class UserspacePlane:
 
     # -- the inside -------------------------------------------------------------------------------------
 
+    def _permit(self, relay: RelaySocket, flow: PermissionFlow, expires_at: float) -> None:
+        permission = relay.permissions.get(flow.peer_host)
+        if permission is None:
+            relay.permissions[flow.peer_host] = PermissionEntry(expires_at)
+        else:
+            permission.expires_at = expires_at
+        # Whose packets may be those of a relayed address, of another process perhaps, is for Python to tell.
+        if self.mover is not None and relay.number is not None and flow.peer_host not in self._own_hosts:
+            host = host_address(flow.peer_host)
+            self.mover.permit(relay.number, flow, host, expires_at, relay.buckets)
+
+    def _admit(self, relay: RelaySocket, peer: PeerAddress) -> None:
+        """What goes to relayed addresses is Python's: they come and go."""
+        permission = relay.permissions.get(peer.host)
+        if permission is None or relay.link is None or peer.host in self._advertised:
+            return
+        if permission.admit(relay, relay.link, peer) and self.mover is not None and relay.number is not None:
+            self.mover.admit(relay.number, socket_address(peer))
+
     def _is_ours(self, peer: PeerAddress) -> bool:
         """Whether a peer is a relayed address of this relay, in whichever process."""
         relay = RelayedAddress(peer)
@@ -295,6 +337,8 @@ class UserspacePlane:
         assert relay.link is not None
         for entry in relay.channels.values():
             relay.link.channels.pop(entry.channel, None)
+        for permission in relay.permissions.values():
+            permission.forget_admitted(relay.link)
         self._relays_of[path] -= 1
         if not self._relays_of[path]:
             del self._relays_of[path]

@@ -10,7 +10,8 @@ from stunwire import DecodeError, StreamFramer
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.policy.connection_limits import ConnectionLimits, Place
-from turnrelay.relay.plane import ChannelForwarder
+from turnrelay.relay.plane import Forwarder
+from turnrelay.relay.send_indications import PeerKey, forward_send
 from turnrelay.relay.splice import Splice
 from turnrelay.transports.accepting import Acceptor
 from turnrelay.transports.driver import Driver, transport_address
@@ -36,7 +37,8 @@ class StreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._place = place
         self._congested = False
-        self.channels: dict[int, ChannelForwarder] = {}
+        self.channels: dict[int, Forwarder] = {}
+        self.admitted: dict[PeerKey, Forwarder] = {}
         self._splice: Splice | None = None
         self._linger: asyncio.TimerHandle | None = None
         self.path: FiveTuple | None = None
@@ -76,7 +78,7 @@ class StreamConnection(asyncio.Protocol):
                     self._clients.unbound += 1
                 else:
                     forwarder.forward(memoryview(frame)[4:], now)
-            else:
+            elif not self.admitted or not forward_send(memoryview(frame), len(frame), self.admitted, now):
                 self._driver.receive(frame, self.path)
                 if self._splice is not None:
                     # RFC 6062 section 4.4: data follows the answer. What came before it has been taken apart.
@@ -136,6 +138,7 @@ class StreamConnection(asyncio.Protocol):
 
     def release(self, path: FiveTuple) -> None:
         self.channels.clear()
+        self.admitted.clear()
 
     def sendto(self, frame: memoryview, address: object, /) -> int:
         if self._congested or self._transport is None:

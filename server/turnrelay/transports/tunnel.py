@@ -9,7 +9,8 @@ from stunwire import TransportAddress
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.policy.connection_limits import ConnectionLimits
-from turnrelay.relay.plane import ChannelForwarder
+from turnrelay.relay.plane import Forwarder
+from turnrelay.relay.send_indications import PeerKey, forward_send
 from turnrelay.transports.driver import Driver, transport_address
 
 PATH = "/v1/tunnel"
@@ -44,7 +45,8 @@ class TunnelConnection:
         self._tunnel = tunnel
         self._driver = tunnel.driver
         self._transport = transport
-        self.channels: dict[int, ChannelForwarder] = {}
+        self.channels: dict[int, Forwarder] = {}
+        self.admitted: dict[PeerKey, Forwarder] = {}
         self.path = path
         self.idle_since = tunnel.driver.clock()
 
@@ -57,7 +59,9 @@ class TunnelConnection:
         if first <= _LAST_STUN_BYTE:
             if len(message) != _STUN_HEADER + length:
                 return False
-            self._driver.receive(message, self.path)
+            view = memoryview(message)
+            if not self.admitted or not forward_send(view, len(message), self.admitted, now):
+                self._driver.receive(message, self.path)
         elif _FIRST_CHANNEL_BYTE <= first <= _LAST_CHANNEL_BYTE:
             # Padding is not needed here, and harmless (RFC 8656 section 12.5).
             if not 0 <= len(message) - _CHANNEL_HEADER - length <= 3:
@@ -87,6 +91,7 @@ class TunnelConnection:
 
     def release(self, path: FiveTuple) -> None:
         self.channels.clear()
+        self.admitted.clear()
 
     def sendto(self, frame: memoryview, address: object, /) -> int:
         if self._transport.is_closing() or self._transport.get_write_buffer_size() > _WRITE_BUFFER:

@@ -9,8 +9,9 @@ from stunwire import MAX_CHANNEL_RFC5766, MIN_CHANNEL
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.relay.flows import SocketAddress, client_socket_address
-from turnrelay.relay.plane import ChannelForwarder
+from turnrelay.relay.plane import Forwarder
 from turnrelay.relay.receive_drops import receive_drops
+from turnrelay.relay.send_indications import PeerKey, forward_send
 from turnrelay.transports.driver import Driver, transport_address
 
 _BATCH = 64
@@ -24,17 +25,19 @@ _LAST_STUN_BYTE = 3
 class UdpLink:
     """One UDP client on the data path."""
 
-    __slots__ = ("address", "channels", "sendto")
+    __slots__ = ("address", "admitted", "channels", "sendto")
     padded = False
 
     def __init__(self, sock: socket.socket, address: SocketAddress) -> None:
         self.sendto: Any = sock.sendto
         self.address = address
-        self.channels: dict[int, ChannelForwarder] = {}
+        self.channels: dict[int, Forwarder] = {}
+        self.admitted: dict[PeerKey, Forwarder] = {}
 
 
 class UdpListener:
-    """Reads datagrams of clients: ChannelData goes straight to its flow, STUN to the core.
+    """Reads datagrams of clients: ChannelData goes straight to its flow, and so does a Send indication to a
+    peer that the core has admitted before. Other STUN goes to the core.
 
     A socket is bound to one address, never to the wildcard, so that an answer leaves from the address that
     the client wrote to.
@@ -103,7 +106,8 @@ class UdpListener:
     def receive(self, data: bytes, source: SocketAddress) -> None:
         """A datagram that belongs to none of the mover's flows."""
         if data and data[0] <= _LAST_STUN_BYTE:
-            self._receive_stun(data, source)
+            if not self._is_forwarded(memoryview(data), len(data), source, self._driver.clock()):
+                self._receive_stun(data, source)
             return
         self._buffer[: len(data)] = data
         self._receive(len(data), source, self._driver.clock())
@@ -122,7 +126,7 @@ class UdpListener:
         channel, length = _CHANNEL_HEADER.unpack_from(self._buffer)
         # Where fewer than four bytes came, what was read is an earlier packet's.
         if size < 4 or not MIN_CHANNEL <= channel <= MAX_CHANNEL_RFC5766:
-            self._receive_other(size, source)
+            self._receive_other(size, source, now)
             return
         link = self._links.get(source)
         forwarder = None if link is None else link.channels.get(channel)
@@ -138,11 +142,17 @@ class UdpListener:
         client = ClientAddress(transport_address(source))
         self._driver.receive(data, FiveTuple(Transport.UDP, self.address, client))
 
-    def _receive_other(self, size: int, source: SocketAddress) -> None:
+    def _is_forwarded(self, message: memoryview, size: int, source: SocketAddress, now: float) -> bool:
+        """Whether it is a Send indication to a peer that the core has admitted, and was sent on."""
+        link = self._links.get(source)
+        return link is not None and bool(link.admitted) and forward_send(message, size, link.admitted, now)
+
+    def _receive_other(self, size: int, source: SocketAddress, now: float) -> None:
         """What is no ChannelData: STUN, garbage, and datagrams too short to tell."""
         first = self._buffer[0] if size else 0xFF
         if first <= _LAST_STUN_BYTE:
-            self._receive_stun(bytes(self._view[:size]), source)
+            if not self._is_forwarded(self._view, size, source, now):
+                self._receive_stun(bytes(self._view[:size]), source)
         elif MIN_CHANNEL >> 8 <= first <= MAX_CHANNEL_RFC5766 >> 8:
             self.unbound += 1
         else:

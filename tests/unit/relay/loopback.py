@@ -24,6 +24,7 @@ class FakeLink:
     padded: bool = False
     address: object = ("198.51.100.15", 40000)
     channels: dict[int, Any] = field(default_factory=dict)
+    admitted: dict[int, Any] = field(default_factory=dict)
     frames: list[bytes] = field(default_factory=list)
     failure: OSError | None = None
 

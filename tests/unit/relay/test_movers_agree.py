@@ -1,6 +1,5 @@
 """Random histories: C and Python, given the same, deliver and count the same."""
 
-import asyncio
 import contextlib
 import os
 import random
@@ -12,6 +11,7 @@ from turnrelay.core.outputs import ChannelFlow
 from turnrelay.core.token_bucket import TokenBucket
 from unit.relay.listening import CHANNEL, Rig
 from unit.relay.loopback import V4, V6, FakeBandwidthPolicy, Peer
+from unit.relay.quiet import until_quiet
 
 CLIENTS, PEERS, RELAYS, CHANNELS, STEPS = 3, 3, 4, 3, 250
 SEEDS = int(os.environ.get("TURNRELAY_SEEDS", "3"))
@@ -145,25 +145,10 @@ async def test_histories_end_alike(mover, has_ipv6, host, seed):
             _step(chance, both)
             # Packets that wait together make batches; what changes the flows comes when all is read.
             if number % 5 == 4:
-                await _quiet(both)
+                await until_quiet(both)
                 assert both[1].figures() == both[0].figures(), f"after step {number}"
                 assert both[1].received == both[0].received, f"after step {number}"
         assert sum(map(Counter.total, both[0].received)) > STEPS / 20
     finally:
         for history in both:
             history.rig.close()
-
-
-async def _quiet(both: list[History]) -> None:
-    """Until nothing has moved for a while, on either side."""
-    before: object = None
-    for _ in range(200):
-        for _ in range(3):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.002)
-        for history in both:
-            history.collect()
-        now = [(history.figures(), [counter.copy() for counter in history.received]) for history in both]
-        if now == before:
-            return
-        before = now

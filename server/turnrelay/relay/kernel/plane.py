@@ -64,6 +64,9 @@ class XdpPlane:
     def send(self, relay: RelayedAddress, peer: PeerAddress, data: bytes, dont_fragment: bool) -> None:
         self._userspace.send(relay, peer, data, dont_fragment)
 
+    def forget_admitted(self) -> None:
+        self._userspace.forget_admitted()
+
     def traffic(self) -> dict[Transport, Traffic]:
         totals = self._userspace.traffic()
         udp, moved = totals[Transport.UDP], self._moved()

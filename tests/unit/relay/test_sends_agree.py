@@ -1,0 +1,227 @@
+"""Random Send indications, whole and broken: what moves them does what the core would have done."""
+
+import os
+import random
+import struct
+import zlib
+from collections import Counter
+
+import pytest
+from stunwire import DATA, XOR_PEER_ADDRESS, DecodeError, Message, TransportAddress
+from turnrelay.core.addresses import Transport
+from turnrelay.core.events import PeerDenied
+from unit.relay.core_rig import FAR, IPV4, IPV6, NEAR, CoreRig, End
+from unit.relay.loopback import V4, V6
+from unit.relay.quiet import until_quiet
+
+STEPS = 300
+SEEDS = int(os.environ.get("TURNRELAY_SEEDS", "2"))
+PEER_HOSTS = (NEAR, NEAR, FAR, V6, V6)
+COOKIE = bytes.fromhex("2112a442")
+PEER, DATA_TYPE, DF, SOFTWARE, FINGERPRINT, INTEGRITY = 0x0012, 0x0013, 0x001A, 0x8022, 0x8028, 0x0008
+# Peers by number: those above, then the relayed addresses of the clients.
+CLIENTS = 3
+
+
+class History:
+    """One of the three ways. What is done is told by numbers, so that it is the same for all."""
+
+    def __init__(self, way: str) -> None:
+        self.rig = CoreRig(way)
+        self.peers = [self.rig.end(host) for host in PEER_HOSTS]
+        self.clients: list[End] = [self.rig.end(V4), self.rig.end(V6)]
+        self.received: list[Counter[object]] = [Counter() for _ in range(CLIENTS + len(PEER_HOSTS))]
+        self.alive = [False] * CLIENTS
+
+    async def start(self) -> None:
+        self.clients.append(await self.rig.stream())
+        for client in range(CLIENTS):
+            self.allocate(client)
+
+    def address(self, peer: int) -> TransportAddress:
+        if peer < len(self.peers):
+            return self.peers[peer].address
+        client = peer - len(self.peers)
+        if not self.alive[client]:
+            return TransportAddress("203.0.113.1", 1)
+        return self.rig.relay(self.clients[client])
+
+    def allocate(self, client: int) -> None:
+        if not self.alive[client]:
+            self.rig.allocate(self.clients[client])
+            self.alive[client] = True
+
+    def release(self, client: int) -> None:
+        if self.alive[client]:
+            self.alive[client] = False
+            self.rig.release(self.clients[client])
+
+    def permit(self, client: int, peer: int) -> None:
+        if self.alive[client]:
+            self.rig.permit(self.clients[client], self.address(peer))
+
+    def bind(self, client: int, peer: int) -> None:
+        if self.alive[client]:
+            self.rig.bind(self.clients[client], 0x4000 + peer, self.peers[peer].address)
+
+    def hear(self, client: int, peer: int, data: bytes) -> None:
+        if self.alive[client]:
+            family = IPV6 if PEER_HOSTS[peer] == V6 else IPV4
+            self.peers[peer].send(data, self.rig.relay(self.clients[client], family))
+
+    def collect(self) -> None:
+        for end, received in zip((*self.clients, *self.peers), self.received, strict=True):
+            received.update(map(self._plainly, end.heard()) if end in self.clients else end.heard())
+
+    def figures(self) -> object:
+        traffic = {key: repr(value) for key, value in self.rig.plane.traffic().items()}
+        denied = sum(isinstance(event, PeerDenied) for event in self.rig.events)
+        garbage = [(listener.unbound, listener.garbage) for listener in self.rig.listeners.values()]
+        streams = self.rig.streams.clients
+        return traffic, self.rig.plane.drops(), denied, garbage, streams.unbound, streams.broken
+
+    def _plainly(self, message: bytes) -> object:
+        """Without what differs between two of these: transactions and ports."""
+        try:
+            indication = Message.decode(message)
+        except DecodeError:
+            return message
+        peer, known = (
+            indication.get(XOR_PEER_ADDRESS),
+            [self.address(peer) for peer in range(len(self.peers))],
+        )
+        who = known.index(peer) if peer in known else peer and peer.host
+        return indication.method, indication.get(DATA), who, tuple(indication.types), len(message)
+
+
+class Draft:
+    """An indication that is yet to be written for the peer's address, which is another for each history."""
+
+    def __init__(self, chance: random.Random, *, whole: bool) -> None:
+        self.transaction_id = chance.randbytes(12)
+        self.data = chance.randbytes(chance.choice((0, 1, 2, 3, 4, 172, 172, 1200)))
+        data, text = (
+            (DATA_TYPE, self.data),
+            chance.choice((b"a client", b"", "grün".encode(), b"\xff", b"x" * 764)),
+        )
+        shapes = [[PEER, data]] * 3 + [
+            [data, PEER],
+            [PEER, data, (SOFTWARE, text)],
+            [(SOFTWARE, text), PEER, (SOFTWARE, text), data],
+            [PEER, data, (DF, b"")],
+            [PEER, data, (0xC0DE, b"?")],
+            [PEER, data, (0x7FFF, b"?")],
+            [PEER, PEER, data],
+            [PEER, data, (DATA_TYPE, b"second")],
+            [PEER],
+            [data],
+            [PEER, data, (INTEGRITY, bytes(20))],
+            [PEER, (INTEGRITY, bytes(20)), data],
+            [(PEER, b"\0\3" + bytes(6)), data],
+            [(PEER, b"\0\1" + bytes(18)), data],
+            [(PEER, b"\0\2" + bytes(6)), data],
+            [(PEER, b"\0\1"), data],
+        ]
+        is_plain = chance.random() < 0.6
+        self.shape = shapes[0] if is_plain else chance.choice(shapes)
+        self.seal = None if is_plain else chance.choice((None, None, "good", "good", "bad", "first"))
+        self.padding = chance.choice((0, 0, 0xFF))
+        self.first_byte = 0 if is_plain else chance.choice((0, 0, 0, 7))
+        self.type = 0x0016 if is_plain else chance.choice((0x0016,) * 12 + (0x0017, 0x0006, 0x0116))
+        self.flip = None if whole or chance.random() < 0.8 else (chance.random(), 1 << chance.randrange(8))
+        self.cut = 0 if whole or chance.random() < 0.9 else chance.choice((1, 2, 4, 8, -1, -4))
+
+    def write(self, peer: TransportAddress) -> bytes:
+        body, ports = b"", []
+        for attribute in self.shape:
+            kind, value = attribute if isinstance(attribute, tuple) else (PEER, self._peer_value(peer))
+            ports.append(20 + len(body) + 6 if attribute is PEER else 0)
+            body += struct.pack("!HH", kind, len(value)) + value + bytes([self.padding]) * (-len(value) % 4)
+        if self.seal == "first":
+            body = struct.pack("!HHI", FINGERPRINT, 4, 0) + body
+        if self.seal in ("good", "bad"):
+            covered = struct.pack("!HH", self.type, len(body) + 8) + COOKIE + self.transaction_id + body
+            crc = zlib.crc32(covered) ^ 0x5354554E ^ (self.seal == "bad")
+            body += struct.pack("!HHI", FINGERPRINT, 4, crc)
+        message = bytearray(struct.pack("!HH", self.type, len(body)) + COOKIE + self.transaction_id + body)
+        if self.flip is not None:
+            where, bit = int(self.flip[0] * len(message)), self.flip[1]
+            # Another port is another socket somewhere, or none.
+            if not any(port <= where < port + 2 for port in ports if port):
+                message[where] ^= bit
+        if self.cut < 0:
+            message += bytes(-self.cut)
+        return bytes(message[: len(message) - max(self.cut, 0)])
+
+    def _peer_value(self, peer: TransportAddress) -> bytes:
+        value = bytearray(Message(0, 0, self.transaction_id).add(XOR_PEER_ADDRESS, peer).encode()[24:])
+        value[0] = self.first_byte
+        return bytes(value)
+
+
+def _step(chance: random.Random, all_ways: list[History]) -> None:
+    client, peer = chance.randrange(CLIENTS), chance.randrange(len(PEER_HOSTS))
+    is_stream = client == CLIENTS - 1
+    match chance.choice(("send",) * 24 + ("hear",) * 6 + ("permit",) * 4 + ("bind", "time", "policy", "end")):
+        case "send":
+            far = peer if chance.random() < 0.9 else len(PEER_HOSTS) + chance.randrange(CLIENTS)
+            for _ in range(chance.choice((1, 1, 4))):
+                draft = Draft(chance, whole=is_stream)
+                for history in all_ways:
+                    history.rig.say(history.clients[client], draft.write(history.address(far)))
+        case "hear":
+            data = chance.randbytes(chance.choice((0, 1, 2, 3, 172, 1200)))
+            for history in all_ways:
+                history.hear(client, peer, data)
+        case "permit":
+            ours = len(PEER_HOSTS) + chance.randrange(CLIENTS)
+            for history in all_ways:
+                for far in (*range(len(PEER_HOSTS)), ours) if peer else (ours,):
+                    history.permit(client, far)
+        case "bind":
+            for history in all_ways:
+                history.bind(client, peer)
+        case "time":
+            seconds = chance.random() * 150
+            for history in all_ways:
+                history.rig.clock.now += seconds
+        case "policy":
+            denied = chance.random() < 0.3
+            for history in all_ways:
+                history.rig.deny(history.peers[peer].address, denied)
+        case "end":
+            is_over = chance.random() < 0.4
+            for history in all_ways:
+                if is_over:
+                    history.release(client)
+                for one in range(CLIENTS) if not is_over else ():
+                    history.allocate(one)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_histories_end_as_the_core_would_have_them(mover, has_ipv6, seed):
+    chance = random.Random(seed)
+    both = [History("core"), History(mover)]
+    try:
+        for history in both:
+            await history.start()
+            for client in range(CLIENTS):
+                for peer in range(len(PEER_HOSTS)):
+                    history.permit(client, peer)
+        for number in range(STEPS):
+            _step(chance, both)
+            # What changes the flows comes when all is read.
+            if number % 4 == 3:
+                await until_quiet(both)
+                assert both[1].figures() == both[0].figures(), f"after step {number}"
+                assert both[1].received == both[0].received, f"after step {number}"
+        arrived = sum(received.total() for received in both[0].received[CLIENTS:])
+        assert arrived > STEPS / 10
+        # Else nothing was compared but the core with itself.
+        assert both[1].rig.asked < both[0].rig.asked - arrived / 5
+        traffic = both[1].rig.plane.traffic()
+        assert traffic[Transport.UDP].packets_to_peer
+        assert traffic[Transport.TCP].packets_to_peer
+    finally:
+        for history in both:
+            history.rig.close()
