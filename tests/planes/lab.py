@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,14 @@ class Lab:
             for direction in ("to_peer", "from_peer")
             for what in ("packets", "bytes")
         )
+
+    def wait_until_relayed(self, before: tuple[int, int, int, int], more: tuple[int, int, int, int]) -> None:
+        """Fails unless exactly so much is counted in a while."""
+        expected = tuple(map(sum, zip(before, more, strict=True)))
+        deadline = time.monotonic() + 5
+        while (relayed := self.relayed()) != expected:
+            assert time.monotonic() < deadline, (relayed, expected)
+            time.sleep(0.1)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 import pytest
-from planes.lab import PEER, PLANES, RELAY, SERVER, Lab, drain, lab
+from planes.lab import CLIENT, PEER, PLANES, PORT, RELAY, SERVER, Lab, drain, lab
 from support.netns import inside
 
 FAMILIES = list(itertools.product((4, 6), (4, 6)))
@@ -55,6 +55,36 @@ def test_bursts_arrive_whole_and_in_order_whatever_the_mtu(it: Lab, client, peer
             for data in burst:
                 far.sendto(data, relay)
             assert [turn.receive() for _ in burst] == [(channel, data) for data in burst]
+
+
+@pytest.mark.parametrize(("client", "peer"), FAMILIES)
+def test_indications_carry_data_both_ways_in_every_size(it: Lab, client, peer):
+    before = it.relayed()
+    with it.turn(client, peer) as turn, it.peer(peer) as far:
+        address = far.getsockname()[:2]
+        turn.permit(address)
+        for size in SIZES:
+            data = os.urandom(size)
+            turn.indicate(address, data)
+            arrived, source = far.recvfrom(65535)
+            assert arrived == data
+            assert source[:2] == tuple(turn.relayed)
+            far.sendto(data, source)
+            assert turn.receive_indication() == (address, data)
+    it.wait_until_relayed(before, (len(SIZES), sum(SIZES)) * 2)
+
+
+def test_indications_reach_permitted_hosts_and_ports_that_are_not_the_relays_own(it: Lab):
+    with it.turn() as turn, it.peer() as far:
+        address = far.getsockname()
+        turn.permit(address)
+        for number in range(3):
+            for nobody in ((CLIENT[4], address[1]), (RELAY[4], PORT), (PEER[4], 0)):
+                turn.indicate(nobody, b"x")
+            turn.indicate(address, b"%d" % number)
+            assert far.recv(100) == b"%d" % number
+        time.sleep(QUIET)
+        assert drain(far) == []
 
 
 def test_channels_of_one_client_are_kept_apart(it: Lab):
@@ -147,10 +177,7 @@ def test_counters_are_exact(it: Lab):
             far.sendto(far.recv(100), tuple(turn.relayed))
             turn.receive()
     size = sum(range(50))
-    deadline = time.monotonic() + 5
-    while it.relayed() != tuple(map(sum, zip(before, (50, size, 50, size), strict=True))):
-        assert time.monotonic() < deadline, (before, it.relayed())
-        time.sleep(0.1)
+    it.wait_until_relayed(before, (50, size, 50, size))
 
 
 def test_ipv6_packets_beyond_the_least_mtu_are_relayed(it: Lab):
@@ -173,12 +200,14 @@ def _random_traffic(it: Lab, seed: int) -> list[Counter[bytes]]:
     for number in range(600):
         flow = chance.randrange(6)
         data = b"%d:" % number + chance.randbytes(chance.choice((0, 20, 172, 900, 1390, 2000)))
-        way = chance.choice(("to peer", "from peer", "padded", "garbage"))
+        way = chance.choice(("to peer", "from peer", "padded", "indication", "garbage"))
         turn, far, channel = turns[flow], fars[flow], channels[flow]
         if way == "to peer":
             turn.send(channel, data)
         elif way == "from peer":
             far.sendto(data, tuple(turn.relayed))
+        elif way == "indication":
+            turn.indicate(far.getsockname()[:2], data)
         elif way == "padded":
             frame = channel.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data
             turn.sock.send(frame + bytes(-len(frame) % 4))

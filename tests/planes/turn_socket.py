@@ -7,8 +7,16 @@ from typing import Self, TypeVar
 
 from peerpath.turn import ChannelBound, LongTermCredentials
 from peerpath.turn.client import TurnClient
-from peerpath.turn.outputs import Allocated, Output, Transmit
-from stunwire import AddressFamily, TransportAddress
+from peerpath.turn.outputs import Allocated, Output, PermissionInstalled, Transmit
+from stunwire import (
+    DATA,
+    XOR_PEER_ADDRESS,
+    AddressFamily,
+    Message,
+    MessageClass,
+    Method,
+    TransportAddress,
+)
 from support.netns import Namespace, inside
 from support.relay import Access
 
@@ -37,6 +45,26 @@ class TurnSocket:
         """The channel that the server bound to the peer."""
         address = TransportAddress(*peer)
         return self._talk(lambda now: self._client.bind(address, now), ChannelBound).channel
+
+    def permit(self, peer: tuple[str, int]) -> None:
+        """Lets the peer's host send, and be sent indications."""
+        self._talk(lambda now: self._client.permit([peer[0]], now), PermissionInstalled)
+
+    def indicate(self, peer: tuple[str, int], data: bytes) -> None:
+        """A Send indication."""
+        message = Message(MessageClass.INDICATION, Method.SEND)
+        message.add(XOR_PEER_ADDRESS, TransportAddress(*peer)).add(DATA, data)
+        self.sock.send(message.encode())
+
+    def receive_indication(self, timeout: float = PATIENCE) -> tuple[tuple[str, int], bytes]:
+        """Peer and data of the next Data indication."""
+        self.sock.settimeout(timeout)
+        message = Message.decode(self.sock.recv(65535))
+        assert (message.message_class, message.method) == (MessageClass.INDICATION, Method.DATA)
+        peer, data = message.get(XOR_PEER_ADDRESS), message.get(DATA)
+        assert peer is not None
+        assert data is not None
+        return tuple(peer), data
 
     def send(self, channel: int, data: bytes) -> None:
         self.sock.send(channel.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data)

@@ -2,12 +2,11 @@
 
 import os
 import random
-import struct
-import zlib
 from collections import Counter
 
 import pytest
 from stunwire import DATA, XOR_PEER_ADDRESS, DecodeError, Message, TransportAddress
+from support.send_drafts import Draft
 from turnrelay.core.addresses import Transport
 from turnrelay.core.events import PeerDenied
 from unit.relay.core_rig import FAR, IPV4, IPV6, NEAR, CoreRig, End
@@ -17,8 +16,6 @@ from unit.relay.quiet import until_quiet
 STEPS = 300
 SEEDS = int(os.environ.get("TURNRELAY_SEEDS", "2"))
 PEER_HOSTS = (NEAR, NEAR, FAR, V6, V6)
-COOKIE = bytes.fromhex("2112a442")
-PEER, DATA_TYPE, DF, SOFTWARE, FINGERPRINT, INTEGRITY = 0x0012, 0x0013, 0x001A, 0x8022, 0x8028, 0x0008
 # Peers by number: those above, then the relayed addresses of the clients.
 CLIENTS = 3
 
@@ -92,71 +89,6 @@ class History:
         )
         who = known.index(peer) if peer in known else peer and peer.host
         return indication.method, indication.get(DATA), who, tuple(indication.types), len(message)
-
-
-class Draft:
-    """An indication that is yet to be written for the peer's address, which is another for each history."""
-
-    def __init__(self, chance: random.Random, *, whole: bool) -> None:
-        self.transaction_id = chance.randbytes(12)
-        self.data = chance.randbytes(chance.choice((0, 1, 2, 3, 4, 172, 172, 1200)))
-        data, text = (
-            (DATA_TYPE, self.data),
-            chance.choice((b"a client", b"", "grün".encode(), b"\xff", b"x" * 764)),
-        )
-        shapes = [[PEER, data]] * 3 + [
-            [data, PEER],
-            [PEER, data, (SOFTWARE, text)],
-            [(SOFTWARE, text), PEER, (SOFTWARE, text), data],
-            [PEER, data, (DF, b"")],
-            [PEER, data, (0xC0DE, b"?")],
-            [PEER, data, (0x7FFF, b"?")],
-            [PEER, PEER, data],
-            [PEER, data, (DATA_TYPE, b"second")],
-            [PEER],
-            [data],
-            [PEER, data, (INTEGRITY, bytes(20))],
-            [PEER, (INTEGRITY, bytes(20)), data],
-            [(PEER, b"\0\3" + bytes(6)), data],
-            [(PEER, b"\0\1" + bytes(18)), data],
-            [(PEER, b"\0\2" + bytes(6)), data],
-            [(PEER, b"\0\1"), data],
-        ]
-        is_plain = chance.random() < 0.6
-        self.shape = shapes[0] if is_plain else chance.choice(shapes)
-        self.seal = None if is_plain else chance.choice((None, None, "good", "good", "bad", "first"))
-        self.padding = chance.choice((0, 0, 0xFF))
-        self.first_byte = 0 if is_plain else chance.choice((0, 0, 0, 7))
-        self.type = 0x0016 if is_plain else chance.choice((0x0016,) * 12 + (0x0017, 0x0006, 0x0116))
-        self.flip = None if whole or chance.random() < 0.8 else (chance.random(), 1 << chance.randrange(8))
-        self.cut = 0 if whole or chance.random() < 0.9 else chance.choice((1, 2, 4, 8, -1, -4))
-
-    def write(self, peer: TransportAddress) -> bytes:
-        body, ports = b"", []
-        for attribute in self.shape:
-            kind, value = attribute if isinstance(attribute, tuple) else (PEER, self._peer_value(peer))
-            ports.append(20 + len(body) + 6 if attribute is PEER else 0)
-            body += struct.pack("!HH", kind, len(value)) + value + bytes([self.padding]) * (-len(value) % 4)
-        if self.seal == "first":
-            body = struct.pack("!HHI", FINGERPRINT, 4, 0) + body
-        if self.seal in ("good", "bad"):
-            covered = struct.pack("!HH", self.type, len(body) + 8) + COOKIE + self.transaction_id + body
-            crc = zlib.crc32(covered) ^ 0x5354554E ^ (self.seal == "bad")
-            body += struct.pack("!HHI", FINGERPRINT, 4, crc)
-        message = bytearray(struct.pack("!HH", self.type, len(body)) + COOKIE + self.transaction_id + body)
-        if self.flip is not None:
-            where, bit = int(self.flip[0] * len(message)), self.flip[1]
-            # Another port is another socket somewhere, or none.
-            if not any(port <= where < port + 2 for port in ports if port):
-                message[where] ^= bit
-        if self.cut < 0:
-            message += bytes(-self.cut)
-        return bytes(message[: len(message) - max(self.cut, 0)])
-
-    def _peer_value(self, peer: TransportAddress) -> bytes:
-        value = bytearray(Message(0, 0, self.transaction_id).add(XOR_PEER_ADDRESS, peer).encode()[24:])
-        value[0] = self.first_byte
-        return bytes(value)
 
 
 def _step(chance: random.Random, all_ways: list[History]) -> None:
