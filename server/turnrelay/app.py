@@ -83,6 +83,7 @@ class Relay:
         self._plane = path.make_plane(place, self._driver)
         self._driver.use_plane(self._plane)
         self._listeners = self._make_listeners()
+        place.connect(self._driver, self._listeners)
         self._uris = ClientUris(self._hosts, self._listeners, lambda: self._certificate.current)
         self.http: HttpSide | None = None
         self._following: asyncio.Task[None] | None = None
@@ -185,7 +186,7 @@ class Relay:
         return Server(
             realm=settings.realm,
             nonces=NonceAuthority(self._place.nonce_keys, limits.nonce_lifetime_seconds, features),
-            peers=self._place.peers(self._peers),
+            peers=self._peers,
             quotas=self._place.quotas(settings.allocations_total(len(self._hosts))),
             rate_limit=self._place.rate_limit(),
             limits=Limits(
@@ -200,6 +201,7 @@ class Relay:
             families=self._families,
             discovery=self._discovery,
             tcp_relays=settings.tcp_relay == "on",
+            processes=self._place.processes,
         )
 
     def _make_listeners(self) -> Listeners:

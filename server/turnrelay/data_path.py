@@ -48,7 +48,7 @@ class DataPath:
         loop, pools = asyncio.get_running_loop(), {host: place.port_pool(host) for host in self._hosts}
         tcp = None
         if self._settings.tcp_relay == "on":
-            tcp = TcpRelays(loop, pools, bandwidth, time.monotonic, driver)
+            tcp = TcpRelays(loop, pools, bandwidth, time.monotonic, driver, place.neighbours)
             driver.use_tcp_relays(tcp)
         userspace = UserspacePlane(
             loop,

@@ -124,6 +124,11 @@ class Message:
         return Integrity.SHA1 if self._sha1_offset else None
 
     @property
+    def received(self) -> bytes:
+        """The bytes that it was decoded from; none for a message that was not received."""
+        return self._received
+
+    @property
     def has_integrity_sha1(self) -> bool:
         return self._sha1_offset > 0
 

@@ -16,10 +16,12 @@ from support.turnrelay_server import TurnRelayServer
 PATIENCE = 20.0
 
 
-class RelayOfTwo(TurnRelayServer):
-    """`turnrelay serve --workers 2`, with limits of a test's own."""
+class RelayOfSeveral(TurnRelayServer):
+    """`turnrelay serve --workers N`, with limits of a test's own."""
 
-    def __init__(self, site: Site, access: Access, *, flags: Sequence[str] = (), **limits: float) -> None:
+    def __init__(
+        self, site: Site, access: Access, workers: int, *, flags: Sequence[str] = (), **limits: float
+    ) -> None:
         config = site.folder / "limits.toml"
         lines = [
             "[limits]",
@@ -27,12 +29,12 @@ class RelayOfTwo(TurnRelayServer):
             *(f"{name} = {value}" for name, value in limits.items()),
         ]
         config.write_text("\n".join(lines))
-        super().__init__(site, access, flags=["--workers", "2", "--config", str(config), *flags])
+        super().__init__(site, access, flags=["--workers", str(workers), "--config", str(config), *flags])
 
     def workers(self) -> dict[int, int]:
         """The number and the process of each worker, as the log told them last."""
         serving = {}
-        for line in self.process.output().splitlines():
+        for line in self.process.output().split("\n")[:-1]:  # the last one may still be on its way
             if line.startswith("{") and (told := json.loads(line))["event"] == "worker serves":
                 serving[told["worker"]] = told["pid"]
         return serving
@@ -49,6 +51,34 @@ class RelayOfTwo(TurnRelayServer):
                 return member
         raise AssertionError(f"nobody has {client.relayed} open")
 
+    def acceptor_of(self, local: tuple[str, int]) -> int:
+        """The number of the worker that has the other end of the connection from there open."""
+        found: list[int] = []
+
+        def is_accepted() -> bool:
+            for member, pid in self.workers().items():
+                addresses = [tuple(each.raddr) for each in psutil.Process(pid).net_connections("tcp")]
+                if tuple(local) in addresses:
+                    found.append(member)
+            return bool(found)
+
+        eventually(is_accepted, f"nobody has a connection from {local} open")
+        return found[0]
+
+    def kill(self, member: int) -> float:
+        """Kills a worker; seconds until the next one serves."""
+        before, started = self.workers(), time.monotonic()
+        os.kill(before[member], signal.SIGKILL)
+        self.process.wait_until(lambda: self.workers()[member] != before[member], PATIENCE)
+        return time.monotonic() - started
+
+
+class RelayOfTwo(RelayOfSeveral):
+    """With two workers."""
+
+    def __init__(self, site: Site, access: Access, *, flags: Sequence[str] = (), **limits: float) -> None:
+        super().__init__(site, access, 2, flags=flags, **limits)
+
     def clients_of_both(self, each: int = 1) -> dict[int, list[DatagramClient]]:
         """Clients with an allocation, so many of each worker."""
         found: dict[int, list[DatagramClient]] = {1: [], 2: []}
@@ -64,13 +94,6 @@ class RelayOfTwo(TurnRelayServer):
             if all(len(clients) == each for clients in found.values()):
                 return found
         raise AssertionError("the system sends every client to one worker")
-
-    def kill(self, member: int) -> float:
-        """Kills a worker; seconds until the next one serves."""
-        before, started = self.workers(), time.monotonic()
-        os.kill(before[member], signal.SIGKILL)
-        self.process.wait_until(lambda: self.workers()[member] != before[member], PATIENCE)
-        return time.monotonic() - started
 
 
 def succeeded(answer: Message) -> bool:

@@ -544,10 +544,3 @@ def test_this_process_environment_is_the_default(monkeypatch):
         monkeypatch.delenv(variable)
     monkeypatch.setenv("TURNRELAY_REALM", "from-here")
     assert load_settings().settings.realm == "from-here"
-
-
-def test_tcp_relays_belong_to_one_process(case):
-    assert case.load(tcp_relay="on", workers="1").settings.tcp_relay == "on"
-    [problem] = case.problems(tcp_relay="on", workers="2")
-    assert problem.key == "tcp_relay"
-    assert "workers" in problem.message

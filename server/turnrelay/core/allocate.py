@@ -23,15 +23,16 @@ from stunwire import (
     Message,
 )
 
-from turnrelay.core.addresses import RelayedAddress, Transport
+from turnrelay.core import reservation as reservations
+from turnrelay.core.addresses import RelayedAddress, Transport, family_of
 from turnrelay.core.allocation import Allocation, Relay
 from turnrelay.core.events import AllocationCreated, AllocationRefused
-from turnrelay.core.limits import RESERVATION_LIFETIME, Limits
-from turnrelay.core.outputs import CloseRelay, OpenRelay, Output, Reply
+from turnrelay.core.limits import ASK_TIMEOUT, Limits
+from turnrelay.core.outputs import AskForReservation, CloseRelay, OpenRelay, Output, Reply
 from turnrelay.core.protocols import Lease, Limit
 from turnrelay.core.refused import Draining, Refused, ReservationRefused, refusal_reason
 from turnrelay.core.replies import refuse, succeed
-from turnrelay.core.state import PendingAllocation, Request, Reservation, State
+from turnrelay.core.state import AskedReservation, PendingAllocation, Request, Reservation, State
 
 UDP, TCP = 17, 6
 """The protocol numbers of REQUESTED-TRANSPORT (RFC 8656 section 18.7, RFC 6062 section 5.1)."""
@@ -46,6 +47,8 @@ class Wish(NamedTuple):
     even_port: bool = False
     reserve_next: bool = False
     reservation: Reservation | None = None
+    token_of_other: bytes | None = None
+    """A RESERVATION-TOKEN that another process of the relay gave out."""
     unavailable: tuple[AddressFamily, ...] = ()
     """Families asked for in addition that this server has no address of."""
     tcp: bool = False
@@ -72,6 +75,8 @@ def allocate(state: State, request: Request, now: float) -> list[Output]:
         pending = PendingAllocation(request, reservation.lease, lifetime, wish.families, 0)
         pending.opened[wish.families[0]] = reservation.relay
         return _complete(state, pending, now)
+    if wish.token_of_other is not None:
+        return _ask(state, PendingAllocation(request, None, lifetime, [], 1), wish.token_of_other, now)
     if state.draining:  # after the reservations, which were promised
         raise Draining
     lease = _lease(state, request)
@@ -108,6 +113,38 @@ def relay_failed(state: State, ticket: int, now: float) -> list[Output]:
     pending, family = state.pending_allocations.pop(ticket)
     pending.failed.append(family)
     return _advance(state, pending, now)
+
+
+def reservation_came(
+    state: State, ticket: int, relay: RelayedAddress, lease: Lease, now: float
+) -> list[Output]:
+    """Another process gave the relayed address that the token stands for."""
+    asked = state.asked_reservations.pop(ticket, None)
+    if asked is None:  # given up
+        lease.release()
+        return [CloseRelay(relay)]
+    state.deadlines.cancel(asked)
+    asked.pending.lease = lease
+    asked.pending.opened[family_of(relay.host)] = relay
+    return _advance(state, asked.pending, now)
+
+
+def reservation_missing(state: State, ticket: int, now: float) -> list[Output]:
+    """The other process has no such reservation, or does not answer."""
+    asked = state.asked_reservations.pop(ticket, None)
+    if asked is None:
+        return []
+    state.deadlines.cancel(asked)
+    state.allocating.pop(asked.pending.request.path, None)
+    return [] if asked.pending.cancelled else _fail(state, asked.pending, ReservationRefused(), now)
+
+
+def _ask(state: State, pending: PendingAllocation, token: bytes, now: float) -> list[Output]:
+    ticket, request = state.ticket(), pending.request
+    asked = state.asked_reservations[ticket] = AskedReservation(ticket, pending)
+    state.allocating[request.path] = pending
+    state.deadlines.schedule(asked, now + ASK_TIMEOUT)
+    return [AskForReservation(token[0], ticket, token, request.credential.account)]
 
 
 def _lease(state: State, request: Request) -> Lease:
@@ -162,12 +199,12 @@ def _require_fit_for_tcp(request: Request) -> None:
 
 
 def _read_reservation(state: State, token: bytes, account: str) -> Wish:
-    reservation = state.reservations.get(token)
-    # A token is worth a port, so only the account that paid for it may spend it.
-    if reservation is None or reservation.account != account:
+    if state.processes.has_other(token[0]):
+        return Wish([], token_of_other=token)
+    reservation = reservations.find(state, token, account)
+    if reservation is None:
         raise ReservationRefused
-    family = _IPV6 if ":" in reservation.relay.host else _IPV4
-    return Wish([family], reservation=reservation)
+    return Wish([family_of(reservation.relay.host)], reservation=reservation)
 
 
 def _advance(state: State, pending: PendingAllocation, now: float) -> list[Output]:
@@ -180,16 +217,20 @@ def _advance(state: State, pending: PendingAllocation, now: float) -> list[Outpu
         return _close(pending)
     if not pending.opened:
         _release(pending)
-        refused = Refused(ErrorCode.INSUFFICIENT_CAPACITY)
-        path, account = pending.request.path, pending.request.credential.account
-        outputs = refuse(pending.request, refused)
-        outputs.append(AllocationRefused(path, account, refused.code, refusal_reason(refused)))
-        return _remember(state, pending.request, outputs, now)
+        return _fail(state, pending, Refused(ErrorCode.INSUFFICIENT_CAPACITY), now)
     return _complete(state, pending, now)
+
+
+def _fail(state: State, pending: PendingAllocation, refused: Refused, now: float) -> list[Output]:
+    path, account = pending.request.path, pending.request.credential.account
+    outputs = refuse(pending.request, refused)
+    outputs.append(AllocationRefused(path, account, refused.code, refusal_reason(refused)))
+    return _remember(state, pending.request, outputs, now)
 
 
 def _complete(state: State, pending: PendingAllocation, now: float) -> list[Output]:
     request, lifetime = pending.request, pending.lifetime
+    assert pending.lease is not None, "what is opened is paid for"
     relays = {family: Relay(relay, now + lifetime) for family, relay in sorted(pending.opened.items())}
     allocation = Allocation(
         state.new_id(),
@@ -220,7 +261,7 @@ def _complete(state: State, pending: PendingAllocation, now: float) -> list[Outp
     response.add(LIFETIME, lifetime)
     response.add(XOR_MAPPED_ADDRESS, request.path.client)
     if pending.reserved is not None and pending.reserved_lease is not None:
-        token = _reserve(state, pending.reserved, pending.reserved_lease, request, now)
+        token = reservations.reserve(state, pending.reserved, pending.reserved_lease, request, now)
         response.add(RESERVATION_TOKEN, token)
     outputs = _remember(state, request, succeed(request, response), now)
     addresses = tuple(relay.address for relay in relays.values())
@@ -229,18 +270,10 @@ def _complete(state: State, pending: PendingAllocation, now: float) -> list[Outp
     return outputs
 
 
-def _reserve(state: State, relay: RelayedAddress, lease: Lease, request: Request, now: float) -> bytes:
-    token = state.new_token()
-    reservation = Reservation(token, relay, request.credential.account, lease)
-    state.reservations[token] = reservation
-    state.deadlines.schedule(reservation, now + RESERVATION_LIFETIME)
-    return token
-
-
 def _release(pending: PendingAllocation) -> None:
-    pending.lease.release()
-    if pending.reserved_lease is not None:
-        pending.reserved_lease.release()
+    for lease in (pending.lease, pending.reserved_lease):
+        if lease is not None:
+            lease.release()
 
 
 def _close(pending: PendingAllocation) -> list[Output]:

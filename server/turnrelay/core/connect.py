@@ -9,7 +9,15 @@ from stunwire import CONNECTION_ID, XOR_PEER_ADDRESS, AddressFamily, ErrorCode, 
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, Transport, family_of
 from turnrelay.core.allocation import Allocation
 from turnrelay.core.limits import CONNECT_TIMEOUT, CONNECTION_BIND_TIMEOUT
-from turnrelay.core.outputs import AcceptPeer, ClosePeer, ConnectToPeer, JoinPeer, Output, Reply
+from turnrelay.core.outputs import (
+    AcceptPeer,
+    ClosePeer,
+    ConnectToPeer,
+    JoinPeer,
+    Output,
+    PassConnection,
+    Reply,
+)
 from turnrelay.core.refused import Refused
 from turnrelay.core.replies import refuse, succeed
 from turnrelay.core.state import PeerConnection, Request, State
@@ -70,7 +78,11 @@ def connection_bind(state: State, request: Request) -> list[Output]:
         raise Refused(ErrorCode.BAD_REQUEST, "Data connections are TCP or TLS")
     if path in state.allocations or path in state.allocating:
         raise Refused(ErrorCode.BAD_REQUEST, "A control connection carries no data")
-    connection = state.peer_connections.get(request.message.get(CONNECTION_ID) or 0)
+    connection_id = request.message.get(CONNECTION_ID) or 0
+    member = connection_id >> 24
+    if state.processes.has_other(member):
+        return [PassConnection(path, member, request.message.received)]
+    connection = state.peer_connections.get(connection_id)
     if connection is None or connection.request is not None or connection.data_path is not None:
         raise Refused(ErrorCode.BAD_REQUEST, "CONNECTION-ID names no connection that waits")
     if request.credential.username != connection.allocation.credential.username:

@@ -10,6 +10,8 @@ CHANNEL_REUSE_DELAY = 300.0
 """Seconds after its expiry before a channel or its peer may be bound otherwise; RFC 8656 section 12."""
 RESERVATION_LIFETIME = 30.0
 """Seconds a reserved port is held; RFC 8656 section 7.2 recommends at least 30."""
+ASK_TIMEOUT = 2.0
+"""Seconds in which another process of the relay answers, or never does."""
 CONNECT_TIMEOUT = 30.0
 """Seconds a peer is given to take a TCP connection; RFC 6062 section 5.2 asks for at least 30."""
 CONNECTION_BIND_TIMEOUT = 30.0

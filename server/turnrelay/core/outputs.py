@@ -113,7 +113,57 @@ class ClosePeer(NamedTuple):
     connection_id: int
 
 
+class AskForReservation(NamedTuple):
+    """Process `member` gave this token out. Answer with `Server.reservation_came(ticket, relay, lease, now)`
+    or `Server.reservation_missing(ticket, now)`; where neither comes, the core gives up by itself."""
+
+    member: int
+    ticket: int
+    token: bytes
+    account: str
+
+
+class GiveReservation(NamedTuple):
+    """The answer to the `ticket` of process `member`: the relayed address is that one's from now on, and
+    `CloseRelay` frees nothing but its place here. Answer with `Server.reservation_taken(token)`."""
+
+    member: int
+    ticket: int
+    token: bytes
+    relay: RelayedAddress
+    account: str
+    client_host: str
+    """Whose prefix it counts for."""
+
+
+class RefuseReservation(NamedTuple):
+    """The answer to the `ticket` of process `member`: there is none of that token for that account."""
+
+    member: int
+    ticket: int
+
+
+class PassConnection(NamedTuple):
+    """The client's connection belongs to process `member`, which is to get it as if `request` were the first
+    that came by it."""
+
+    path: FiveTuple
+    member: int
+    request: bytes
+
+
 PeerConnectionOutput = ConnectToPeer | AcceptPeer | JoinPeer | ClosePeer
+OutputToProcess = AskForReservation | GiveReservation | RefuseReservation | PassConnection
+"""For another process of the relay; there are none where it has one process."""
 Output = (
-    Reply | LookUpKey | OpenRelay | CloseRelay | Grant | Revoke | SendToPeer | PeerConnectionOutput | Event
+    Reply
+    | LookUpKey
+    | OpenRelay
+    | CloseRelay
+    | Grant
+    | Revoke
+    | SendToPeer
+    | PeerConnectionOutput
+    | OutputToProcess
+    | Event
 )

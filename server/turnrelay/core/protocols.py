@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from stunwire import PasswordAlgorithm
 
-from turnrelay.core.addresses import PeerAddress
+from turnrelay.core.addresses import PeerAddress, RelayedAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +81,29 @@ class RateLimit(Protocol):
 
     def allow(self, client_host: str, now: float) -> bool:
         """Spends one answer of the prefix of `client_host`; False when it has none left."""
+
+
+class Processes(Protocol):
+    """The processes that make up the relay, each with a core of its own; what one gave out, another may be
+    asked for."""
+
+    member: int
+    """The number of this one, below 128: tokens that it gives out begin with it."""
+
+    def has_other(self, member: int) -> bool:
+        """Whether another process goes by this number."""
+
+    def other_has(self, relay: RelayedAddress, *, tcp: bool) -> bool:
+        """Whether this relayed address, of UDP or of TCP, lives in another process."""
+
+
+class OneProcess:
+    """A relay of one process (`Processes`)."""
+
+    member = 0
+
+    def has_other(self, member: int) -> bool:
+        return False
+
+    def other_has(self, relay: RelayedAddress, *, tcp: bool) -> bool:
+        return False

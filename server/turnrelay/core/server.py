@@ -14,7 +14,7 @@ from stunwire import (
     Method,
 )
 
-from turnrelay.core import allocate, behaviour_discovery, connect, replies
+from turnrelay.core import allocate, behaviour_discovery, connect, replies, reservation
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress
 from turnrelay.core.allocation import Allocation
 from turnrelay.core.authentication import Unauthenticated, asks_for, authenticate, examine
@@ -33,12 +33,28 @@ from turnrelay.core.events import (
 )
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
-from turnrelay.core.outputs import CloseRelay, LookUpKey, Output, Reply
-from turnrelay.core.protocols import Credential, KeyQuery, PeerAccess, Quotas, RateLimit
+from turnrelay.core.outputs import LookUpKey, Output, Reply
+from turnrelay.core.protocols import (
+    Credential,
+    KeyQuery,
+    Lease,
+    OneProcess,
+    PeerAccess,
+    Processes,
+    Quotas,
+    RateLimit,
+)
 from turnrelay.core.refresh import refresh
 from turnrelay.core.refused import PeerRefused, Refused, refusal_reason
 from turnrelay.core.send import send
-from turnrelay.core.state import PeerConnection, PendingRequest, Request, Reservation, State
+from turnrelay.core.state import (
+    AskedReservation,
+    PeerConnection,
+    PendingRequest,
+    Request,
+    Reservation,
+    State,
+)
 from turnrelay.core.understood import not_understood
 
 Procedure = Callable[[State, Request, Allocation, float], list[Output]]
@@ -72,6 +88,7 @@ class Server:
         families: frozenset[AddressFamily] = frozenset({AddressFamily.IPV4}),
         discovery: behaviour_discovery.ServerAddresses | None = None,
         tcp_relays: bool = False,
+        processes: Processes | None = None,
     ) -> None:
         self._discovery = discovery
         methods = frozenset({*_PROCEDURES, Method.ALLOCATE, Method.CONNECTION_BIND})
@@ -85,6 +102,7 @@ class Server:
             limits=limits or Limits(),
             families=families,
             tcp_relays=tcp_relays,
+            processes=processes or OneProcess(),
         )
 
     # -- what happens to the server ---------------------------------------------------------------------
@@ -131,6 +149,22 @@ class Server:
     def relay_failed(self, ticket: int, now: float) -> list[Output]:
         """The answer to OpenRelay when no socket could be had: the client gets 508."""
         return allocate.relay_failed(self.state, ticket, now)
+
+    def reservation_came(self, ticket: int, relay: RelayedAddress, lease: Lease, now: float) -> list[Output]:
+        """The answer to AskForReservation: the relayed address is open here, and `lease` pays for it."""
+        return allocate.reservation_came(self.state, ticket, relay, lease, now)
+
+    def reservation_missing(self, ticket: int, now: float) -> list[Output]:
+        """The other answer to AskForReservation: the client gets 508."""
+        return allocate.reservation_missing(self.state, ticket, now)
+
+    def reservation_wanted(self, member: int, ticket: int, token: bytes, account: str) -> list[Output]:
+        """Another process has a client that redeems what was reserved here."""
+        return reservation.wanted(self.state, member, ticket, token, account)
+
+    def reservation_taken(self, token: bytes) -> list[Output]:
+        """The answer to GiveReservation: the other process pays for it now."""
+        return reservation.taken(self.state, token)
 
     def peer_connected(self, connection_id: int, now: float) -> list[Output]:
         """The answer to ConnectToPeer: the peer took the connection."""
@@ -185,8 +219,8 @@ class Server:
             pending.cancelled = True
         for allocation in list(self.state.allocations.values()):
             outputs += end_allocation(self.state, allocation, EndReason.SHUTDOWN, now)
-        for reservation in list(self.state.reservations.values()):
-            outputs += self._end_reservation(reservation)
+        for held in list(self.state.reservations.values()):
+            outputs += reservation.end(self.state, held)
         return outputs
 
     def next_deadline(self) -> float | None:
@@ -198,7 +232,9 @@ class Server:
         outputs: list[Output] = []
         while (item := self.state.deadlines.due(now)) is not None:
             if isinstance(item, Reservation):
-                outputs += self._end_reservation(item)
+                outputs += reservation.end(self.state, item)
+            elif isinstance(item, AskedReservation):
+                outputs += allocate.reservation_missing(self.state, item.ticket, now)
             elif isinstance(item, Allocation):
                 outputs += self._sweep(item, now)
             elif isinstance(item, PeerConnection):
@@ -350,9 +386,3 @@ class Server:
         outputs += allocation.sweep(now)
         self.state.deadlines.schedule(allocation, allocation.next_expiry())
         return outputs
-
-    def _end_reservation(self, reservation: Reservation) -> list[Output]:
-        del self.state.reservations[reservation.token]
-        reservation.lease.release()
-        self.state.deadlines.cancel(reservation)
-        return [CloseRelay(reservation.relay)]

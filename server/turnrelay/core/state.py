@@ -11,7 +11,15 @@ from turnrelay.core.allocation import Allocation, PeerCheck
 from turnrelay.core.deadlines import NEVER, Deadlines
 from turnrelay.core.limits import RETRANSMISSION_WINDOW, Limits
 from turnrelay.core.nonce import NonceAuthority
-from turnrelay.core.protocols import Credential, DenyRule, Lease, PeerAccess, Quotas, RateLimit
+from turnrelay.core.protocols import (
+    Credential,
+    DenyRule,
+    Lease,
+    PeerAccess,
+    Processes,
+    Quotas,
+    RateLimit,
+)
 
 
 @dataclass(slots=True)
@@ -45,7 +53,8 @@ class PendingAllocation:
     """An Allocate that waits for its relayed addresses."""
 
     request: Request
-    lease: Lease
+    lease: Lease | None
+    """None while another process is asked for a reservation, which is paid for."""
     lifetime: int
     families: list[AddressFamily]
     waiting: int
@@ -65,8 +74,21 @@ class Reservation:
     token: bytes
     relay: RelayedAddress
     account: str
+    client_host: str
+    """Where the client that made it came from, whose prefix it counts for."""
     lease: Lease
     """A reserved port counts as the allocation that it is kept for."""
+    given: bool = False
+    """To another process, whose relayed address it is; it is paid for here until that one does."""
+    wake_at: float = NEVER
+
+
+@dataclass(slots=True, eq=False)
+class AskedReservation:
+    """A reservation that another process is asked for."""
+
+    ticket: int
+    pending: PendingAllocation
     wake_at: float = NEVER
 
 
@@ -141,6 +163,7 @@ class State:
         limits: Limits,
         families: frozenset[AddressFamily],
         tcp_relays: bool,
+        processes: Processes,
     ) -> None:
         self.realm = realm
         self.nonces = nonces
@@ -154,6 +177,7 @@ class State:
         """Whether TCP connections with peers are relayed, too (RFC 6062)."""
         self.draining = False
         """Whether no further allocation is made, since the server is to stop."""
+        self.processes = processes
         self.allocations: dict[FiveTuple, Allocation] = {}
         self.by_relay: dict[RelayedAddress, Allocation] = {}
         self.pending_requests: dict[int, PendingRequest] = {}
@@ -162,6 +186,8 @@ class State:
         self.waiting: set[tuple[FiveTuple, bytes]] = set()
         """Transactions that are pending; their retransmissions are ignored."""
         self.reservations: dict[bytes, Reservation] = {}
+        self.asked_reservations: dict[int, AskedReservation] = {}
+        """By ticket."""
         self.peer_connections: dict[int, PeerConnection] = {}
         """By CONNECTION-ID."""
         self.data_paths: dict[FiveTuple, PeerConnection] = {}
@@ -178,7 +204,7 @@ class State:
         return self._ticket
 
     def check_peer(self, peer: PeerAddress) -> DenyRule | None:
-        """Policy's word on a peer; a relayed address that is in use here is always a fair peer.
+        """Policy's word on a peer; a relayed address of this relay that is in use is always a fair peer.
 
         Deny rules cover this machine's own addresses, yet two clients of one relay must reach each other.
         """
@@ -204,8 +230,11 @@ class State:
         return path in self.allocations or path in self.data_paths
 
     def _check(self, peer: PeerAddress, *, tcp: bool) -> DenyRule | None:
-        owner = self.by_relay.get(RelayedAddress(peer))
+        relay = RelayedAddress(peer)
+        owner = self.by_relay.get(relay)
         if owner is not None and owner.tcp is tcp:
+            return None
+        if self.processes.other_has(relay, tcp=tcp):
             return None
         return self.peers.check(peer)
 
@@ -215,13 +244,15 @@ class State:
         return secrets.token_hex(6)
 
     def new_connection_id(self) -> int:
-        """A CONNECTION-ID that is not in use: 32 bits, not 0 (RFC 6062 section 6.2.1)."""
+        """A CONNECTION-ID that is not in use: 32 bits, not 0 (RFC 6062 section 6.2.1).
+
+        Guessing one is of no use: only the user of the allocation may bind it.
+        """
         while True:
-            connection_id = secrets.randbits(32)
+            connection_id = self.processes.member << 24 | secrets.randbits(24)
             if connection_id and connection_id not in self.peer_connections:
                 return connection_id
 
-    @staticmethod
-    def new_token() -> bytes:
+    def new_token(self) -> bytes:
         """A RESERVATION-TOKEN nobody can guess: 8 bytes (RFC 8656 section 18.9)."""
-        return secrets.token_bytes(8)
+        return bytes((self.processes.member,)) + secrets.token_bytes(7)

@@ -33,6 +33,12 @@ class ConnectionLimits:
         prefix = source_prefix(host)
         if self._count >= self._total or self._by_prefix.get(prefix, 0) >= self._per_prefix:
             return None
+        return self.take_over(host)
+
+    def take_over(self, host: str) -> Place | None:
+        """A place for a connection that another process of the relay had let in; None for no room in its
+        tables."""
+        prefix = source_prefix(host)
         self._count += 1
         self._by_prefix[prefix] += 1
         return Place(self, prefix)

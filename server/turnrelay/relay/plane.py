@@ -1,5 +1,6 @@
 """RelayPlane: the port behind which packets are moved, and the shapes that pass through it."""
 
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -84,6 +85,13 @@ class RelayPlane(Protocol):
     def close(self, relay: RelayedAddress) -> None:
         """Ends a relayed address and every flow on it."""
 
+    def give_away(self, relay: RelayedAddress) -> socket.socket:
+        """Lets go of a relayed address without flows, for another process. The caller owns the socket. Until
+        `close` nobody here gets its port."""
+
+    def take_over(self, sock: socket.socket, account: str) -> RelayedAddress:
+        """Owns what another process gave away."""
+
     def grant(self, flow: Flow, expires_at: float) -> None:
         """Lets the flow's packets pass until `expires_at`; a later grant extends it."""
 
@@ -121,10 +129,11 @@ class RelayPlane(Protocol):
 class Neighbours(Protocol):
     """The relayed addresses that other processes of this relay have open on the same machine."""
 
-    def reach(self, relay: RelayedAddress) -> tuple[str, int] | None:
-        """Where such a relayed address is on this machine; None if no other process has it."""
+    def reach(self, relay: RelayedAddress, *, tcp: bool = False) -> tuple[str, int] | None:
+        """Where such a relayed address, of UDP or of TCP, is on this machine; None if no other process has
+        it."""
 
-    def seen_from(self, host: str, port: int) -> str | None:
+    def seen_from(self, host: str, port: int, *, tcp: bool = False) -> str | None:
         """The advertised host of the relayed address that is there; None if no other process has it."""
 
 

@@ -3,6 +3,7 @@
 import random
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 
 class PortPool:
@@ -17,6 +18,8 @@ class PortPool:
         random.shuffle(ports)
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(ports)
         self.capacity = len(ports)
+        self.alone: AbstractContextManager[None] = nullcontext()
+        """Held where a port is looked at and taken, since others may look at it, too."""
 
     @property
     def in_use(self) -> int:
@@ -31,7 +34,11 @@ class PortPool:
                 continue
             yield port
 
-    def take(self, port: int) -> None:
+    def is_free(self, port: int) -> bool:
+        """Whether nobody has taken it since it was a candidate."""
+        return port in self._free
+
+    def take(self, port: int, *, tcp: bool = False) -> None:
         del self._free[port]
 
     def give_back(self, port: int) -> None:

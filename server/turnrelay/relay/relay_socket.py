@@ -240,8 +240,12 @@ class RelaySocket:
         target.deliver(plane.source_of(self), size, now)
 
     def close(self) -> None:
-        self._sock.close()
+        self.detach().close()
+
+    def detach(self) -> socket.socket:
+        """Ends this one; the socket stays open."""
         self._bandwidth.release()
+        return self._sock
 
     def _count_to_peer(self, size: int) -> None:
         self.own_traffic.packets_to_peer += 1

@@ -12,7 +12,14 @@ from stunwire import AddressFamily, TransportAddress
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, Transport, family_of
 from turnrelay.relay.flows import socket_address
 from turnrelay.relay.peer_stream import PeerStream
-from turnrelay.relay.plane import Bandwidth, BandwidthPolicy, NoRelayAddress, RelayHost, Traffic
+from turnrelay.relay.plane import (
+    Bandwidth,
+    BandwidthPolicy,
+    Neighbours,
+    NoRelayAddress,
+    RelayHost,
+    Traffic,
+)
 from turnrelay.relay.ports import PortPool
 from turnrelay.relay.splice import Splice, StreamEnd
 
@@ -63,13 +70,16 @@ class TcpRelays:
         bandwidth: BandwidthPolicy,
         clock: Callable[[], float],
         events: PeerEvents,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        """`pools` are those of the plane: a port relays one of UDP and TCP at a time."""
+        """`pools` are those of the plane: a port relays one of UDP and TCP at a time. `neighbours` are there
+        where several processes relay from the same hosts."""
         self._loop = loop
         self._pools = pools
         self._bandwidth = bandwidth
         self._clock = clock
         self._events = events
+        self._neighbours = neighbours
         self._relays: dict[RelayedAddress, _Relay] = {}
         self._advertised: dict[tuple[str, int], RelayedAddress] = {}
         self._arrivals: dict[int, tuple[socket.socket, _Relay]] = {}
@@ -87,13 +97,16 @@ class TcpRelays:
         hosts = [host for host in self._pools if family_of(host.local) is family]
         hosts.sort(key=lambda host: self._pools[host].in_use)
         for host in hosts:
-            free = self._pools[host].candidates(even=False, with_next=False)
-            for port in islice(free, _BIND_ATTEMPTS):
-                try:
-                    listener = _listen(host.local, port)
-                except OSError:
-                    continue
-                return self._add(host, port, listener, account)
+            pool = self._pools[host]
+            for port in islice(pool.candidates(even=False, with_next=False), _BIND_ATTEMPTS):
+                with pool.alone:
+                    if not pool.is_free(port):
+                        continue
+                    try:
+                        listener = _listen(host.local, port)
+                    except OSError:
+                        continue
+                    return self._add(host, port, listener, account)
         raise NoRelayAddress(f"no free port for a relayed address of family {family.name}")
 
     def close(self, address: RelayedAddress) -> bool:
@@ -102,9 +115,10 @@ class TcpRelays:
         if relay is None:
             return False
         self._loop.remove_reader(relay.listener)
-        relay.listener.close()
         del self._advertised[relay.host.local, relay.port]
+        # Before it is closed: from then on the port may be another process' of the relay.
         self._pools[relay.host].give_back(relay.port)
+        relay.listener.close()
         # What is still on its way is not paid for: somebody else may hold the buckets from now on.
         relay.buckets.clear()
         relay.bandwidth.release()
@@ -163,7 +177,7 @@ class TcpRelays:
     # -- the inside -------------------------------------------------------------------------------------
 
     def _add(self, host: RelayHost, port: int, listener: socket.socket, account: str) -> RelayedAddress:
-        self._pools[host].take(port)
+        self._pools[host].take(port, tcp=True)
         address = RelayedAddress(TransportAddress(host.advertised, port))
         relay = _Relay(host, port, listener, self._bandwidth.open(account, self._clock()))
         self._relays[address] = relay
@@ -202,13 +216,10 @@ class TcpRelays:
             self._loop.add_reader(relay.listener, self._accept, address)
 
     async def _connect(self, connection_id: int, relay: _Relay, peer: PeerAddress) -> None:
-        own = self._relays.get(RelayedAddress(peer))
-        if own is not None:  # whatever stands between this machine and its public address is not asked
-            peer = PeerAddress(TransportAddress(own.host.local, own.port))
         sock = None
         try:
             sock = _bound_socket(relay.host.local, relay.port)
-            await self._loop.sock_connect(sock, socket_address(peer))
+            await self._loop.sock_connect(sock, socket_address(self._on_this_machine(peer)))
         except OSError:
             if sock is not None:
                 sock.close()
@@ -224,8 +235,20 @@ class TcpRelays:
             self._events.peer_connected(connection_id)
 
     def _peer(self, host: str, port: int) -> PeerAddress:
-        """Another relayed address of ours is known by what it is advertised as."""
+        """Another relayed address of the relay is known by what it is advertised as."""
+        if (host, port) not in self._advertised and self._neighbours is not None:
+            host = self._neighbours.seen_from(host, port, tcp=True) or host
         return PeerAddress(self._advertised.get((host, port), TransportAddress(host, port)))
+
+    def _on_this_machine(self, peer: PeerAddress) -> PeerAddress:
+        """Of a relayed address of the relay, the local one: whatever stands between this machine and its
+        public address is not asked."""
+        relay = RelayedAddress(peer)
+        own = self._relays.get(relay)
+        if own is not None:
+            return PeerAddress(TransportAddress(own.host.local, own.port))
+        elsewhere = None if self._neighbours is None else self._neighbours.reach(relay, tcp=True)
+        return peer if elsewhere is None else PeerAddress(TransportAddress(*elsewhere))
 
     def _gone(self, connection_id: int, peer: PeerStream) -> None:
         self._streams.discard(peer)

@@ -1,8 +1,11 @@
 """UserspacePlane: packets moved by this process, on any system."""
 
 import asyncio
+import errno
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 from stunwire import AddressFamily, TransportAddress
 
@@ -74,6 +77,7 @@ class UserspacePlane:
         }
         self.relays: dict[RelayedAddress, RelaySocket] = {}
         self._hosts: dict[RelayedAddress, tuple[RelayHost, int]] = {}
+        self._given_away: dict[RelayedAddress, tuple[RelayHost, int]] = {}
         self._paths: dict[RelayedAddress, FiveTuple] = {}
         self._relays_of: Counter[FiveTuple] = Counter()
         self._ended = {transport: Traffic() for transport in Transport}
@@ -99,21 +103,28 @@ class UserspacePlane:
         raise NoRelayAddress(f"no free port for a relayed address of family {family.name}")
 
     def close(self, relay: RelayedAddress) -> None:
-        relay_socket = self.relays.pop(relay, None)
-        if relay_socket is None:
+        if relay in self._given_away:
+            host, port = self._given_away.pop(relay)
+            self._pools[host].give_back(port)
             return
-        path = self._paths.pop(relay, None)
-        if path is not None:
-            self._end_client(path, relay_socket)
-        if self.mover is not None and relay_socket.number is not None:
-            self.mover.remove_relay(relay_socket.number)
-        else:
-            self._loop.remove_reader(relay_socket.sock)
+        if relay not in self.relays:
+            return
+        relay_socket = self._remove(relay)
         self._receive_drops += receive_drops(relay_socket.sock)
         host, port = self._hosts.pop(relay)
         # Before it is closed: from then on the port may be another process' of the relay.
         self._pools[host].give_back(port)
         relay_socket.close()
+
+    def give_away(self, relay: RelayedAddress) -> socket.socket:
+        self._given_away[relay] = self._hosts.pop(relay)
+        return self._remove(relay).detach()
+
+    def take_over(self, sock: socket.socket, account: str) -> RelayedAddress:
+        sock.setblocking(False)
+        local, port = sock.getsockname()[:2]
+        [host] = [host for host in self._pools if host.local == local]
+        return self._add(host, port, sock, account)
 
     def local_address(self, relay: RelayedAddress) -> TransportAddress | None:
         """What the relayed address is on this machine, None if it is not open."""
@@ -286,12 +297,7 @@ class UserspacePlane:
         return relay in self.relays or self.reach_neighbour(relay) is not None
 
     def _open_on(self, host: RelayHost, account: str, even_port: bool, reserve_next: bool) -> Opened | None:
-        pool = self._pools[host]
-        attempts = 0
-        for port in pool.candidates(even_port, reserve_next):
-            attempts += 1
-            if attempts > _BIND_ATTEMPTS:
-                break
+        for port in islice(self._pools[host].candidates(even_port, reserve_next), _BIND_ATTEMPTS):
             try:
                 relay = self._open_port(host, port, account)
             except OSError:
@@ -305,7 +311,14 @@ class UserspacePlane:
         return None
 
     def _open_port(self, host: RelayHost, port: int, account: str) -> RelayedAddress:
-        sock = open_socket(host.local, port)
+        """Raises OSError."""
+        pool = self._pools[host]
+        with pool.alone:
+            if not pool.is_free(port):
+                raise OSError(errno.EADDRINUSE, "another process has it")
+            return self._add(host, port, open_socket(host.local, port), account)
+
+    def _add(self, host: RelayHost, port: int, sock: socket.socket, account: str) -> RelayedAddress:
         self._pools[host].take(port)
         advertised = RelayedAddress(TransportAddress(host.advertised, port))
         relay = RelaySocket(self, sock, advertised, self._bandwidth.open(account, self.clock()))
@@ -316,6 +329,18 @@ class UserspacePlane:
         else:
             self._loop.add_reader(sock, relay.readable)
         return advertised
+
+    def _remove(self, relay: RelayedAddress) -> RelaySocket:
+        """Nothing reads it any more."""
+        relay_socket = self.relays.pop(relay)
+        path = self._paths.pop(relay, None)
+        if path is not None:
+            self._end_client(path, relay_socket)
+        if self.mover is not None and relay_socket.number is not None:
+            self.mover.remove_relay(relay_socket.number)
+        else:
+            self._loop.remove_reader(relay_socket.sock)
+        return relay_socket
 
     def _watch(self, relay: RelaySocket) -> None:
         if self.relays.get(relay.advertised) is relay:

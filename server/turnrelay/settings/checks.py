@@ -27,7 +27,6 @@ def check_together(settings: Settings, origins: Origins, check_files: bool) -> I
     yield from _check_users(settings, origins)
     yield from _check_tls_pair(settings, origins)
     yield from _check_workers(settings, origins)
-    yield from _check_tcp_relay(settings, origins)
     if check_files and settings.tls is not None:
         yield from _check_tls_files(*settings.tls, origins)
 
@@ -141,15 +140,6 @@ def _check_workers(settings: Settings, origins: Origins) -> Iterator[Problem]:
     if settings.plane == "xdp":
         message = f"the kernel plane ({origins['plane']}) belongs to one process; expected 1 with it"
         yield Problem("workers", origins["workers"], message, str(settings.workers))
-
-
-def _check_tcp_relay(settings: Settings, origins: Origins) -> Iterator[Problem]:
-    if settings.tcp_relay == "on" and settings.worker_processes > 1:
-        message = (
-            f"a client's data connection may come to another process than its allocation; "
-            f"expected off with workers ({origins['workers']}) other than 1"
-        )
-        yield Problem("tcp_relay", origins["tcp_relay"], message, settings.tcp_relay)
 
 
 def _check_tls_pair(settings: Settings, origins: Origins) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """Driver: carries the core's outputs out, and brings it what happens."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
@@ -11,19 +12,24 @@ from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress, Ser
 from turnrelay.core.events import Event, RequestAnswered
 from turnrelay.core.outputs import (
     AcceptPeer,
+    AskForReservation,
     ClosePeer,
     CloseRelay,
     ConnectToPeer,
+    GiveReservation,
     Grant,
     JoinPeer,
     LookUpKey,
     OpenRelay,
     Output,
+    OutputToProcess,
+    PassConnection,
+    RefuseReservation,
     Reply,
     Revoke,
     SendToPeer,
 )
-from turnrelay.core.protocols import Credential, KeyQuery
+from turnrelay.core.protocols import Credential, KeyQuery, Lease
 from turnrelay.core.server import Server
 from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import ClientLink, NoRelayAddress, Opened, RelayPlane
@@ -47,6 +53,21 @@ class Endpoint(Protocol):
     def link(self, path: FiveTuple) -> ClientLink: ...
 
     def release(self, path: FiveTuple) -> None: ...
+
+
+class MovableStream(Protocol):
+    """A TCP or TLS connection of a client."""
+
+    def hand_over(self) -> socket.socket | None:
+        """What another process is to serve from now on, which the caller owns; None for a connection that
+        cannot be handed over, which is closed."""
+
+
+class OtherProcesses(Protocol):
+    """The way to the other processes of the relay."""
+
+    def tell(self, output: OutputToProcess, sock: socket.socket | None = None) -> None:
+        """Sends it to the process that it names, with the socket's descriptor, and closes the socket."""
 
 
 Observer = Callable[[Event], None]
@@ -83,6 +104,7 @@ class Driver:
         self._udp: dict[ServerAddress, Endpoint] = {}
         self._streams: dict[FiveTuple, Endpoint] = {}
         self._tcp: TcpRelays | None = None
+        self._others: OtherProcesses | None = None
         self._lookups: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -105,6 +127,15 @@ class Driver:
     def use_tcp_relays(self, tcp: TcpRelays) -> None:
         """What meets peers over TCP, where the core may ask for it."""
         self._tcp = tcp
+
+    @property
+    def others(self) -> OtherProcesses:
+        assert self._others is not None, "the core was told that there are none"
+        return self._others
+
+    def use_others(self, others: OtherProcesses) -> None:
+        """What carries to the other processes, where the core may name any."""
+        self._others = others
 
     # -- from the listeners -----------------------------------------------------------------------------
 
@@ -130,6 +161,26 @@ class Driver:
 
     def peer_arrived(self, relay: RelayedAddress, peer: PeerAddress, arrival: int) -> None:
         self.carry_out(self.server.peer_arrived(relay, peer, arrival, self.clock()))
+
+    # -- from the other processes of the relay ----------------------------------------------------------
+
+    def reservation_wanted(self, member: int, ticket: int, token: bytes, account: str) -> None:
+        self.carry_out(self.server.reservation_wanted(member, ticket, token, account))
+
+    def reservation_came(self, ticket: int, sock: socket.socket, account: str, lease: Lease) -> None:
+        """Owns the socket of the relayed address."""
+        self._asked_at = now = self.clock()
+        relay = self.plane.take_over(sock, account)
+        self.carry_out(self.server.reservation_came(ticket, relay, lease, now))
+
+    def reservation_missing(self, ticket: int) -> None:
+        self._asked_at = now = self.clock()
+        self.carry_out(self.server.reservation_missing(ticket, now))
+
+    def reservation_taken(self, token: bytes) -> None:
+        self.carry_out(self.server.reservation_taken(token))
+
+    # -- from those who watch ---------------------------------------------------------------------------
 
     def end(self, allocation_id: str) -> bool:
         """The operator ends an allocation; False if there is none of that id."""
@@ -198,6 +249,12 @@ class Driver:
                     self._join(connection_id, path)
                 case ClosePeer(connection_id):
                     self.tcp.close_peer(connection_id)
+                case AskForReservation() | RefuseReservation():
+                    self.others.tell(output)
+                case GiveReservation():
+                    self.others.tell(output, self.plane.give_away(output.relay))
+                case PassConnection():
+                    self._pass(output)
                 case event:
                     for observe in self._observers:
                         observe(event)
@@ -249,6 +306,14 @@ class Driver:
         else:
             # The core joins TCP and TLS alone, whose endpoints can carry data.
             self.tcp.join(connection_id, cast(ClientStream, stream), path)
+
+    def _pass(self, connection: PassConnection) -> None:
+        # The core passes TCP and TLS alone.
+        stream = cast(MovableStream | None, self._streams.get(connection.path))
+        sock = None if stream is None else stream.hand_over()
+        self.disconnected(connection.path)
+        if sock is not None:
+            self.others.tell(connection, sock)
 
     def _endpoint(self, path: FiveTuple) -> Endpoint | None:
         if path.transport is Transport.UDP:

@@ -11,6 +11,7 @@ import structlog
 from turnrelay.core.addresses import Transport
 from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.transports.driver import Driver
+from turnrelay.transports.given import GivenStreams
 from turnrelay.transports.interfaces import expand
 from turnrelay.transports.over_http import ClientsOverHttp
 from turnrelay.transports.stream import StreamListener
@@ -62,6 +63,7 @@ class Listeners:
         self._dropped = 0
         self._refused: set[str] = set()
         self._idle_sweep: asyncio.Task[None] | None = None
+        self.given = GivenStreams(driver, limits, idle_seconds)
         self.over_http = ClientsOverHttp(driver, limits, idle_seconds, None if tls is None else tls.shared)
 
     @property
@@ -97,6 +99,7 @@ class Listeners:
         if self._idle_sweep is not None:
             self._idle_sweep.cancel()
         self.over_http.close()
+        self.given.close()
         for host in list(self._udp):
             self._remove(host)
         while self._more_udp:
@@ -131,6 +134,8 @@ class Listeners:
     def discarded(self) -> dict[str, int]:
         """What clients sent that is nothing to answer, by reason."""
         counts = self._closed + self.over_http.counts()
+        for clients in self.given.clients.values():
+            counts += Counter(unbound_channel=clients.unbound, broken_stream=clients.broken)
         for host in self._udp:
             counts += self._counts(host)
         return {reason: counts[reason] for reason in _DISCARD_REASONS}
@@ -211,6 +216,7 @@ class Listeners:
             for streams in self._streams.values():
                 for stream in streams:
                     stream.clients.close_idle(holds)
+            self.given.close_idle(holds)
             self.over_http.close_idle(holds)
 
 

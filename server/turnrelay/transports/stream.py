@@ -1,15 +1,17 @@
 """StreamConnection and StreamListener: TURN over TCP and TLS (RFC 8656 sections 3.1 and 12.5)."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 from stunwire import DecodeError, StreamFramer
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.policy.connection_limits import ConnectionLimits, Place
+from turnrelay.relay.peer_stream import PeerStream
 from turnrelay.relay.plane import Forwarder
 from turnrelay.relay.send_indications import PeerKey, forward_send
 from turnrelay.relay.splice import Splice
@@ -30,16 +32,22 @@ class StreamConnection(asyncio.Protocol):
     padded = True
     address = None
 
-    def __init__(self, clients: "StreamClients", place: Place) -> None:
+    def __init__(self, clients: "StreamClients", place: Place | None, given: "Given | None" = None) -> None:
+        """`place` is None for a connection that counts elsewhere; `given` by another process."""
         self._clients = clients
         self._driver = clients.driver
         self._framer = StreamFramer()
         self._transport: asyncio.Transport | None = None
         self._place = place
+        self._given = given
         self._congested = False
+        self._has_more = False
+        """Whether more was read than the message that is being worked on."""
         self.channels: dict[int, Forwarder] = {}
         self.admitted: dict[PeerKey, Forwarder] = {}
         self._splice: Splice | None = None
+        self._is_passed_on = False
+        """Whether the splice leads to another process of the relay."""
         self._linger: asyncio.TimerHandle | None = None
         self.path: FiveTuple | None = None
         self.idle_since = clients.driver.clock()
@@ -48,22 +56,22 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if not peer or not local:
+        path = self._path_of(transport) if self._given is None else self._given.path
+        if path is None:
             self._transport.abort()  # gone already
             return
-        client = ClientAddress(transport_address(peer))
+        self.path = path
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        server = ServerAddress(transport_address(local))
-        self.path = FiveTuple(self._clients.kind, server, client)
         self._driver.add_stream(self.path, self)
         self._clients.connections.add(self)
+        if self._given is not None:
+            self.data_received(self._given.read)
 
     def data_received(self, data: bytes) -> None:
-        if self.path is None:
-            return
         if self._splice is not None:
             self._splice.to_peer.feed(data)
+            return
+        if self.path is None:
             return
         now = self._driver.clock()
         try:
@@ -79,10 +87,13 @@ class StreamConnection(asyncio.Protocol):
                 else:
                     forwarder.forward(memoryview(frame)[4:], now)
             elif not self.admitted or not forward_send(memoryview(frame), len(frame), self.admitted, now):
+                self._has_more = frame is not frames[-1] or self._framer.holds_part
                 self._driver.receive(frame, self.path)
+                if self.path is None:
+                    return
                 if self._splice is not None:
                     # RFC 6062 section 4.4: data follows the answer. What came before it has been taken apart.
-                    if frame is not frames[-1] or self._framer.holds_part:
+                    if self._has_more:
                         self._break()
                     return
         if frames:
@@ -97,17 +108,20 @@ class StreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Whether the connection stays: a client that stops writing is gone, unless a peer may go on."""
-        if self._splice is None or self._transport is None or not self._transport.can_write_eof():
+        if self._splice is None or self._clients.kind is Transport.TLS:
             return False  # TLS has no end of one direction alone
         self._splice.to_peer.source_ended()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._place.leave()
+        if self._place is not None:
+            self._place.leave()
         if self._linger is not None:
             self._linger.cancel()
+        self._clients.connections.discard(self)
+        if self._is_passed_on and self._splice is not None:
+            self._splice.end()
         if self.path is not None:
-            self._clients.connections.discard(self)
             path, self.path = self.path, None
             self._driver.disconnected(path)
 
@@ -120,6 +134,13 @@ class StreamConnection(asyncio.Protocol):
         self._congested = False
         if self._splice is not None:
             self._splice.to_client.set_congested(False)
+
+    def _path_of(self, transport: asyncio.BaseTransport) -> FiveTuple | None:
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not peer or not local:
+            return None
+        client = ClientAddress(transport_address(peer))
+        return FiveTuple(self._clients.kind, ServerAddress(transport_address(local)), client)
 
     # -- Endpoint and ClientLink ------------------------------------------------------------------------
 
@@ -173,7 +194,7 @@ class StreamConnection(asyncio.Protocol):
     def end_writing(self) -> bool:
         if self._transport is None or self._transport.is_closing():
             return False
-        if not self._transport.can_write_eof():
+        if self._clients.kind is Transport.TLS:
             self.finish()
             return False
         self._transport.write_eof()
@@ -184,6 +205,42 @@ class StreamConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
             self._linger = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.abort)
+
+    # -- MovableStream ----------------------------------------------------------------------------------
+
+    def hand_over(self) -> socket.socket | None:
+        """The client's own socket; with TLS, whose state stays in this process, one that leads to it."""
+        transport, self.path = self._transport, None
+        if transport is None or transport.is_closing():
+            return None
+        # What was read or is not yet written stays in this process.
+        if self._has_more or self._framer.holds_part or transport.get_write_buffer_size():
+            self._break()
+            return None
+        if self._clients.kind is Transport.TLS:
+            return self._lead_on()
+        sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        transport.abort()
+        return sock
+
+    def _lead_on(self) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        other = PeerStream(loop, ours, lambda: splice.end())
+        splice = Splice(self, other, (), (), self._driver.clock)
+        self._is_passed_on = True
+        self.carry(splice)
+        other.carry(splice)
+        return theirs
+
+
+class Given(NamedTuple):
+    """What another process of the relay tells of a connection that it hands over."""
+
+    path: FiveTuple
+    read: bytes
+    """What came by it and is to be answered."""
 
 
 class StreamClients:

@@ -11,6 +11,7 @@ _WAYS = 16
 probability of one in a million."""
 _SPARE = 4
 _FINGERPRINT_BYTES = 8
+_NO_LIMIT = 1 << 32
 
 
 class Holdings:
@@ -99,6 +100,11 @@ class SharedCounts:
                 holdings.hold(found[0], member)
                 places.append(found[0])
         return None
+
+    def take_over(self, member: int, keys: Sequence[bytes]) -> bool:
+        """Adds one to every key, whatever the limits: another process gives as much up. False, and none was
+        added, where there is no room for a key."""
+        return self.add(member, [(key, _NO_LIMIT) for key in keys]) is None
 
     def remove(self, member: int, keys: Sequence[bytes]) -> None:
         """Takes one from every key."""

@@ -1,5 +1,7 @@
 """The limits of policy/, for the whole relay: as many processes as there are spend from the same."""
 
+from collections.abc import Sequence
+
 from turnrelay.core.protocols import Lease, Limit
 from turnrelay.policy.connection_limits import ConnectionLimits, Place
 from turnrelay.policy.prefixes import source_prefix
@@ -20,9 +22,19 @@ class WholeQuotas:
 
     def lease_allocation(self, account: str, client_host: str) -> Lease | Limit:
         """One allocation for `account` from `client_host`, or the limit that forbids it."""
-        keys = (b"u" + account.encode(), b"p" + source_prefix(client_host), _TOTAL)
+        keys = _keys(account, client_host)
         reached = self._counts.add(self._member, list(zip(keys, self._limits, strict=True)))
         return _Share(self._counts, self._member, keys) if reached is None else _IN_ORDER[reached]
+
+
+def take_over_allocation(counts: SharedCounts, member: int, account: str, client_host: str) -> Lease:
+    """A lease of the allocation that another process gives up for this one, which is paid for already."""
+    keys = _keys(account, client_host)
+    return _Share(counts, member, keys if counts.take_over(member, keys) else ())
+
+
+def _keys(account: str, client_host: str) -> tuple[bytes, ...]:
+    return b"u" + account.encode(), b"p" + source_prefix(client_host), _TOTAL
 
 
 _IN_ORDER = (Limit.ALLOCATIONS_PER_USER, Limit.ALLOCATIONS_PER_PREFIX, Limit.ALLOCATIONS_TOTAL)
@@ -33,7 +45,7 @@ class _Share:
 
     __slots__ = ("_counts", "_keys", "_member")
 
-    def __init__(self, counts: SharedCounts, member: int, keys: tuple[bytes, ...]) -> None:
+    def __init__(self, counts: SharedCounts, member: int, keys: Sequence[bytes]) -> None:
         self._counts = counts
         self._member = member
         self._keys = keys
@@ -58,6 +70,11 @@ class WholeConnectionLimits(ConnectionLimits):
         total, per_prefix = self._limits
         wanted = [(_TOTAL, total), (b"p" + prefix, per_prefix)]
         return Place(self, prefix) if self._counts.add(self._member, wanted) is None else None
+
+    def take_over(self, host: str) -> Place | None:
+        prefix = source_prefix(host)
+        keys = (_TOTAL, b"p" + prefix)
+        return Place(self, prefix) if self._counts.take_over(self._member, keys) else None
 
     def left(self, prefix: bytes) -> None:
         self._counts.remove(self._member, [_TOTAL, b"p" + prefix])

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from turnrelay.core.addresses import Transport
 from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.channel import Channel
+from turnrelay.workers.letters import Letter
 from turnrelay.workers.messages import (
     Answer,
     Ask,
@@ -44,6 +45,8 @@ class SupervisorLink:
         self.on_reload: Callable[[], None] = lambda: None
         self.on_drain: Callable[[], None] = lambda: None
         self.on_question: Callable[[str, Any], Any] = lambda question, argument: None
+        self.on_letter: Callable[[Letter, Sequence[int]], None] | None = None
+        """Owns the descriptors."""
         self._given: asyncio.Future[None] = loop.create_future()
         self._channel = Channel(loop, sock, self._receive, self.stop.set)
 
@@ -75,6 +78,10 @@ class SupervisorLink:
         finally:
             self._channel.send(Figures(report.changes()))
 
+    def post(self, letter: Letter, sockets: Sequence[socket.socket]) -> None:
+        """Sends a letter to another process of the relay."""
+        self._channel.send(letter, sockets)
+
     def close(self) -> None:
         self._channel.close()
 
@@ -97,6 +104,8 @@ class SupervisorLink:
                 self._channel.send(Answer(ticket, self.on_question(question, argument)))
             case Stop():
                 self.stop.set()
+            case _ if self.on_letter is not None and isinstance(message, Letter):
+                self.on_letter(message, descriptors)
             case _:
                 for descriptor in descriptors:
                     os.close(descriptor)

@@ -3,6 +3,7 @@
 import fcntl
 import mmap
 import os
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal
 
@@ -25,7 +26,7 @@ class SharedMemory:
         return memoryview(self.map).cast(form)
 
 
-class SharedLock:
+class SharedLock(AbstractContextManager[None]):
     """A lock between processes, for a few microseconds at a time.
 
     A record lock of the system: it ends with the process that holds it, however that ends, so that nobody

@@ -3,7 +3,9 @@
 import json
 import struct
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_args
+
+from turnrelay.workers.letters import Letter
 
 VERSION = 1
 HEADER = struct.Struct("!IBB")
@@ -83,11 +85,9 @@ class Figures:
     """Family, sample, labels, value."""
 
 
-Message = Serve | Reload | Drain | Drained | Stop | Ask | Answer | Ready | Unfit | Figures
+Message = Serve | Reload | Drain | Drained | Stop | Ask | Answer | Ready | Unfit | Figures | Letter
 
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Serve, Reload, Drain, Drained, Stop, Ask, Answer, Ready, Unfit, Figures)
-}
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def encode(message: Message, descriptors: int = 0) -> bytes:

@@ -6,10 +6,11 @@ What several share is made before they are forked: memory for limits and ports, 
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from turnrelay.core.addresses import PeerAddress, RelayedAddress
-from turnrelay.core.protocols import DenyRule, PeerAccess, Quotas
+from turnrelay.core.addresses import RelayedAddress
+from turnrelay.core.protocols import OneProcess, Processes, Quotas
 from turnrelay.observe.metrics import Metrics
 from turnrelay.policy.bandwidth import BandwidthLimits
 from turnrelay.policy.connection_limits import ConnectionLimits
@@ -19,10 +20,12 @@ from turnrelay.relay.hosts import relay_hosts
 from turnrelay.relay.plane import BandwidthPolicy, Neighbours, RelayHost
 from turnrelay.relay.ports import PortPool
 from turnrelay.settings import Settings
+from turnrelay.transports.driver import Driver
 from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.bandwidth import SharedBuckets, WholeBandwidth
+from turnrelay.workers.exchange import Exchange, Post
 from turnrelay.workers.holdings import SharedCounts
-from turnrelay.workers.limits import WholeConnectionLimits, WholeQuotas
+from turnrelay.workers.limits import WholeConnectionLimits, WholeQuotas, take_over_allocation
 from turnrelay.workers.memory import SharedMemory
 from turnrelay.workers.ports import PortMap, SharedPortPool
 
@@ -42,6 +45,7 @@ class Alone:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.member = SUPERVISOR
+        self.processes: Processes = OneProcess()
         self.neighbours: Neighbours | None = None
         self.nonce_keys = [secrets.token_bytes(32)]
         self.self_test_user = _self_test_user()
@@ -55,6 +59,9 @@ class Alone:
     def other_ports(self) -> set[int]:
         """Ports that other processes of the relay serve."""
         return set()
+
+    def connect(self, driver: Driver, listeners: Listeners) -> None:
+        """From now on what comes from other processes is carried out here, and what they are told leaves."""
 
     @property
     def is_ready(self) -> bool:
@@ -101,10 +108,6 @@ class Alone:
         return BandwidthLimits(
             limits.bandwidth_per_allocation, limits.bandwidth_per_user, limits.bandwidth_burst_seconds
         )
-
-    def peers(self, policy: PeerAccess) -> PeerAccess:
-        """The policy on peers, and what goes before it."""
-        return policy
 
     def port_pool(self, host: RelayHost) -> PortPool:
         return PortPool(self._settings.min_port, self._settings.max_port)
@@ -155,6 +158,14 @@ class OneOfMany(Alone):
         self.member = common.ports.member = member
         self.nonce_keys, self.self_test_user = common.nonce_keys, common.self_test_user
         self.neighbours = common.ports
+        self.processes = _Processes(member, common)
+
+    def exchange(self, driver: Driver, listeners: Listeners, post: Post) -> Exchange:
+        """What carries to the other processes for the driver, by `post`, and receives for it."""
+        lease = partial(take_over_allocation, self.common.allocations, self.member)
+        exchange = Exchange(self.member, driver, listeners, lease, post)
+        driver.use_others(exchange)
+        return exchange
 
     def quotas(self, total: int) -> Quotas:
         limits = self._settings.limits
@@ -190,9 +201,6 @@ class OneOfMany(Alone):
             self.common.buckets, self.member, limits.bandwidth_per_allocation, limits.bandwidth_burst_seconds
         )
 
-    def peers(self, policy: PeerAccess) -> PeerAccess:
-        return _PeersOfAll(policy, self.common.ports)
-
     def port_pool(self, host: RelayHost) -> PortPool:
         settings = self._settings
         return SharedPortPool(
@@ -200,17 +208,16 @@ class OneOfMany(Alone):
         )
 
 
-class _PeersOfAll:
-    """A relayed address that lives in another process is a fair peer, as one of our own is."""
+class _Processes:
+    """This process among the others (`core.protocols.Processes`)."""
 
-    def __init__(self, policy: PeerAccess, ports: PortMap) -> None:
-        self._policy = policy
-        self._ports = ports
+    def __init__(self, member: int, common: Common) -> None:
+        self.member = member
+        self._members = common.members
+        self._ports = common.ports
 
-    def admits_client(self, host: str) -> bool:
-        return self._policy.admits_client(host)
+    def has_other(self, member: int) -> bool:
+        return member != self.member and member < self._members
 
-    def check(self, peer: PeerAddress) -> DenyRule | None:
-        if self._ports.reach(RelayedAddress(peer)) is not None:
-            return None
-        return self._policy.check(peer)
+    def other_has(self, relay: RelayedAddress, *, tcp: bool) -> bool:
+        return self._ports.reach(relay, tcp=tcp) is not None

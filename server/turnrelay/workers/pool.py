@@ -1,6 +1,7 @@
 """Pool: the supervisor's workers, from their start to their end and back again."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ import structlog
 from turnrelay.policy.errors import OperatorError
 from turnrelay.workers.channel import Channel
 from turnrelay.workers.doors import Door
+from turnrelay.workers.letters import Letter
 from turnrelay.workers.messages import (
     Answer,
     Drain,
@@ -25,6 +27,7 @@ from turnrelay.workers.messages import (
     Unfit,
 )
 from turnrelay.workers.nursery import Nursery
+from turnrelay.workers.place import SUPERVISOR
 from turnrelay.workers.questions import Questions
 from turnrelay.workers.totals import Totals
 
@@ -74,16 +77,19 @@ class Pool:
         forget: Callable[[int], None],
         doors: Callable[[], Sequence[Door]],
         own_ports: Callable[[], Iterable[int]],
+        receive: Callable[[Letter, Sequence[int]], None],
         lost: Callable[[], None],
     ) -> None:
         """`forget` is told of a worker that ended, `doors` are what workers listen on, `own_ports` all that
-        the relay serves; `lost` is called when no worker can be started any more."""
+        the relay serves; `receive` gets letters to the supervisor and owns their descriptors; `lost` is
+        called when no worker can be started any more."""
         self._loop = asyncio.get_running_loop()
         self._nursery = nursery
         self._totals = totals
         self._forget = forget
         self._doors = doors
         self._own_ports = own_ports
+        self._letter_to_us = receive
         self._workers = [Worker(member) for member in range(1, workers + 1)]
         self._questions = Questions()
         self._log = structlog.get_logger()
@@ -124,6 +130,12 @@ class Pool:
         """The answers of the workers that serve."""
         channels = [worker.channel for worker in self._workers if worker.channel and worker.is_ready]
         return await self._questions.ask(channels, question, argument)
+
+    def post(self, letter: Letter, sockets: Sequence[socket.socket]) -> None:
+        """Sends a letter to a worker; it gets lost where there is none."""
+        channel = self._workers[letter.to - 1].channel
+        if channel is not None:
+            channel.send(letter, sockets)
 
     def reload(self) -> None:
         for worker in self._workers:
@@ -172,7 +184,7 @@ class Pool:
         worker.channel = Channel(
             self._loop,
             ours,
-            lambda message, _: self._receive(worker, message),
+            lambda message, descriptors: self._receive(worker, message, descriptors),
             lambda: self._kill(worker, ticket),
         )
         self._serve(worker, self._doors())
@@ -186,8 +198,13 @@ class Pool:
             mine = [door.sockets[worker.member - 1] for door in some]
             worker.channel.send(Serve(sockets, own_ports), mine)
 
-    def _receive(self, worker: Worker, message: Message) -> None:
+    def _receive(self, worker: Worker, message: Message, descriptors: list[int]) -> None:
         worker.heard_at = self._loop.time()
+        if isinstance(message, Letter):
+            self._deliver(message, descriptors)
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
         match message:
             case Ready(pid):
                 worker.is_ready = self._totals.up[worker.member] = True
@@ -206,6 +223,15 @@ class Pool:
                 self._questions.answered(ticket, value)
             case _:
                 self._kill(worker, worker.ticket)
+
+    def _deliver(self, letter: Letter, descriptors: list[int]) -> None:
+        if letter.to == SUPERVISOR:
+            self._letter_to_us(letter, descriptors)
+            return
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        self.post(letter, sockets)
+        for sock in sockets:
+            sock.close()
 
     def _kill(self, worker: Worker, ticket: int) -> None:
         if worker.channel is not None and worker.ticket == ticket and not worker.is_doomed:

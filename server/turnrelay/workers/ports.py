@@ -5,16 +5,20 @@ from collections.abc import Iterator, Sequence
 from turnrelay.core.addresses import RelayedAddress
 from turnrelay.relay.plane import RelayHost
 from turnrelay.relay.ports import PortPool
-from turnrelay.workers.memory import SharedMemory
+from turnrelay.workers.memory import SharedLock, SharedMemory
 
 _PORTS = 65536
+_TCP = 0x80
+"""Marks a port that relays TCP."""
 
 
 class PortMap:
-    """One byte for each port of each relay address: 0, or the number of the process that holds it and one.
+    """One byte for each port of each relay address: 0, or the number of the process that holds it and one,
+    with a mark where it relays TCP.
 
     The system decides who gets a port, by bind; the map tells where it is no use to ask, and which relayed
-    addresses live in other processes (`relay.plane.Neighbours`). Whoever holds a port takes it out of the
+    addresses live in other processes (`relay.plane.Neighbours`). Between ports of UDP and of TCP the system
+    does not decide, so a port is taken with the lock held. Whoever holds a port takes it out of the
     map before the socket is closed, so nobody writes over what the next owner wrote.
     """
 
@@ -23,38 +27,46 @@ class PortMap:
         self._by_local = {host.local: (number * _PORTS, host) for number, host in enumerate(hosts)}
         self._by_advertised = {host.advertised: (number * _PORTS, host) for number, host in enumerate(hosts)}
         self.member = member
+        self.lock = SharedLock()
 
     def holder(self, host: RelayHost, port: int) -> int:
         """The process that holds a port and one; 0 for nobody."""
-        return self._map[self._by_local[host.local][0] + port]
+        return self._map[self._by_local[host.local][0] + port] & ~_TCP
 
-    def take(self, host: RelayHost, port: int) -> None:
-        self._map[self._by_local[host.local][0] + port] = self.member + 1
+    def take(self, host: RelayHost, port: int, *, tcp: bool = False) -> None:
+        self._map[self._by_local[host.local][0] + port] = self.member + 1 | (_TCP if tcp else 0)
 
     def give_back(self, host: RelayHost, port: int) -> None:
-        self._map[self._by_local[host.local][0] + port] = 0
+        """Nothing for a port that another process took over meanwhile."""
+        if self.holder(host, port) == self.member + 1:
+            self._map[self._by_local[host.local][0] + port] = 0
 
     def forget(self, member: int) -> None:
         """The process is gone, and its sockets with it. Nobody else writes where its number stands."""
-        mark, at = bytes([member + 1]), -1
-        while (at := self._map.find(mark, at + 1)) >= 0:
-            self._map[at] = 0
+        for mark in (bytes([member + 1]), bytes([member + 1 | _TCP])):
+            at = -1
+            while (at := self._map.find(mark, at + 1)) >= 0:
+                self._map[at] = 0
 
     # -- Neighbours -------------------------------------------------------------------------------------
 
-    def reach(self, relay: RelayedAddress) -> tuple[str, int] | None:
+    def reach(self, relay: RelayedAddress, *, tcp: bool = False) -> tuple[str, int] | None:
         """Where on this machine another process has this relayed address; None if none has."""
         known = self._by_advertised.get(relay.host)
-        if known is None or self._map[known[0] + relay.port] in (0, self.member + 1):
+        if known is None or not self._is_others(known[0] + relay.port, tcp):
             return None
         return known[1].local, relay.port
 
-    def seen_from(self, host: str, port: int) -> str | None:
+    def seen_from(self, host: str, port: int, *, tcp: bool = False) -> str | None:
         """The advertised host of the relayed address of another process that is there, None for others."""
         known = self._by_local.get(host)
-        if known is None or self._map[known[0] + port] in (0, self.member + 1):
+        if known is None or not self._is_others(known[0] + port, tcp):
             return None
         return known[1].advertised
+
+    def _is_others(self, at: int, tcp: bool) -> bool:
+        mark = self._map[at]
+        return mark & ~_TCP not in (0, self.member + 1) and bool(mark & _TCP) is tcp
 
 
 class SharedPortPool(PortPool):
@@ -69,11 +81,12 @@ class SharedPortPool(PortPool):
         self._ports = ports
         self._host = host
         self._members = members
+        self.alone = ports.lock
 
     def candidates(self, even: bool, with_next: bool) -> Iterator[int]:
         others = []
         for port in super().candidates(even, with_next):
-            if self._is_taken(port) or (with_next and self._is_taken(port + 1)):
+            if not self.is_free(port) or (with_next and not self.is_free(port + 1)):
                 continue
             if self._is_ours(port):
                 yield port
@@ -81,16 +94,16 @@ class SharedPortPool(PortPool):
                 others.append(port)
         yield from others
 
-    def take(self, port: int) -> None:
-        super().take(port)
-        self._ports.take(self._host, port)
+    def is_free(self, port: int) -> bool:
+        return super().is_free(port) and not self._ports.holder(self._host, port)
+
+    def take(self, port: int, *, tcp: bool = False) -> None:
+        super().take(port, tcp=tcp)
+        self._ports.take(self._host, port, tcp=tcp)
 
     def give_back(self, port: int) -> None:
         self._ports.give_back(self._host, port)
         super().give_back(port)
-
-    def _is_taken(self, port: int) -> bool:
-        return self._ports.holder(self._host, port) != 0
 
     def _is_ours(self, port: int) -> bool:
         """Pairs of an even port and the next one are in one share, for EVEN-PORT."""

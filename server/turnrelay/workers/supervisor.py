@@ -1,10 +1,15 @@
 """Supervisor: the process that owns the sockets, serves HTTP, and keeps the workers running."""
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from turnrelay.observe.metrics import Metrics
+from turnrelay.transports.driver import Driver
+from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.doors import Doors
+from turnrelay.workers.exchange import Exchange
+from turnrelay.workers.letters import Letter
 from turnrelay.workers.nursery import Nursery
 from turnrelay.workers.place import SUPERVISOR, Common, OneOfMany
 from turnrelay.workers.pool import Pool
@@ -21,18 +26,23 @@ class Supervisor(OneOfMany):
         self._lost = lost
         self._doors: Doors | None = None
         self._pool: Pool | None = None
+        self._exchange: Exchange | None = None
 
     def listeners(self, *arguments: Any) -> Doors:
         self._doors = Doors(*arguments, workers=self.common.workers)
         return self._doors
+
+    def connect(self, driver: Driver, listeners: Listeners) -> None:
+        self._exchange = self.exchange(driver, listeners, self._post)
 
     @property
     def is_ready(self) -> bool:
         return self._pool is not None and self._pool.is_ready
 
     async def start_others(self, metrics: Metrics, own_ports: Callable[[], set[int]]) -> None:
-        doors = self._doors
+        doors, exchange = self._doors, self._exchange
         assert doors is not None  # listeners() comes first
+        assert exchange is not None  # so does connect()
         metrics.page = totals = Totals(metrics.registry)
         self._pool = pool = Pool(
             self._nursery,
@@ -41,10 +51,15 @@ class Supervisor(OneOfMany):
             self.common.forget,
             lambda: doors.doors,
             own_ports,
+            exchange.receive,
             self._lost,
         )
         doors.opened = pool.serve
         await pool.start()
+
+    def _post(self, letter: Letter, sockets: Sequence[socket.socket]) -> None:
+        if self._pool is not None:
+            self._pool.post(letter, sockets)
 
     async def ask_others(self, question: str, argument: Any) -> Sequence[Any]:
         return () if self._pool is None else await self._pool.ask(question, argument)

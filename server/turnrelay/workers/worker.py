@@ -3,6 +3,8 @@
 from typing import Any
 
 from turnrelay.settings import Settings
+from turnrelay.transports.driver import Driver
+from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.link import GivenListeners, SupervisorLink
 from turnrelay.workers.place import Common, OneOfMany
 
@@ -16,6 +18,9 @@ class AsWorker(OneOfMany):
 
     def listeners(self, *arguments: Any) -> GivenListeners:
         return GivenListeners(*arguments, link=self._link)
+
+    def connect(self, driver: Driver, listeners: Listeners) -> None:
+        self._link.on_letter = self.exchange(driver, listeners, self._link.post).receive
 
     def other_ports(self) -> set[int]:
         return self._link.own_ports

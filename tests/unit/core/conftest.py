@@ -12,7 +12,7 @@ from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.outputs import CloseRelay, LookUpKey, OpenRelay, Output
-from turnrelay.core.protocols import Credential, DenyRule, KeyQuery, Lease, Limit
+from turnrelay.core.protocols import Credential, DenyRule, KeyQuery, Lease, Limit, Processes
 from turnrelay.core.server import Server
 from turnrelay.core.state import State
 from unit.core.turn_client import ELSEWHERE, HERE, SHA256, STREAM, Client
@@ -124,6 +124,7 @@ class World:
         nonce_keys: tuple[bytes, ...] = (b"the nonce key",),
         discovery: ServerAddresses | None = None,
         tcp_relays: bool = False,
+        processes: Processes | None = None,
     ) -> None:
         limits = limits or Limits()
         self.realm = realm
@@ -147,6 +148,7 @@ class World:
             families=families,
             discovery=discovery,
             tcp_relays=tcp_relays,
+            processes=processes,
         )
 
     def id_at(self, path: FiveTuple) -> str:
@@ -241,6 +243,7 @@ class World:
             "allocating": len(state.allocating),
             "waiting": len(state.waiting),
             "reservations": len(state.reservations),
+            "asked_reservations": len(state.asked_reservations),
             "peer_connections": len(state.peer_connections),
             "data_paths": len(state.data_paths),
             "replies": len(state.replies),

@@ -31,6 +31,11 @@ class AgainstCounters(RuleBasedStateMachine):
         if not full:
             self.model.update((member, key) for key in keys)
 
+    @rule(member=st.integers(0, MEMBERS - 1), keys=st.lists(st.sampled_from(KEYS), unique=True, min_size=1))
+    def take_over(self, member, keys):
+        assert self.counts.take_over(member, keys)
+        self.model.update((member, key) for key in keys)
+
     @precondition(lambda self: any(self.model.values()))
     @rule(data=st.data())
     def remove(self, data):

@@ -75,3 +75,33 @@ def test_the_ports_of_a_dead_process_are_free_and_the_others_stay():
     one.ports.forget(1)
     assert len({one.open() for _ in range(8)} - {None}) == 8
     assert one.open() is None
+
+
+def test_a_port_of_tcp_is_no_relayed_address_of_udp_nor_the_other_way_round():
+    one, other = _two()
+    one.ports.take(HOST, 50003)
+    one.ports.take(HOST, 50004, tcp=True)
+    datagrams = RelayedAddress(TransportAddress(HOST.advertised, 50003))
+    streams = RelayedAddress(TransportAddress(HOST.advertised, 50004))
+    assert other.ports.reach(datagrams) == ("10.0.0.1", 50003)
+    assert other.ports.reach(datagrams, tcp=True) is None
+    assert other.ports.reach(streams, tcp=True) == ("10.0.0.1", 50004)
+    assert other.ports.reach(streams) is None
+    assert other.ports.seen_from("10.0.0.1", 50004, tcp=True) == "10.0.0.1"
+    assert other.ports.seen_from("10.0.0.1", 50004) is None
+    assert not other.pool.is_free(50003)
+    assert not other.pool.is_free(50004)
+    other.ports.forget(0)
+    assert other.pool.is_free(50003)
+    assert other.pool.is_free(50004)
+
+
+def test_a_port_that_another_process_took_over_stays_its_own():
+    one, other = _two()
+    port = one.open()
+    assert port is not None
+    other.pool.take(port)
+    one.pool.give_back(port)
+    assert not one.pool.is_free(port)
+    other.pool.give_back(port)
+    assert one.pool.is_free(port)

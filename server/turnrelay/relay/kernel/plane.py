@@ -51,6 +51,12 @@ class XdpPlane:
         self._past.pop(relay, None)
         self._userspace.close(relay)
 
+    def give_away(self, relay: RelayedAddress) -> socket.socket:
+        return self._userspace.give_away(relay)
+
+    def take_over(self, sock: socket.socket, account: str) -> RelayedAddress:
+        return self._userspace.take_over(sock, account)
+
     def grant(self, flow: Flow, expires_at: float) -> None:
         self._userspace.grant(flow, expires_at)
         if isinstance(flow, ChannelFlow):
