@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import re
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,9 +13,7 @@ import pytest
 from peerpath import Settings
 from peerpath.errors import ServerError
 from peerpath.fallbacks import Fallback
-from peerpath.ice import AddressPolicy, AgentOptions, CandidateType, Pacer, Role
-from peerpath.ice.configuration import IceServer
-from peerpath.ice.endpoint import IceEndpoint
+from peerpath.ice import CandidateType
 from peerpath.ice.relay_plan import RelayOptions
 from peerpath.identity import Identity
 from peerpath.net.datagrams import DatagramSocket
@@ -35,11 +32,11 @@ from stunwire import TransportAddress
 from support.certificates import Certificates
 from support.ports import loopback_address
 from support.proxy_servers import DENIED_PORT, PASSWORD, USER, dante, microsocks, squid, tinyproxy
-from support.relay import Access, Site
+from support.relay import Site
+from support.relayed_ends import ACCESS, Ends, trusting, uris
 from support.requirements import require_root_and_netns
 from support.turnrelay_server import TurnRelayServer
 
-ACCESS = Access(allowed_peers=("127.0.0.0/8",))
 PORTS = {"http": 8080, "http with a password": 8081, "socks5h": 1080, "socks5h with a password": 1081}
 SQUID = {"http by Squid": 3128, "http by Squid with a password": 3129, "https by Squid with a password": 3130}
 DIGEST_ALONE = 3131
@@ -83,20 +80,6 @@ def proxy_host(scratch: Path) -> Iterator[str]:
 def proxy_url(name: str, host: str, who: str | None = None) -> str:
     who = who or (f"{USER}:{PASSWORD}@" if name.endswith("password") else "")
     return f"{name.split()[0]}://{who}{host}:{PORTS[name]}"
-
-
-def uris(relay: TurnRelayServer) -> dict[str, str]:
-    host = relay.site.address
-    return {
-        "tcp": f"turn:{host}:3478?transport=tcp",
-        "tls": f"turns:{host}:443?transport=tcp",
-        "ws": f"ws://{host}:9641/v1/tunnel",
-        "wss": f"wss://{host}/v1/tunnel",
-    }
-
-
-def trusting(relay: TurnRelayServer) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(relay.site.certificates.authority))
 
 
 async def open_turn(relay, via, proxy=None, heard=None, host=None):
@@ -325,55 +308,15 @@ async def test_the_next_fallback_does_not_wait_for_a_silent_one(relay, proxy_hos
         rules = ProxyRules.always(Proxy.parse(proxy_url("http by Squid", proxy_host)))
         servers = [f"ws://127.0.0.1:{port}/v1/tunnel", uris(relay)["tls"]]
         options = RelayOptions((Fallback.HTTP_TUNNEL, Fallback.PROXY), rules, waits=HASTE, head_start=60)
-        ends = await connected(relay, servers, options)
-        assert (ends[0].path.local.via, ends[0].path.local.proxy) == ("tls", "http")
-        [tunnel] = [
-            entry for entry in ends[0].report().servers if (entry.transport, entry.proxy) == ("ws", "")
-        ]
+        async with Ends(relay, servers, options) as ends:
+            await ends.connected()
+            assert (ends[0].path.local.via, ends[0].path.local.proxy) == ("tls", "http")
+            servers = ends[0].report().servers
+        [tunnel] = [entry for entry in servers if (entry.transport, entry.proxy) == ("ws", "")]
         assert "no agreement to a WebSocket within" in tunnel.reason
-        await close(ends)
 
 
 # -- as relays of ICE -------------------------------------------------------------------------------------
-
-
-async def connected(relay, uris, relaying, options=None):
-    """Two endpoints that have only these relays; both, with a path."""
-    servers = [IceServer(uri, ACCESS.username, ACCESS.password) for uri in uris]
-    options = options or AgentOptions(relay_only=True, addresses=AddressPolicy(allow=["127.0.0.0/8"]))
-    ends = [
-        IceEndpoint(
-            role,
-            servers,
-            options=options,
-            hosts=lambda: ["127.0.0.1"],
-            pacer=Pacer(),
-            tls=trusting(relay),
-            relaying=relaying,
-        )
-        for role in (Role.CONTROLLING, Role.CONTROLLED)
-    ]
-    for end in ends:
-        await end.gather()
-    ends[0].set_remote(ends[1].description)
-    ends[1].set_remote(ends[0].description)
-
-    async def trickle(sender, receiver):
-        async for local in sender.candidates():
-            receiver.add_remote_candidate(local.candidate)
-        receiver.add_remote_candidate(None)
-
-    async with asyncio.timeout(20):
-        await asyncio.gather(trickle(*ends), trickle(*reversed(ends)))
-        await asyncio.gather(*(end.nominated() for end in ends))
-    for sender, receiver in (ends, reversed(ends)):
-        sender.send(b"hello")
-        assert await asyncio.wait_for(receiver.recv(), 5) == b"hello"
-    return ends
-
-
-async def close(ends):
-    await asyncio.gather(*(end.close() for end in ends))
 
 
 @pytest.mark.parametrize("via", ["ws", "wss", "tls"])
@@ -381,23 +324,22 @@ async def close(ends):
 async def test_a_path_tells_what_carries_it(relay, proxy_host, name, via):
     rules = ProxyRules() if name is None else ProxyRules.always(Proxy.parse(proxy_url(name, proxy_host)))
     fallbacks = tuple(Fallback) if name is None else (Fallback.PROXY,)
-    ends = await connected(relay, [uris(relay)[via]], RelayOptions(fallbacks, rules))
-    for end in ends:
-        local = end.path.local
-        assert (local.type, local.via) == (CandidateType.RELAYED, via)
-        assert local.proxy == (
-            "" if name is None else name.split()[0].replace("https", "http").removesuffix("h")
-        )
-        [entry] = [entry for entry in end.report().servers if entry.result]
-        assert (entry.transport, entry.proxy) == (local.via, local.proxy)
-    await close(ends)
+    async with Ends(relay, [uris(relay)[via]], RelayOptions(fallbacks, rules)) as ends:
+        await ends.connected()
+        for end in ends.both:
+            local = end.path.local
+            assert (local.type, local.via) == (CandidateType.RELAYED, via)
+            assert local.proxy == ("" if name is None else re.match("http|socks5", name)[0])
+            [entry] = [entry for entry in end.report().servers if entry.result]
+            assert (entry.transport, entry.proxy) == (local.via, local.proxy)
 
 
 async def test_where_turn_works_the_proxy_and_the_tunnel_are_left_alone(relay, proxy_host):
     rules = ProxyRules.always(Proxy.parse(proxy_url("http", proxy_host)))
     both = [uris(relay)["tcp"], uris(relay)["wss"]]
-    ends = await connected(relay, both, RelayOptions(proxies=rules))
-    report = ends[0].report()
+    async with Ends(relay, both, RelayOptions(proxies=rules)) as ends:
+        await ends.connected()
+        report = ends[0].report()
     assert {entry.fallback: entry.tried for entry in report.fallbacks} == {
         "turn": True,
         "http_tunnel": False,
@@ -406,7 +348,6 @@ async def test_where_turn_works_the_proxy_and_the_tunnel_are_left_alone(relay, p
     }
     reasons = [entry.reason for entry in report.servers if entry.reason]
     assert reasons == ["not tried: turn gave a relayed address first"] * 3
-    await close(ends)
 
 
 async def test_the_next_fallback_comes_to_the_rescue_of_one_that_fails(relay, proxy_host):
@@ -415,13 +356,12 @@ async def test_the_next_fallback_comes_to_the_rescue_of_one_that_fails(relay, pr
     rules = ProxyRules.always(Proxy.parse(proxy_url("socks5h", proxy_host)))
     dead = [f"turn:{proxy_host}:7?transport=tcp", f"wss://{proxy_host}:9/v1/tunnel"]
     fallbacks = (Fallback.TURN, Fallback.PROXY)
-    ends = await connected(
-        relay, [*dead, f"wss://{host}/v1/tunnel"], RelayOptions(fallbacks, rules, head_start=10)
-    )
-    assert (ends[0].path.local.via, ends[0].path.local.proxy) == ("wss", "socks5")
-    assert ends[0].report().seconds < 10
-    assert "it is left out of the settings" in str(ends[0].report())
-    await close(ends)
+    servers = [*dead, f"wss://{host}/v1/tunnel"]
+    async with Ends(relay, servers, RelayOptions(fallbacks, rules, head_start=10)) as ends:
+        await ends.connected()
+        assert (ends[0].path.local.via, ends[0].path.local.proxy) == ("wss", "socks5")
+        assert ends[0].report().seconds < 10
+        assert "it is left out of the settings" in str(ends[0].report())
 
 
 @pytest.mark.parametrize("via", ["tls", "ws", "wss"])

@@ -32,6 +32,7 @@ from peerpath.ice.outputs import (
     Output,
     PairSelected,
     Path,
+    PathDoubted,
     Refusal,
     StateChanged,
     Transmit,
@@ -91,6 +92,8 @@ class IceAgent:
         self._loss = ""
         self.is_punching = False
         """A pair may still come up that nobody has signaled, so nothing has failed yet."""
+        self.is_climbing = False
+        """Another relayed address may still come up, so nothing has failed yet."""
 
     @property
     def role(self) -> Role:
@@ -450,6 +453,7 @@ class IceAgent:
         """The peer has not answered on the path lately: time to find another, before consent runs out."""
         assert self._path is not None
         if self._path.is_doubtful and not self._is_looking:
+            outputs.append(PathDoubted())
             self._current.reopen(now, outputs)
             self._current.work(now, outputs)
         self._is_looking = self._path.is_doubtful
@@ -470,7 +474,7 @@ class IceAgent:
             return self._enter(AgentState.DISCONNECTED, self._loss)
         if self._current.remote is None:
             return self._enter(AgentState.NEW)
-        if self._current.has_failed and not self.is_punching:
+        if self._current.has_failed and not (self.is_punching or self.is_climbing):
             return self._enter(AgentState.FAILED, "no pair of candidates works")
         return self._enter(AgentState.CHECKING)
 

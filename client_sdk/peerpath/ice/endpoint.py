@@ -29,6 +29,7 @@ from peerpath.ice.outputs import (
     Output,
     PairSelected,
     Path,
+    PathDoubted,
     PermissionNeeded,
     Refusal,
     StateChanged,
@@ -285,6 +286,7 @@ class IceEndpoint:
         for candidate in description.candidates:
             self._told(candidate)
         self._do(self.stack.set_remote(description, self._now()))
+        self._relays.met()
         return self.stack.agent.credentials.ufrag != ufrag
 
     def add_remote_candidate(self, candidate: Candidate | None) -> None:
@@ -465,12 +467,17 @@ class IceEndpoint:
             local = output.path.local
             if local.type is CandidateType.RELAYED and local.base in self._relays:
                 self._relays.bind(local.base, output.path.remote.address)
+            self._relays.found_path()
             if not output.path.is_relayed:
                 self._hard_nat.connected()
             if output.path.nominated and not output.path.is_relayed:
                 self._relays.is_not_needed("there is a direct path")
             self._changed.set()
+        elif isinstance(output, PathDoubted):
+            self._relays.lost_path()
         elif isinstance(output, StateChanged):
+            if output.state is AgentState.DISCONNECTED:
+                self._relays.lost_path()
             self._reason = output.reason
             self._changed.set()
 

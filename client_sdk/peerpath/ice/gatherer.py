@@ -240,7 +240,7 @@ class Gatherer:
 
     def begin_relay(self, report: ServerReport, now: float, until: float) -> None:
         """Its turn has come: gathering waits for it until then, whatever the patience with the others is."""
-        report.begun_at = now
+        report.begin(now)
         self._relays_until = max(self._relays_until, until)
 
     def add_relay(

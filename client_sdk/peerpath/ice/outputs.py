@@ -123,6 +123,11 @@ class PairSelected:
 
 
 @dataclass(frozen=True, slots=True)
+class PathDoubted:
+    """The peer has not answered on the path in use lately: others are tried beside it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConsentLost:
     """The peer has not answered on this path for 30 s, or refused: nothing is sent there any more."""
 
@@ -155,6 +160,7 @@ Output = (
     | GatheringComplete
     | CandidateRefused
     | PairSelected
+    | PathDoubted
     | ConsentLost
     | RoleChanged
     | StateChanged

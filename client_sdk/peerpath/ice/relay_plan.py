@@ -27,6 +27,8 @@ class RelayOptions:
     """Who the peer is: Tor's circuits are not shared between different ones. Empty: never shared."""
     head_start: float = 0.5
     """How long a fallback is given before the next one is tried beside it, unless it failed already."""
+    path_patience: float = 3.0
+    """How long a relayed address is given to lead to a path to the peer before the next fallback is tried."""
     waits: Waits = field(default_factory=Waits)
     """How long each step on the way to a server may take."""
     patience: float = 15.0

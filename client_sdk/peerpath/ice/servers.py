@@ -35,6 +35,7 @@ class Inquiry(StrEnum):
     """Of a gateway, which is no server of ICE: what there is to say about it is the same."""
 
 
+_NO_ANSWER = "no answer yet"
 SKIPPED = "not tried: "
 """What the reason of a server begins with that was not asked."""
 
@@ -51,7 +52,7 @@ class ServerReport:
     begun_at: float
     settled_at: float | None = None
     result: TransportAddress | None = None
-    reason: str = "no answer yet"
+    reason: str = _NO_ANSWER
     proxy: str = ""
     """The kind of proxy in between: http, socks5 or tor; empty without one."""
 
@@ -63,6 +64,10 @@ class ServerReport:
     def seconds(self) -> float | None:
         """How long it took to get an answer, or to give up."""
         return None if self.settled_at is None else self.settled_at - self.begun_at
+
+    def begin(self, now: float) -> None:
+        """Asked only now, perhaps after it had been skipped."""
+        self.begun_at, self.settled_at, self.reason = now, None, _NO_ANSWER
 
     def succeeded(self, result: TransportAddress, now: float) -> None:
         if not self.is_settled:

@@ -114,6 +114,11 @@ class IceStack:
         self.agent.is_punching = is_punching
         return self._carry(self.agent.handle_timeout(now), now)
 
+    def set_climbing(self, is_climbing: bool, now: float) -> list[Output]:
+        """While more relayed addresses may come, neither."""
+        self.agent.is_climbing = is_climbing
+        return self._carry(self.agent.handle_timeout(now), now)
+
     def add_server(self, server: GatheringServer, now: float) -> list[Output]:
         return self._carry(self.gatherer.add_server(server, now), now)
 

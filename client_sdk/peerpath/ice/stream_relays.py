@@ -48,11 +48,12 @@ class StreamRelays:
         self._isolation = options.isolation or secrets.token_bytes(32)
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._ladder = Ladder((), options.head_start)
+        self._ladder = Ladder((), options.head_start, options.path_patience)
         self._reports: dict[Attempt, ServerReport] = {}
         self._connections: dict[TransportAddress, TurnConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     def __contains__(self, relayed: TransportAddress) -> bool:
         return relayed in self._connections
@@ -66,16 +67,29 @@ class StreamRelays:
                 carried = via(attempt.server.relay_uri)
                 report = self._stack.gatherer.expect_relay(attempt.server.uri, carried, now, proxy)
                 self._reports[attempt] = report
-        self._ladder = Ladder(stages, self._options.head_start)
+        self._ladder = Ladder(stages, self._options.head_start, self._options.path_patience)
         self._start(self._ladder.begin(now))
 
     def datagrams_gave_one(self) -> None:
         """A server gave a relayed address over UDP."""
-        self._skip_soon(self._ladder.succeeded(Fallback.TURN))
+        self._skip_soon(self._ladder.succeeded(Fallback.TURN, self._loop.time()))
 
     def is_not_needed(self, reason: str) -> None:
-        """No further fallback is tried."""
+        """No further fallback is tried, unless the path is lost."""
         self._skip_soon(self._ladder.finish(reason))
+
+    def met(self) -> None:
+        """The peer's description is known."""
+        self._ladder.met(self._loop.time())
+        self._arm()
+
+    def found_path(self) -> None:
+        self._ladder.found_path()
+        self._arm()
+
+    def lost_path(self) -> None:
+        """There is no path any more, or it is silent: fallbacks that were not needed are."""
+        self._start(self._ladder.lost_path(self._loop.time()))
 
     def entries(self) -> tuple[FallbackEntry, ...]:
         """What became of each fallback."""
@@ -94,6 +108,7 @@ class StreamRelays:
         self._connections[relayed].bind(peer)
 
     async def close(self) -> None:
+        self._is_closed = True
         self._disarm()
         for task in list(self._tasks):
             task.cancel()
@@ -108,7 +123,11 @@ class StreamRelays:
             for attempt in stage.attempts:
                 task = self._loop.create_task(self._open(stage.fallback, attempt))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._ended)
+        self._arm()
+        self._loop.call_soon(self._tell_whether_climbing)
+
+    def _arm(self) -> None:
         self._disarm()
         deadline = self._ladder.next_deadline()
         if deadline is not None:
@@ -119,8 +138,10 @@ class StreamRelays:
         self._loop.call_soon(self._skip, stages)
 
     def _skip(self, stages: list[Stage]) -> None:
-        self._disarm()
+        self._arm()
         for stage in stages:
+            if stage not in self._ladder.waiting:
+                continue  # it has begun meanwhile
             for attempt in stage.attempts:
                 reason = SKIPPED + self._reason_of(stage.fallback)
                 self._do(self._stack.settle_relay(self._reports[attempt], reason, self._loop.time()))
@@ -136,6 +157,16 @@ class StreamRelays:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._tell_whether_climbing()
+
+    def _tell_whether_climbing(self) -> None:
+        """While more relayed addresses may come, no pair that works is no failure."""
+        if not self._is_closed:
+            is_climbing = bool(self._tasks or self._ladder.waiting)
+            self._do(self._stack.set_climbing(is_climbing, self._loop.time()))
 
     # -- the connections --------------------------------------------------------------------------------
 
@@ -157,7 +188,7 @@ class StreamRelays:
         relayed = client.relayed[0]
         connection.on_output = lambda output: self._received(relayed, output)
         self._connections[relayed] = connection
-        skipped = self._ladder.succeeded(fallback)
+        skipped = self._ladder.succeeded(fallback, self._loop.time())
         now, host = self._loop.time(), connection.address.host
         self._do(self._stack.add_relay(report, relayed, client.mapped, host, attempt.index, now))
         self._skip(skipped)

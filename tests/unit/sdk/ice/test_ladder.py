@@ -12,7 +12,7 @@ TURN, HTTP_TUNNEL, VIA_PROXY, ONION = Fallback
 
 def ladder(servers=EVERYTHING, **options):
     given = {"proxies": ProxyRules.always(PROXY), "tor": TOR} | options
-    return Ladder(plan(servers, RelayOptions(**given)), 0.5)
+    return Ladder(plan(servers, RelayOptions(**given)), 0.5, 3.0)
 
 
 def names(stages):
@@ -54,7 +54,7 @@ def test_servers_over_udp_may_still_answer_so_the_head_start_is_kept():
 def test_a_relayed_address_ends_the_climb():
     climbing = ladder()
     climbing.begin(0)
-    assert names(climbing.succeeded(TURN)) == [HTTP_TUNNEL, VIA_PROXY, ONION]
+    assert names(climbing.succeeded(TURN, 0.6)) == [HTTP_TUNNEL, VIA_PROXY, ONION]
     assert climbing.next_deadline() is None
     assert climbing.failed(TURN, 1) == []
     assert climbing.handle_timeout(100) == []
@@ -67,8 +67,8 @@ def test_a_late_success_of_an_earlier_fallback_counts_too():
     climbing = ladder()
     climbing.begin(0)
     climbing.handle_timeout(0.5)
-    assert names(climbing.succeeded(TURN)) == [VIA_PROXY, ONION]
-    assert climbing.succeeded(HTTP_TUNNEL) == []
+    assert names(climbing.succeeded(TURN, 0.6)) == [VIA_PROXY, ONION]
+    assert climbing.succeeded(HTTP_TUNNEL, 0.7) == []
     entries = {entry.fallback: entry.reason for entry in climbing.entries()}
     assert (entries["turn"], entries["http_tunnel"]) == ("1 relayed address", "1 relayed address")
 
@@ -89,3 +89,64 @@ def test_what_was_tried_in_vain_says_so():
     entries = climbing.entries()
     assert [(entry.tried, entry.reason) for entry in entries[:2]] == [(True, "no relayed address")] * 2
     assert not any(entry.tried for entry in entries[2:])
+
+
+# -- what was not needed, and is after all ----------------------------------------------------------------
+
+
+def test_a_relayed_address_that_leads_to_no_path_lets_the_next_one_begin():
+    climbing = ladder()
+    climbing.begin(0)
+    climbing.succeeded(TURN, 0.1)
+    assert climbing.next_deadline() is None  # nobody to have a path to
+    climbing.met(1.0)
+    assert climbing.next_deadline() == 4.0
+    assert climbing.handle_timeout(3.9) == []
+    assert names(climbing.handle_timeout(4.0)) == [HTTP_TUNNEL]
+    assert names(climbing.handle_timeout(4.5)) == [VIA_PROXY]
+    assert names(climbing.succeeded(HTTP_TUNNEL, 4.6)) == [ONION]
+    assert climbing.next_deadline() == 7.6
+    assert names(climbing.handle_timeout(7.6)) == [ONION]
+
+
+def test_a_relayed_address_after_the_peer_is_known_is_given_its_time_too():
+    climbing = ladder()
+    climbing.begin(0)
+    climbing.met(0.1)
+    climbing.succeeded(TURN, 0.2)
+    assert climbing.next_deadline() == pytest.approx(3.2)
+
+
+def test_a_path_ends_all_doubt():
+    climbing = ladder()
+    climbing.begin(0)
+    climbing.met(0)
+    climbing.succeeded(TURN, 0.2)
+    climbing.found_path()
+    assert climbing.next_deadline() is None
+    climbing.succeeded(TURN, 0.3)
+    assert climbing.next_deadline() is None
+
+
+def test_when_a_path_is_lost_what_was_not_needed_begins_at_once():
+    climbing = ladder()
+    climbing.begin(0)
+    climbing.met(0)
+    climbing.found_path()
+    climbing.finish("there is a direct path")
+    assert names(climbing.lost_path(60)) == [HTTP_TUNNEL]
+    assert climbing.lost_path(60.1) == []  # it is climbing already
+    assert names(climbing.handle_timeout(60.5)) == [VIA_PROXY]
+    climbing.found_path()
+    assert names(climbing.finish("there is a direct path")) == [ONION]
+    assert names(climbing.lost_path(120)) == [ONION]
+    assert climbing.lost_path(180) == []
+
+
+def test_a_path_that_is_lost_while_climbing_changes_nothing():
+    climbing = ladder()
+    climbing.begin(0)
+    climbing.met(0)
+    climbing.found_path()
+    assert climbing.lost_path(0.1) == []
+    assert names(climbing.handle_timeout(0.5)) == [HTTP_TUNNEL]
