@@ -1,9 +1,9 @@
 """A host that keeps one port mapped: says what becomes of it, and gives it back when it is told to end.
 
-    python portmap_peer.py HOST PORT METHODS
+    python portmap_peer.py HOST PORT METHODS [TRANSPORT [LIFETIME]]
 
-METHODS are separated by commas. Prints one JSON object a line: `{"mapping": ...}` with the external address
-or null, `{"method": ..., "reason": ...}` for each protocol that has come to an end.
+METHODS are separated by commas, LIFETIME is in seconds. Prints one JSON object a line: `{"mapping": ...}`
+with the external address or null, `{"method": ..., "reason": ...}` for each protocol that has come to an end.
 """
 
 import asyncio
@@ -27,12 +27,22 @@ def attempted(attempt: MappingAttempt) -> None:
     tell(method=attempt.method.value, reason=attempt.reason)
 
 
-async def keep(host: str, port: int, methods: list[MappingMethod]) -> None:
+async def keep(
+    host: str, port: int, methods: list[MappingMethod], transport: str = "udp", lifetime: str = ""
+) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     gateway = find_gateway(host)
     assert gateway is not None
-    mapper = PortMapper(TransportAddress(host, port), gateway, mapped, on_attempt=attempted, methods=methods)
+    mapper = PortMapper(
+        TransportAddress(host, port),
+        gateway,
+        mapped,
+        on_attempt=attempted,
+        methods=methods,
+        transport=transport,
+        lifetime=int(lifetime) if lifetime else None,
+    )
     mapper.start()
     await ended.wait()
     await mapper.close()
@@ -40,5 +50,5 @@ async def keep(host: str, port: int, methods: list[MappingMethod]) -> None:
 
 
 if __name__ == "__main__":
-    _, host, port, methods = sys.argv
-    asyncio.run(keep(host, int(port), [MappingMethod(method) for method in methods.split(",")]))
+    _, host, port, methods, *more = sys.argv
+    asyncio.run(keep(host, int(port), list(map(MappingMethod, methods.split(","))), *more))

@@ -1,6 +1,7 @@
 """Port mapping against Debian's miniupnpd on the router of a Linux NAT: made, used, renewed, given back."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,9 +36,11 @@ def site(lab: Lab) -> Site:
 class Mapper:
     """portmap_peer.py on the host of a site."""
 
-    def __init__(self, site: Site, methods: str, host: str | None = None) -> None:
+    def __init__(
+        self, site: Site, methods: str, *more: str, host: str | None = None, port: int = PORT
+    ) -> None:
         address = host or site.host.address
-        argv = [sys.executable, "-P", portmap_peer.__file__, address, str(PORT), methods]
+        argv = [sys.executable, "-P", portmap_peer.__file__, address, str(port), methods, *more]
         self.process: Process = site.host.popen(argv)
 
     def said(self, key: str) -> list[Any]:
@@ -50,6 +53,11 @@ class Mapper:
     def close(self) -> None:
         self.process.stop()
         assert self.said("closed") == [True], self.process.output()
+
+
+def is_for_tcp(forward: str) -> bool:
+    """nft shows the comparison of the protocol's number, 6, as it was written."""
+    return "0x6 th dport" in forward
 
 
 def _is_whole(line: str) -> bool:
@@ -85,7 +93,7 @@ def test_the_firewall_of_an_ipv6_network_is_opened_by_pcp(lab: Lab, tmp_path: Pa
     site = lab.site("linux", ipv6="firewall")
     host = site.host.address6
     with Miniupnpd(site, tmp_path) as router:
-        mapper = Mapper(site, "pcp,nat-pmp,upnp", host)
+        mapper = Mapper(site, "pcp,nat-pmp,upnp", host=host)
         mapper.wait_for(lambda mapper: mapper.said("mapping"))
         assert mapper.said("mapping") == [[host, PORT]]
         assert f"dport {PORT}" in router.pinholes()
@@ -93,7 +101,19 @@ def test_the_firewall_of_an_ipv6_network_is_opened_by_pcp(lab: Lab, tmp_path: Pa
         assert _becomes(lambda: f"dport {PORT}" not in router.pinholes())
 
 
-@pytest.mark.parametrize("methods", ["pcp", "nat-pmp"])
+@pytest.mark.parametrize("methods", ["pcp", "nat-pmp", "upnp"])
+def test_a_mapping_for_connections_is_one_for_tcp(site: Site, tmp_path: Path, methods: str) -> None:
+    with Miniupnpd(site, tmp_path) as router:
+        mapper = Mapper(site, methods, "tcp")
+        mapper.wait_for(lambda mapper: mapper.said("mapping"))
+        [forward] = router.forwards()
+        assert is_for_tcp(forward)
+        assert f"dport {PORT} dnat ip to {site.host.address}:{PORT}" in forward
+        mapper.close()
+        assert _becomes(lambda: router.forwards() == [])
+
+
+@pytest.mark.parametrize("methods", ["pcp", "nat-pmp", "upnp"])
 def test_a_mapping_is_made_again_when_the_router_has_forgotten_it(
     site: Site, tmp_path: Path, methods: str
 ) -> None:
@@ -107,15 +127,20 @@ def test_a_mapping_is_made_again_when_the_router_has_forgotten_it(
         assert _becomes(lambda: router.forwards() == [])
 
 
-def test_a_mapping_is_renewed_at_half_of_its_life(site: Site, tmp_path: Path) -> None:
+def test_a_mapping_is_renewed_for_as_long_as_it_is_wanted(site: Site, tmp_path: Path) -> None:
     # miniupnpd gives PCP clients what they ask for, and this much at most.
     with Miniupnpd(site, tmp_path, "max_lifetime=8", "min_lifetime=4") as router:
-        mapper = Mapper(site, "pcp")
-        mapper.wait_for(lambda mapper: mapper.said("mapping"))
-        time.sleep(9)
-        assert len(router.forwards()) == 1
-        assert mapper.said("mapping") == [[site.public_address, PORT]]
-        mapper.close()
+        ports = {"pcp": PORT, "nat-pmp": PORT + 1, "upnp": PORT + 2}
+        mappers = {port: Mapper(site, method, "udp", "8", port=port) for method, port in ports.items()}
+        for mapper in mappers.values():
+            mapper.wait_for(lambda mapper: mapper.said("mapping"))
+        time.sleep(11)
+        assert len(router.forwards()) == 3
+        for port, mapper in mappers.items():
+            assert mapper.said("mapping") == [[site.public_address, port]]
+            # Nobody gives it back: it ends by itself, so it was renewed before.
+            mapper.process.signal(signal.SIGKILL)
+        assert _becomes(lambda: router.forwards() == [])
 
 
 def test_behind_a_second_nat_nothing_is_offered(lab: Lab, tmp_path: Path) -> None:
@@ -148,6 +173,30 @@ async def test_a_peer_whose_ports_are_random_connects_directly_thanks_to_it(
             assert "PCP at" in call.caller.report
             assert "no answer" in call.called.report  # its own router maps no ports
             assert _becomes(lambda: router.forwards() == [])
+
+
+async def test_where_no_udp_passes_a_peer_connects_to_the_port_that_was_mapped_for_tcp(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """The peer's NAT gives each destination another port, so that opening from both sides leads nowhere."""
+    server = lab.server()
+    mapped, peer = lab.site("linux", delay=0.005, passage="tcp"), lab.site("symmetric", delay=0.005)
+    access = Access(ice_peer.USER, ice_peer.PASSWORD)
+    relay = TurnRelayServer(RelaySite.prepare(tmp_path, server.address, namespace=server.namespace), access)
+    at_server = f"{server.address}:{TurnRelayServer.port}"
+    uris = [f"stun:{at_server}", f"turn:{at_server}?transport=tcp"]
+    with relay, Miniupnpd(mapped, tmp_path) as router:
+        async with exchange({"mapped": mapped, "peer": peer}, uris, "--port-mapping", "--tcp") as board:
+            async with board.call("mapped", "peer") as call:
+                assert await call.until(lambda call: call.is_direct and call.has_heard, 60), str(call)
+                assert any(map(is_for_tcp, router.forwards())), router.rules()
+            assert call.caller.path is not None
+            assert (call.caller.path["technique"], call.caller.path["transport"]) == ("portmap", "tcp")
+        async with (
+            exchange({"mapped": mapped, "peer": peer}, uris, "--tcp") as board,
+            board.call("mapped", "peer") as call,
+        ):
+            assert not await call.until(lambda call: call.is_direct, 8), str(call)
 
 
 async def test_a_router_whose_outer_address_is_not_what_stun_servers_see_is_not_believed(

@@ -126,11 +126,11 @@ class IceEndpoint:
             self.stack, self._do, resolver=self._resolver, options=self._relaying, tls=tls
         )
         self._mappings: PortMappings | None = None
-        if gateways is not None and not self.options.relay_only:
-            self._mappings = PortMappings(self.stack, self._do, gateways)
         self._hard_nat = HardNat(self.stack, self._do, punching or PunchLimits(), self._adopt)
         self._tcp = TcpCandidates(self.stack, self._do, self._arrived)
         self._tcp_hosts: set[str] = set()
+        if gateways is not None and not self.options.relay_only:
+            self._mappings = PortMappings(self.stack, self._do, gateways, self._tcp.seen_as)
         self._timer: asyncio.TimerHandle | None = None
         self._arming: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,10 +227,12 @@ class IceEndpoint:
                 gone.close()
                 self._do(self.stack.remove_base(base, "the interface is gone", self._now()))
                 if self._mappings is not None:
-                    self._keep(self._mappings.end(base))
+                    self._keep(*self._mappings.end(base))
         for host in self._tcp_hosts - set(hosts):
             self._tcp_hosts.discard(host)
             self._tcp.end(host)
+            if self._mappings is not None:
+                self._keep(*self._mappings.end_tcp(host))
         preferences = local_preferences(hosts)
         used = {base.host for base in self._sockets}
         for host in hosts:
@@ -276,7 +278,9 @@ class IceEndpoint:
         preferences = local_preferences(hosts)
         for host in dict.fromkeys(hosts):
             self._tcp_hosts.add(host)
-            await self._tcp.begin(host, preferences[host])
+            taking = await self._tcp.begin(host, preferences[host])
+            if self._mappings is not None and taking is not None:
+                self._mappings.begin_tcp(taking, preferences[host])
 
     # -- signaling --------------------------------------------------------------------------------------
 
@@ -507,8 +511,8 @@ class IceEndpoint:
     def _spawn(self, work: object) -> None:
         self._keep(self._loop.create_task(work))  # type: ignore[arg-type]
 
-    def _keep(self, task: asyncio.Task[None] | None) -> None:
-        if task is not None:
+    def _keep(self, *tasks: asyncio.Task[None]) -> None:
+        for task in tasks:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

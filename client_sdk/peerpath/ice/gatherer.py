@@ -267,10 +267,12 @@ class Gatherer:
 
     # -- port mappings ----------------------------------------------------------------------------------
 
-    def expect_mapping(self, gateway: str, base: TransportAddress, now: float) -> ServerReport:
+    def expect_mapping(
+        self, gateway: str, base: TransportAddress, now: float, transport: str = "udp"
+    ) -> ServerReport:
         """The driver goes for a port mapping for the socket at `base`."""
         self._begin(now)
-        report = ServerReport(gateway, Inquiry.PORT_MAPPING, "udp", base, now)
+        report = ServerReport(gateway, Inquiry.PORT_MAPPING, transport, base, now)
         self.reports.append(report)
         self._mappings_until = now + MAPPING_PATIENCE
         return report

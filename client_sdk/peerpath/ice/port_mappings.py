@@ -1,9 +1,10 @@
-"""PortMappings: one port mapping for each socket of an endpoint, and what may become a candidate of them."""
+"""PortMappings: one port mapping for each place of an endpoint, and what may become a candidate of them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import ip_address
 
 from stunwire import TransportAddress
@@ -24,34 +25,59 @@ class PortMappings:
     """Asks in the background: nothing waits for it but the end of gathering, for a second at most."""
 
     def __init__(
-        self, stack: IceStack, do: Callable[[Sequence[Output]], None], find_gateway: FindGateway
+        self,
+        stack: IceStack,
+        do: Callable[[Sequence[Output]], None],
+        find_gateway: FindGateway,
+        seen_by_tcp: Callable[[str], list[TransportAddress] | None],
     ) -> None:
+        """`seen_by_tcp` tells how servers see connections from an address, None while they are asked."""
         self._stack = stack
         self._do = do
         self._find_gateway = find_gateway
+        self._seen_by_tcp = seen_by_tcp
         self._loop = asyncio.get_running_loop()
-        self._mappers: dict[TransportAddress, _Base] = {}
+        self._mappers: dict[tuple[TransportAddress, str], _Base] = {}
 
     def begin(self, base: TransportAddress) -> None:
         """There is a socket at `base`."""
+        gatherer = self._stack.gatherer
+        self._begin(_Base(self._stack, self._do, base, "udp", lambda: gatherer.seen_as(base)))
+
+    def begin_tcp(self, base: TransportAddress, preference: int) -> None:
+        """Connections are taken at `base`."""
+        seen = partial(self._seen_by_tcp, base.host)
+        self._begin(_Base(self._stack, self._do, base, "tcp", seen, preference))
+
+    def _begin(self, made: _Base) -> None:
+        base = made.base
         if ip_address(base.host.partition("%")[0]).is_link_local:
             return
         gateway = self._find_gateway(base.host)
         if gateway is None:
-            report = self._stack.gatherer.expect_mapping("port mapping", base, self._loop.time())
+            now = self._loop.time()
+            report = self._stack.gatherer.expect_mapping("port mapping", base, now, made.transport)
             reason = "this address has no default gateway to ask"
-            self._do(self._stack.settle_mapping(report, reason, self._loop.time()))
+            self._do(self._stack.settle_mapping(report, reason, now))
             return
-        made = _Base(self._stack, self._do, base)
-        made.mapper = PortMapper(base, gateway, made.mapped, on_attempt=made.attempted)
-        self._mappers[base] = made
+        made.mapper = PortMapper(
+            base, gateway, made.mapped, on_attempt=made.attempted, transport=made.transport
+        )
+        self._mappers[base, made.transport] = made
         made.mapper.start()
         made.expect()
 
-    def end(self, base: TransportAddress) -> asyncio.Task[None] | None:
-        """The socket is gone: gives the mapping back, in the task that is returned."""
-        gone = self._mappers.pop(base, None)
-        return None if gone is None else asyncio.ensure_future(gone.close())
+    def end(self, base: TransportAddress) -> list[asyncio.Task[None]]:
+        """The socket is gone: gives its mapping back, in a task that is returned."""
+        return self._end([(base, "udp")])
+
+    def end_tcp(self, host: str) -> list[asyncio.Task[None]]:
+        """The address is gone from this machine."""
+        return self._end([place for place in self._mappers if (place[0].host, place[1]) == (host, "tcp")])
+
+    def _end(self, places: list[tuple[TransportAddress, str]]) -> list[asyncio.Task[None]]:
+        gone = [self._mappers.pop(place) for place in places if place in self._mappers]
+        return [asyncio.ensure_future(each.close()) for each in gone]
 
     async def close(self) -> None:
         """Gives all mappings back."""
@@ -60,16 +86,25 @@ class PortMappings:
 
 
 class _Base:
-    """One socket."""
+    """One socket, or with "tcp" one place where connections are taken."""
 
     mapper: PortMapper
 
     def __init__(
-        self, stack: IceStack, do: Callable[[Sequence[Output]], None], base: TransportAddress
+        self,
+        stack: IceStack,
+        do: Callable[[Sequence[Output]], None],
+        base: TransportAddress,
+        transport: str,
+        seen: Callable[[], list[TransportAddress] | None],
+        preference: int = 0,
     ) -> None:
+        self.base = base
+        self.transport = transport
         self._stack = stack
         self._do = do
-        self._base = base
+        self._seen = seen
+        self._preference = preference
         self._loop = asyncio.get_running_loop()
         self._reports: dict[int, ServerReport] = {}
         self._granted: ServerReport | None = None
@@ -86,7 +121,7 @@ class _Base:
         report = self._reports.get(id(attempt))
         if report is None:
             name = f"{attempt.method.spoken} at {attempt.gateway}"
-            report = self._stack.gatherer.expect_mapping(name, self._base, attempt.begun_at)
+            report = self._stack.gatherer.expect_mapping(name, self.base, attempt.begun_at, self.transport)
             self._reports[id(attempt)] = report
         return report
 
@@ -101,7 +136,7 @@ class _Base:
     def mapped(self, mapping: Mapping | None) -> None:
         self._cancel()
         if self._offered is not None:
-            self._stack.remove_mapping(self._base, self._offered)
+            self._stack.remove_mapping(self.base, self._offered)
             self._offered = None
         if mapping is not None and self._granted is not None:
             self._offering = self._loop.create_task(self._offer(mapping, self._granted))
@@ -119,11 +154,14 @@ class _Base:
             self._do(self._stack.settle_mapping(report, reason, now))
             return
         self._offered = mapping.external
-        self._do(self._stack.add_mapping(report, mapping.external, now))
+        if self.transport == "tcp":
+            self._do(self._stack.add_tcp_mapping(report, mapping.external, self._preference, now))
+        else:
+            self._do(self._stack.add_mapping(report, mapping.external, now))
 
     async def _seen_by_stun(self) -> list[TransportAddress]:
         deadline = self._loop.time() + _STUN_SECONDS
-        while (seen := self._stack.gatherer.seen_as(self._base)) is None:
+        while (seen := self._seen()) is None:
             if self._loop.time() >= deadline:
                 return []
             await asyncio.sleep(_LOOK)

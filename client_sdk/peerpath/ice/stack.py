@@ -87,6 +87,7 @@ class IceStack:
         local_preference: int,
         now: float,
         mapped: tuple[TransportAddress, str] | None = None,
+        technique: Technique = Technique.NONE,
     ) -> list[Output]:
         """A place to open connections from or to: a host candidate, or with `mapped`, the public address of
         the base and the host of the server that saw it, a server-reflexive one."""
@@ -102,7 +103,8 @@ class IceStack:
             related=None if mapped is None else base,
             extensions=(("tcptype", tcp_type.value),),
         )
-        return self._carry([CandidateFound(LocalCandidate(candidate, base, local_preference, server))], now)
+        local = LocalCandidate(candidate, base, local_preference, server, technique=technique)
+        return self._carry([CandidateFound(local)], now)
 
     def connection_lost(
         self, base: TransportAddress, remote: TransportAddress, reason: str, now: float
@@ -140,6 +142,19 @@ class IceStack:
     def add_mapping(self, report: ServerReport, external: TransportAddress, now: float) -> list[Output]:
         """A port mapping that leads to a socket; `report` came from `gatherer.expect_mapping`."""
         return self._carry(self.gatherer.add_mapping(report, external, now), now)
+
+    def add_tcp_mapping(
+        self, report: ServerReport, external: TransportAddress, local_preference: int, now: float
+    ) -> list[Output]:
+        """The same for a place where connections are taken."""
+        assert report.base is not None
+        report.succeeded(external, now)
+        if external == report.base:
+            return []
+        mapped = (external, report.server)
+        return self.add_tcp_candidate(
+            report.base, TcpType.PASSIVE, local_preference, now, mapped, Technique.PORT_MAPPING
+        )
 
     def settle_mapping(self, report: ServerReport, reason: str, now: float) -> list[Output]:
         return self._carry(self.gatherer.settle_mapping(report, reason, now), now)

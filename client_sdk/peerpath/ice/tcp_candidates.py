@@ -51,6 +51,7 @@ class TcpCandidates:
         self._streams: dict[PathKey, TcpStream] = {}
         self._opening: dict[PathKey, tuple[asyncio.Task[None], list[bytes]]] = {}
         self._at_servers: list[FrameStream] = []
+        self._seen: dict[str, list[TransportAddress]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __contains__(self, base: TransportAddress) -> bool:
@@ -58,8 +59,9 @@ class TcpCandidates:
 
     # -- gathering --------------------------------------------------------------------------------------
 
-    async def begin(self, host: str, preference: int) -> None:
-        """The candidates of one address of this machine."""
+    async def begin(self, host: str, preference: int) -> TransportAddress | None:
+        """The candidates of one address of this machine. Returns where connections are taken."""
+        passive = None
         self._add(TransportAddress(host, _DISCARD), TcpType.ACTIVE, preference)
         for tcp_type in (TcpType.PASSIVE, TcpType.SIMULTANEOUS):
             with suppress(OSError):
@@ -67,6 +69,13 @@ class TcpCandidates:
                 self._add(base, tcp_type, preference)
                 if tcp_type is TcpType.SIMULTANEOUS:
                     self._spawn(self._ask_servers(base, preference))
+                else:
+                    passive = base
+        return passive
+
+    def seen_as(self, host: str) -> list[TransportAddress] | None:
+        """How a server saw a connection from `host`; None while that is being asked, empty if none says."""
+        return self._seen.get(host)
 
     def _add(self, base: TransportAddress, tcp_type: TcpType, preference: int) -> None:
         self._types[base] = tcp_type
@@ -88,6 +97,7 @@ class TcpCandidates:
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_SYN_SECONDS):
                     mapped = await self._ask(base, server)
+                self._seen[base.host] = [mapped]
                 if mapped != base:
                     now = self._loop.time()
                     found = (mapped, server.host)
@@ -95,6 +105,7 @@ class TcpCandidates:
                         self._stack.add_tcp_candidate(base, TcpType.SIMULTANEOUS, preference, now, found)
                     )
                 return
+        self._seen[base.host] = []
 
     async def _ask(self, base: TransportAddress, server: TransportAddress) -> TransportAddress:
         """OSError when the server does not say it."""

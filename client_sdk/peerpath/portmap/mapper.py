@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stunwire import TransportAddress
 
@@ -25,6 +25,7 @@ from peerpath.portmap.mapping import (
 )
 from peerpath.portmap.nat_pmp import NatPmpClient
 from peerpath.portmap.pcp import PcpClient
+from peerpath.portmap.ssdp import RestartListener
 
 if TYPE_CHECKING:
     from peerpath.portmap.upnp import UpnpClient
@@ -81,11 +82,15 @@ class PortMapper:
         on_attempt: OnAttempt | None = None,
         methods: Sequence[MappingMethod] = tuple(MappingMethod),
         transport: str = "udp",
+        lifetime: int | None = None,
     ) -> None:
+        """`lifetime` is in seconds, and what each protocol recommends where it is left out."""
         self.internal = internal
         self.gateway = gateway
         self.attempts: list[MappingAttempt] = []
-        self._transport = transport
+        self._asked: dict[str, Any] = {"transport": transport}
+        if lifetime is not None:
+            self._asked["lifetime"] = lifetime
         self._on_mapping = on_mapping
         self._on_attempt = on_attempt
         self._methods = tuple(methods)
@@ -136,12 +141,12 @@ class PortMapper:
             self._settled[attempt.method].set()
 
     async def _by_pcp(self, attempt: MappingAttempt) -> None:
-        await self._hold(PcpClient(self.internal, transport=self._transport), attempt)
+        await self._hold(PcpClient(self.internal, **self._asked), attempt)
 
     async def _by_nat_pmp(self, attempt: MappingAttempt) -> None:
         if ":" in self.internal.host:
             raise MappingError("not tried: it maps IPv4 addresses only")
-        await self._hold(NatPmpClient(self.internal, transport=self._transport), attempt)
+        await self._hold(NatPmpClient(self.internal, **self._asked), attempt)
 
     async def _hold(self, client: PcpClient | NatPmpClient, attempt: MappingAttempt) -> None:
         """From the first request to the loss of the mapping, or to the end of this task."""
@@ -168,16 +173,22 @@ class PortMapper:
         await self._prefer_others(attempt.method)
         # Its libraries take a fifth of a second to import: not on the event loop, and only where needed.
         upnp = await asyncio.to_thread(import_module, "peerpath.portmap.upnp")
-        client: UpnpClient = upnp.UpnpClient(self.internal, self.gateway, transport=self._transport)
+        client: UpnpClient = upnp.UpnpClient(self.internal, self.gateway, **self._asked)
         await client.find()
+        listener = RestartListener(self.gateway)
         try:
             async with self._claim():
                 self._take(Granted(await client.map()), attempt)
+            await listener.open(self.internal.host)
             while client.mapping is not None:
                 # Half of its life, or now and then a look at what was given for ever.
-                await asyncio.sleep(min(client.mapping.lifetime, _LONGEST_LOOK) / 2)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(client.mapping.lifetime, _LONGEST_LOOK) / 2):
+                        await listener.restarted.wait()
+                listener.restarted.clear()
                 self._take(await self._renewed(client), attempt)
         finally:
+            listener.close()
             with suppress(MappingError, TimeoutError):
                 async with asyncio.timeout(_GOODBYE):
                     await client.delete()

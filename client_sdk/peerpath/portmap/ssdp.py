@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from urllib.parse import urlsplit
 
 from stunwire import TransportAddress
@@ -17,6 +18,67 @@ _GROUP = TransportAddress("239.255.255.250", 1900)
 _TARGET = "urn:schemas-upnp-org:device:InternetGatewayDevice:1"
 _MAX_ANSWER = 4096
 _SEARCHES = 3
+_QUIET_SECONDS = 60.0
+
+
+class RestartListener:
+    """Hears from a gateway that its device has started: then it may have forgotten what it mapped.
+
+    `restarted` is set for every announcement that is not known to come from the same start as the last one.
+    Announcements are repeated every few minutes, so one without a number of the start counts once a minute.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.restarted = asyncio.Event()
+        self._gateway = gateway
+        self._boot: str | None = None
+        self._heard_at = float("-inf")
+        self._socket: DatagramSocket | None = None
+
+    async def open(self, local_host: str) -> None:
+        """Without effect where the port is not to be had."""
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            made.setblocking(False)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Some systems ask for this one where several programs want to hear the same group.
+            if hasattr(socket, "SO_REUSEPORT"):
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made.bind(("", _GROUP.port))
+            group = struct.pack("4s4s", socket.inet_aton(_GROUP.host), socket.inet_aton(local_host))
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+            self._socket = await DatagramSocket.adopt(made, self._received)
+        except OSError:
+            made.close()
+
+    def _received(self, data: bytes, source: TransportAddress) -> None:
+        if source.host == self._gateway.host:
+            self.hear(data, asyncio.get_running_loop().time())
+
+    def hear(self, data: bytes, now: float) -> None:
+        """One message of the gateway to everybody."""
+        boot = boot_announced(data)
+        if boot is None or (boot and boot == self._boot):
+            return
+        if boot or now - self._heard_at >= _QUIET_SECONDS:
+            self._boot, self._heard_at = boot, now
+            self.restarted.set()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+
+def boot_announced(data: bytes) -> str | None:
+    """Of a message that says that a device is there (section 1.2.2): the number of its start, "" without
+    one. None for anything else."""
+    lines = data[:_MAX_ANSWER].decode("latin-1").split("\r\n")
+    if not lines[0].startswith("NOTIFY "):
+        return None
+    fields = {
+        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
+    return fields.get("bootid.upnp.org", "") if fields.get("nts") == "ssdp:alive" else None
 
 
 async def find_description(gateway: Gateway, local_host: str, *, seconds: float) -> str:

@@ -26,7 +26,7 @@ except ImportError as missing:
 
 
 LIFETIME = 3600
-"""Seconds asked for. There is no epoch that would tell of a reboot, so it is not long."""
+"""Seconds asked for. A reboot may go unheard, so it is not long."""
 
 _DESCRIPTION = "peerpath"
 _MAX_DOCUMENT = 512 * 1024
@@ -56,11 +56,19 @@ _ERRORS = {
 class UpnpClient:
     """One mapping at one gateway. Every method raises MappingError with the reason, nothing else."""
 
-    def __init__(self, internal: TransportAddress, gateway: Gateway, *, transport: str = "udp") -> None:
+    def __init__(
+        self,
+        internal: TransportAddress,
+        gateway: Gateway,
+        *,
+        transport: str = "udp",
+        lifetime: int = LIFETIME,
+    ) -> None:
         self.internal = internal
         self.mapping: Mapping | None = None
         self._gateway = gateway
         self._transport = transport
+        self._lifetime = lifetime
         self._service: UpnpService | None = None
         self._external_host = ""
 
@@ -83,7 +91,7 @@ class UpnpClient:
 
     async def map(self) -> Mapping:
         """Asks for the port of the same number, for another one where it is taken."""
-        port, lifetime = self.internal.port, LIFETIME
+        port, lifetime = self.internal.port, self._lifetime
         for _ in range(_PORTS_TRIED):
             try:
                 external = await self._add(port, lifetime)
@@ -110,7 +118,7 @@ class UpnpClient:
         assert self.mapping is not None
         answer = await self._call("GetExternalIPAddress")
         self._external_host = str(answer.get("NewExternalIPAddress") or "0.0.0.0")
-        lifetime = 0 if self.mapping.lifetime == float("inf") else LIFETIME
+        lifetime = 0 if self.mapping.lifetime == float("inf") else self._lifetime
         external = await self._add(self.mapping.external.port, lifetime)
         complaint = _complaint(self._external_host, external)
         if complaint:
