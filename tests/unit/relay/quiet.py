@@ -5,6 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+_PATIENCE = 3.0
+"""Seconds that a busy machine is given."""
+
 
 class Watched(Protocol):
     """Counts what it receives."""
@@ -18,16 +21,21 @@ class Watched(Protocol):
         """What the relay has counted."""
 
 
-async def until_quiet(watched: Sequence[Watched]) -> None:
-    """Until nothing has moved for a while, anywhere."""
+async def until_quiet_and_alike(watched: Sequence[Watched]) -> None:
+    """Until nothing has moved for a while, anywhere, and all have the same; fails if they never have."""
     before: object = None
-    for _ in range(200):
+    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    while True:
         for _ in range(3):
             await asyncio.sleep(0)
         await asyncio.sleep(0.002)
         for one in watched:
             one.collect()
         now = [(one.figures(), [counter.copy() for counter in one.received]) for one in watched]
-        if now == before:
+        if now == before and all(one == now[0] for one in now):
             return
+        if asyncio.get_running_loop().time() > deadline:
+            assert now == before, "it never ends"
+            for one in now:
+                assert one == now[0]
         before = now
