@@ -21,10 +21,8 @@ union address {
 // What is no channel has one of these numbers in that place.
 enum {
     FROM_PEER = 0,   // of a channel
-    CLIENT_V4 = 1,   // a client whose Send indications to peers of this family have a relayed address
-    CLIENT_V6 = 2,
-    PERMISSION = 3,  // by the host of a peer, its port left out
-    ADMITTED = 4,    // a peer with its port, where a relayed address sends to
+    PERMISSION = 1,  // by the host of a peer, its port left out
+    ADMITTED = 2,    // a peer with its port that a client sends to, from a listening socket
     FIRST_CHANNEL = 0x4000,
     LAST_CHANNEL = 0x7FFF,
 };
@@ -35,7 +33,7 @@ struct key {
     uint16_t port;
     uint16_t channel;
     uint32_t socket;
-    uint32_t zero;
+    uint32_t client;  // of an admitted peer, which has no scope: both are a hash of the client's address
 };
 _Static_assert(sizeof(struct key) == 32, "hashed as four words");
 
@@ -49,12 +47,10 @@ struct traffic {
 };
 
 // A channel has two keys: its packets are found from both sides. A permission has one, and so has each peer that was
-// admitted by it; those pay with the permission and end with it. A client has one for each family that it
-// sends to.
+// admitted by it; those pay from its buckets and end with it.
 struct flow {
     struct endpoint *relay, *listener;
     struct flow *next, **link;  // in the list of the relay, or of the permission
-    struct flow *permission;    // of an admitted peer
     struct flow *admitted;      // by a permission
     struct key keys[2];
     int key_count;
@@ -63,7 +59,7 @@ struct flow {
     double expires_at;
     int bucket_count;
     struct bucket *buckets[MOST_BUCKETS];
-    void *leases[MOST_BUCKETS];  // what keeps the buckets where they are
+    void *leases[MOST_BUCKETS];  // what keeps the buckets where they are; NULL where that is the permission's
 };
 
 struct slot {
@@ -99,11 +95,30 @@ static inline uint64_t mix(uint64_t left, uint64_t right) {
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static inline size_t place_of(const struct table *table, const struct key *key) {
+static inline uint64_t hash_of(const struct table *table, const struct key *key) {
     uint64_t words[4];
     memcpy(words, key, sizeof words);
     return mix(mix(words[0] ^ table->seed[0], words[1] ^ table->seed[1]),
-               mix(words[2] ^ table->seed[2], words[3] ^ table->seed[3])) & (table->size - 1);
+               mix(words[2] ^ table->seed[2], words[3] ^ table->seed[3]));
+}
+
+static inline size_t place_of(const struct table *table, const struct key *key) {
+    return hash_of(table, key) & (table->size - 1);
+}
+
+static inline int is_same(const union address *left, const union address *right) {
+    struct key keys[] = {key_of(0, left, 0), key_of(0, right, 0)};
+    return left->any.sa_family == right->any.sa_family && !memcmp(&keys[0], &keys[1], sizeof keys[0]);
+}
+
+// One look-up finds client and peer; as a hash is no address, whoever finds a flow asks whether the client is the same.
+static inline struct key admitted_key(const struct table *table, uint32_t listener, const union address *client,
+                                      const union address *peer) {
+    struct key key = key_of(listener, peer, ADMITTED), from = key_of(listener, client, ADMITTED);
+    uint64_t hash = hash_of(table, &from);
+    key.scope = hash;
+    key.client = hash >> 32;
+    return key;
 }
 
 static inline struct slot *find_slot(const struct table *table, const struct key *key) {

@@ -85,6 +85,7 @@ static void drop_flow(struct mover *mover, struct flow *flow) {
     *flow->link = flow->next;
     if (flow->next) flow->next->link = flow->link;
     for (int i = 0; i < flow->bucket_count; i++) {
+        if (!flow->leases[i]) continue;
         PyBuffer_Release(flow->leases[i]);
         free(flow->leases[i]);
     }
@@ -174,11 +175,6 @@ static void install(struct mover *mover, struct flow *flow, struct flow **list) 
     *list = flow;
 }
 
-// The number that a client has in its key, by the family of the peer.
-static uint16_t client_of(const union address *peer) {
-    return peer->any.sa_family == AF_INET6 ? CLIENT_V6 : CLIENT_V4;
-}
-
 static struct flow *permission_of(struct mover *mover, uint32_t relay, const union address *peer) {
     struct key key = key_of(relay, peer, PERMISSION);
     key.port = 0;
@@ -240,8 +236,10 @@ static PyObject *mover_permit(PyObject *self, PyObject *arguments) {
     if (relay->is_listener || !listener->is_listener)
         return PyErr_Format(PyExc_ValueError, "no permission from %u to %u", listener_number, relay_number);
     struct flow *known = permission_of(mover, relay_number, &host);
-    if (known && known->listener == listener && !memcmp(&known->client, &client, sizeof client)) {
-        known->expires_at = expires_at;  // whoever was admitted stays so
+    if (known && known->listener == listener && is_same(&known->client, &client)) {
+        known->expires_at = expires_at;
+        for (struct flow *admitted = known->admitted; admitted; admitted = admitted->next)
+            admitted->expires_at = expires_at;
         Py_RETURN_NONE;
     }
     struct flow *flow = new_flow(mover, relay, listener, buckets);
@@ -266,19 +264,15 @@ static PyObject *mover_admit(PyObject *self, PyObject *arguments) {
     if (!relay || to_address(tuple, &peer) < 0) return NULL;
     struct flow *permission = permission_of(mover, relay_number, &peer);
     if (!permission) Py_RETURN_NONE;  // its packets are not for here
-    struct key client = key_of(permission->listener->number, &permission->client, client_of(&peer));
-    struct flow *known = find_flow(&mover->table, &client);
-    if (!known || known->relay != relay) {
-        struct flow *flow = new_flow(mover, relay, permission->listener, NULL);
-        if (!flow) return NULL;
-        flow->keys[flow->key_count++] = client;
-        install(mover, flow, &relay->flows);
-    }
-    struct flow *flow = new_flow(mover, relay, NULL, NULL);
+    struct flow *flow = new_flow(mover, relay, permission->listener, NULL);
     if (!flow) return NULL;
+    flow->client = permission->client;
     flow->peer = peer;
-    flow->permission = permission;
-    flow->keys[flow->key_count++] = key_of(relay_number, &peer, ADMITTED);
+    flow->expires_at = permission->expires_at;
+    flow->bucket_count = permission->bucket_count;
+    memcpy(flow->buckets, permission->buckets, sizeof flow->buckets);
+    flow->keys[0] = admitted_key(&mover->table, flow->listener->number, &flow->client, &peer);
+    flow->key_count = 1;
     install(mover, flow, &permission->admitted);
     Py_RETURN_NONE;
 }

@@ -45,7 +45,7 @@ static void hand_up(struct mover *mover, struct endpoint *from, const uint8_t *d
 // -- packets ----------------------------------------------------------------------------------------------------
 
 static int pay(struct mover *mover, struct flow *flow, uint32_t size, double now) {
-    if (spend(flow->permission ? flow->permission : flow, size, now)) return 1;
+    if (spend(flow, size, now)) return 1;
     mover->drops[BANDWIDTH]++;
     return 0;
 }
@@ -89,12 +89,9 @@ static int move_send(struct mover *mover, struct endpoint *listener, const uint8
                      const union address *source, double now) {
     struct sending sending;
     if (!read_send(data, size, &sending)) return 0;
-    struct key client = key_of(listener->number, source, client_of(&sending.peer));
-    struct flow *flow = find_flow(&mover->table, &client);
-    if (!flow) return 0;
-    struct key peer = key_of(flow->relay->number, &sending.peer, ADMITTED);
-    flow = find_flow(&mover->table, &peer);
-    if (!flow || flow->permission->expires_at <= now) return 0;
+    struct key key = admitted_key(&mover->table, listener->number, source, &sending.peer);
+    struct flow *flow = find_flow(&mover->table, &key);
+    if (!flow || flow->expires_at <= now || !is_same(&flow->client, source)) return 0;
     if (pay(mover, flow, sending.size, now))
         enqueue(mover, flow, flow->relay, sending.data, sending.size, sending.size);
     return 1;
