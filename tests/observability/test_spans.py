@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from observability.collector import Collector, attributes_of
 from reliability.turn_peer import StreamClient
+from reliability.workers import RelayOfTwo
 from stunwire import ERROR_CODE, REQUESTED_TRANSPORT, Method, TransportAddress
 from support.ports import loopback_address
 from support.relay import Access, Site
@@ -60,6 +61,20 @@ def test_allocations_arrive_as_spans_with_what_happened_to_them(tmp_path: Path) 
     assert collector.resources[0]["service.name"] == "turnrelay"
     for secret in (ACCESS.username, "10.0.0.1"):
         assert all(secret not in str(span) for span in collector.spans)
+
+
+def test_the_allocation_of_a_worker_that_was_killed_has_its_span(tmp_path: Path) -> None:
+    with loopback_address() as address, Collector(address) as collector:
+        flags = ["--otlp-endpoint", f"http://{address}:4318"]
+        with RelayOfTwo(Site.prepare(tmp_path / "relay", address), ACCESS, flags=flags) as relay:
+            client = StreamClient((address, relay.port), ACCESS.username, ACCESS.password)
+            relay.kill(relay.acceptor_of(client.sock.getsockname()))
+            client.close()
+    [span] = collector.spans
+    attributes = attributes_of(span)
+    assert attributes["turnrelay.end.reason"] == "worker_lost"
+    assert attributes["turnrelay.client.transport"] == "tcp"
+    assert span.start_time_unix_nano < span.end_time_unix_nano
 
 
 def test_a_collector_that_is_gone_costs_a_line_in_the_log_and_no_service(tmp_path: Path) -> None:

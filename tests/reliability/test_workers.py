@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from stunwire import DATA, XOR_PEER_ADDRESS, Message, MessageClass, Method, Tran
 from support.ports import loopback_address
 from support.processes import Process, is_alive
 from support.relay import Access
+from turnrelay.observe.trace import records, trace
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +115,32 @@ def test_a_killed_worker_comes_back_and_nobody_elses_flow_loses_a_packet(address
         assert page.total("turnrelay_worker_restarts_total", worker="2") == 1
         assert page.total("turnrelay_worker_restarts_total", worker="1") == 0
         assert page.total("turnrelay_worker_up") == 2
+        assert page.total("turnrelay_allocations_ended_total", reason="worker_lost") == 3
+
+
+def test_each_allocation_of_a_killed_worker_has_its_last_line(address, tmp_path):
+    with RelayOfTwo(site(tmp_path, address), OPEN, flags=["--log-level", "debug"]) as relay:
+        of = relay.clients_of_both(each=3)
+        before = _of_the_log(relay, "allocation ended")
+        relay.kill(2)
+        lost = [line for line in _of_the_log(relay, "allocation ended") if line not in before]
+        assert [(line["reason"], line["account"]) for line in lost] == [("worker_lost", "alice")] * 3
+        for client in of[1]:
+            assert succeeded(client.refresh(0))
+        created = {line["allocation"] for line in _of_the_log(relay, "allocation created")}
+        eventually(
+            lambda: (
+                sorted(line["allocation"] for line in _of_the_log(relay, "allocation ended"))
+                == sorted(created)
+            ),
+            "not every allocation has one last line",
+        )
+        told = "\n".join(trace(relay.process.output().splitlines(), lost[0]["allocation"]))
+        assert "worker process that it lived in died" in told
+
+
+def _of_the_log(relay: RelayOfTwo, event: str) -> list[dict[str, Any]]:
+    return [line for line in records(relay.process.output().splitlines()) if line["event"] == event]
 
 
 def test_a_worker_that_dies_again_and_again_leaves_the_other_one_alone(address, peer, tmp_path):

@@ -33,6 +33,8 @@ class EndReason(Enum):
     SHUTDOWN = "shutdown"
     OPERATOR = "operator"
     """The operator ended it."""
+    WORKER_LOST = "worker_lost"
+    """The process that it lived in ended without ending it."""
 
 
 class RefusalReason(Enum):

@@ -13,6 +13,7 @@ ENDED = {
     EndReason.DISCONNECTED: "the client's connection closed",
     EndReason.SHUTDOWN: "the relay stopped",
     EndReason.OPERATOR: "the operator ended it",
+    EndReason.WORKER_LOST: "the worker process that it lived in died",
 }
 REFUSED = {
     RefusalReason.ALLOCATIONS_PER_USER: "the user has as many allocations as limits.allocations_per_user "

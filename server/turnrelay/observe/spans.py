@@ -20,6 +20,7 @@ from turnrelay.core.events import (
     AllocationEnded,
     AllocationRefused,
     AuthenticationFailed,
+    EndReason,
     Event,
     PeerDenied,
 )
@@ -59,6 +60,8 @@ class Spans:
                 self._open[event.allocation_id] = span
             case AllocationEnded():
                 ended = self._open.pop(event.allocation_id, None)
+                if ended is None and event.reason is EndReason.WORKER_LOST:
+                    ended = self._span_of_the_dead(event)
                 if ended is not None:
                     ended.set_attribute("turnrelay.end.reason", event.reason.value)
                     ended.end()
@@ -81,6 +84,17 @@ class Spans:
             span.end()
         self._open.clear()
         self._provider.shutdown()
+
+    def _span_of_the_dead(self, event: AllocationEnded) -> Span:
+        """The process that had opened the span took it along, and what it had marked."""
+        attributes = {
+            "turnrelay.allocation.id": event.allocation_id,
+            "turnrelay.client.transport": event.path.transport.value,
+        }
+        began = time.time_ns() - int(event.age * 1e9)
+        return self._tracer.start_span(
+            "allocation", kind=SpanKind.SERVER, attributes=attributes, start_time=began
+        )
 
     def _mark(self, allocation_id: str, name: str, reason: str) -> None:
         span = self._open.get(allocation_id)

@@ -25,6 +25,7 @@ from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.bandwidth import SharedBuckets, WholeBandwidth
 from turnrelay.workers.exchange import Exchange, Post
 from turnrelay.workers.holdings import SharedCounts
+from turnrelay.workers.ledger import Ledger
 from turnrelay.workers.limits import WholeConnectionLimits, WholeQuotas, take_over_allocation
 from turnrelay.workers.memory import SharedMemory
 from turnrelay.workers.ports import PortMap, SharedPortPool
@@ -139,6 +140,7 @@ class Common:
         self.rates = SharedMemory(8 * 2 * SLOTS).as_doubles()
         self.rates_key = secrets.token_bytes(16)
         self.ports = PortMap(hosts)
+        self.ledger = Ledger(self.members, allocations)
 
     def forget(self, member: int) -> None:
         """The process is gone: what it held is everybody's again."""

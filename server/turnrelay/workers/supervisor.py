@@ -27,13 +27,14 @@ class Supervisor(OneOfMany):
         self._doors: Doors | None = None
         self._pool: Pool | None = None
         self._exchange: Exchange | None = None
+        self._driver: Driver | None = None
 
     def listeners(self, *arguments: Any) -> Doors:
         self._doors = Doors(*arguments, workers=self.common.workers)
         return self._doors
 
     def connect(self, driver: Driver, listeners: Listeners) -> None:
-        self._exchange = self.exchange(driver, listeners, self._post)
+        self._exchange, self._driver = self.exchange(driver, listeners, self._post), driver
 
     @property
     def is_ready(self) -> bool:
@@ -48,7 +49,7 @@ class Supervisor(OneOfMany):
             self._nursery,
             self.common.workers,
             totals,
-            self.common.forget,
+            self._forget,
             lambda: doors.doors,
             own_ports,
             exchange.receive,
@@ -56,6 +57,13 @@ class Supervisor(OneOfMany):
         )
         doors.opened = pool.serve
         await pool.start()
+
+    def _forget(self, member: int) -> None:
+        """A worker is gone; what it had no time to say of its allocations is said here."""
+        self.common.forget(member)
+        driver = self._driver
+        assert driver is not None  # connect() comes first
+        driver.carry_out(self.common.ledger.take(member, driver.clock()))
 
     def _post(self, letter: Letter, sockets: Sequence[socket.socket]) -> None:
         if self._pool is not None:

@@ -5,6 +5,7 @@ from typing import Any
 from turnrelay.settings import Settings
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.listeners import Listeners
+from turnrelay.workers.ledger import Bookkeeper
 from turnrelay.workers.link import GivenListeners, SupervisorLink
 from turnrelay.workers.place import Common, OneOfMany
 
@@ -20,6 +21,8 @@ class AsWorker(OneOfMany):
         return GivenListeners(*arguments, link=self._link)
 
     def connect(self, driver: Driver, listeners: Listeners) -> None:
+        bookkeeper = Bookkeeper(self.common.ledger, self.member)
+        driver.observe(lambda event: bookkeeper.observe(event, driver.clock()))
         self._link.on_letter = self.exchange(driver, listeners, self._link.post).receive
 
     def other_ports(self) -> set[int]:
