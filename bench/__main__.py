@@ -33,17 +33,19 @@ def main() -> None:
     if options.seconds is not None:
         chosen = replace(chosen, seconds=options.seconds)
     kinds = relays.kinds(_has_kernel_plane(), everything=not options.quick or options.only is not None)
+    worker_kinds = relays.worker_kinds()
     if options.only:
         kinds = [kind for kind in kinds if any(word in kind.name for word in options.only)]
+        worker_kinds = [kind for kind in worker_kinds if any(word in kind.name for word in options.only)]
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="turnrelay-bench-") as folder:
-        samples = plan.Run(chosen, kinds, Path(folder)).everything()
+        samples = plan.Run(chosen, kinds, worker_kinds, Path(folder)).everything()
     document = {
         "plan": "quick" if options.quick else "full",
         "started": started,
         "took_seconds": round(time.time() - started, 1),
         "machine": machine.description(),
-        "relays": {kind.name: kind.version() for kind in kinds},
+        "relays": {kind.name: kind.version() for kind in [*kinds, *worker_kinds]},
         "rounds": chosen.rounds,
         "seconds": chosen.seconds,
         "samples": samples,

@@ -96,6 +96,17 @@ class Generator:
         answer = self._ask(f"ping {payload} {count}")
         return answer["trips"], answer["lost"]
 
+    def circle(self, payload: int, count: int) -> None:
+        """Lets so many packets go round, from client to peer and back, without being offered again."""
+        sent = self._ask(f"circle {payload} {count}")["sent"]
+        if sent != count:
+            raise RuntimeError(f"only {sent} of {count} packets could be sent")
+
+    def rest(self) -> int:
+        """Ends that. Returns how many were not lost."""
+        left: int = self._ask("rest")["left"]
+        return left
+
     def count(self) -> tuple[int, int]:
         """The packets that came to the peer and to the client so far, whoever sent them."""
         answer = self._ask("count")

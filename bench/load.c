@@ -7,6 +7,8 @@
 //   flows FILE            the frames' addresses and what stands before the payload (see read_flows)
 //   run KIND BYTES RATE SECONDS    send; KIND is oneway or echo, RATE packets a second, 0 for all it can
 //   ping BYTES COUNT      one packet in flight, echoed; round trips in nanoseconds
+//   circle BYTES COUNT    so many packets go round, client, peer and back, until `rest`; for as many of the flows
+//   rest                  how many packets were still going round
 //   count                 what has come to the peer and to the client so far, whoever sent it
 //
 // A payload starts with a magic number that says what the receiver does with it, and the number of its flow.
@@ -42,7 +44,7 @@ static struct head *heads;
 static struct pace *pace;
 static int sending;
 static double idle_ns;  // what a run costs in which nothing is due
-static volatile uint64_t *client_counts, *peer_counts;
+static volatile uint64_t *client_counts, *peer_counts, *circling;
 
 static uint64_t nanoseconds(clockid_t clock) {
     struct timespec at;
@@ -237,6 +239,25 @@ static void ping(int payload, int count) {
     printf("]}\n");
 }
 
+static void circle(int payload, int count) {
+    static uint8_t frame[2048];
+    int size = make_heads(CIRCLE, payload), sent = 0;
+    *circling = 1;
+    for (int i = 0; i < count; i++) {
+        memcpy(frame, &heads[i % flow_count], HEAD);
+        sent += send(sender, frame, size, 0) == size;
+    }
+    printf("{\"sent\": %d}\n", sent);
+}
+
+static void rest(void) {
+    struct timespec pause = {0, 50000000};
+    uint64_t before = counted(client_counts, NULL);
+    *circling = 0;
+    nanosleep(&pause, NULL);
+    printf("{\"left\": %llu}\n", (unsigned long long)(counted(client_counts, NULL) - before));
+}
+
 // A signal ends the sending, which is one long call.
 static void ignore(int number) { (void)number; }
 
@@ -250,17 +271,18 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: load CLIENT_NAMESPACE INTERFACE PEER_NAMESPACE INTERFACE\n");
         return 2;
     }
-    int client_map, peer_map, pace_map, heads_map;
+    int client_map, peer_map, pace_map, heads_map, circling_map;
     client_counts = shared_map(&client_map, sizeof *client_counts, MAX_FLOWS);
     peer_counts = shared_map(&peer_map, sizeof *peer_counts, MAX_FLOWS);
+    circling = shared_map(&circling_map, sizeof *circling, 1);
     heads = shared_map(&heads_map, sizeof *heads, MAX_FLOWS);
     pace = shared_map(&pace_map, sizeof *pace, 1);
     enter(argv[3]);
     int peer_interface = if_nametoindex(argv[4]);
-    attach(counting_program(peer_map, 0, 1), peer_interface);
+    attach(counting_program(peer_map, 0, 1, circling_map), peer_interface);
     enter(argv[1]);
     client_interface = if_nametoindex(argv[2]);
-    attach(counting_program(client_map, 4, 0), client_interface);
+    attach(counting_program(client_map, 4, 0, circling_map), client_interface);
     sending = sending_program(pace_map, heads_map, client_interface);
     calibrate();
     sender = packet_socket(0, client_interface);
@@ -279,6 +301,10 @@ int main(int argc, char **argv) {
             run(strcmp(kind, "echo") ? ONEWAY : ECHO, payload, rate, seconds);
         else if (sscanf(line, "ping %d %d", &payload, &count) == 2 && payload >= HEAD - HEADERS && payload <= 1400 && flow_count)
             ping(payload, count);
+        else if (sscanf(line, "circle %d %d", &payload, &count) == 2 && payload >= HEAD - HEADERS && payload <= 1400 && flow_count)
+            circle(payload, count);
+        else if (!strcmp(line, "rest\n"))
+            rest();
         else if (!strcmp(line, "count\n") && flow_count)
             printf("{\"at_peer\": %llu, \"at_client\": %llu}\n", (unsigned long long)counted(peer_counts, NULL),
                    (unsigned long long)counted(client_counts, NULL));

@@ -4,7 +4,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,10 @@ class Bench:
     nobody's time or the wrong one's. With threaded NAPI a thread does it, which has a core and a schedstat.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server_cores: Sequence[int] = (SERVER_CORE,)) -> None:
+        """The server's interfaces are polled on its cores. With one core the cables' other ends are polled on
+        the generator's; with two each cable has a core, for both of its ends."""
+        self.server_cores = tuple(server_cores)
         self._network = Network()
 
     def __enter__(self) -> Self:
@@ -67,6 +70,7 @@ class Bench:
             host.ip("route", "add", "default", "via", here)
         self.server.command("sysctl", "-qw", "net.ipv4.ip_forward=1")
         self.client.command("sysctl", "-qw", "net.ipv4.ip_local_port_range=1025 65535")
+        self._name_to_peer = ends[self.peer.name][0]
         self.server_ends = [self._end(self.server, ends[host.name][0]) for host in (self.client, self.peer)]
         self.client_end = self._end(self.client, ends[self.client.name][1])
         self.peer_end = self._end(self.peer, ends[self.peer.name][1])
@@ -99,12 +103,17 @@ class Bench:
                 command = f"echo {value} > /sys/class/net/{interface.name}/{name}"
                 interface.host.command("sh", "-c", command)
         threads = tuple(sorted(_napi_threads(interface.name) - before))
-        core = SERVER_CORE if interface.host is self.server else GENERATOR_CORE
+        core = self._core_of(interface)
         for pid in threads:
             os.sched_setaffinity(pid, {core})
             # As softirqs do, and before the veth's 256 places are full.
             os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
         return threads
+
+    def _core_of(self, interface: Interface) -> int:
+        if len(self.server_cores) == 1:
+            return self.server_cores[0] if interface.host is self.server else GENERATOR_CORE
+        return self.server_cores[interface.host is self.peer or interface.name == self._name_to_peer]
 
     def threaded(self, on: bool) -> None:
         """Whether threads poll the interfaces. Latency is measured without, the usual way."""

@@ -13,13 +13,17 @@ from bench import scenarios
 from bench.clients import Fleet
 from bench.generator import Generator
 from bench.machine import load_average
-from bench.network import Bench, awake, most_clients
-from bench.relays import Kind, Relay
+from bench.network import GENERATOR_CORE, SERVER_CORE, Bench, awake, most_clients
+from bench.relays import Kind, Relay, Turnrelay
 from bench.scenarios import Figures, Stage
 from bench.streams import StreamFleet
 
 FORWARDING = "kernel forwarding"
 GENERATOR = "all that the generator can"
+WORKERS = "workers"
+CORES = (SERVER_CORE, GENERATOR_CORE)
+WORKERS_FLOWS, IN_FLIGHT = 1000, 240
+"""A veth has 256 places: as many packets go round as find room wherever all of them meet."""
 SMALL, LARGE = 172, 1200
 FIXED, ECHO, STREAM_RATE, FLOOD = 50_000, 20_000, 10_000, 1_200_000
 """Packets a second that are offered. coturn can echo no 50,000: that is 100,000 relayed packets."""
@@ -100,9 +104,13 @@ Sample = dict[str, Any]
 class Run:
     """One run of a plan: rounds in which each relay has its turn, so that what disturbs one disturbs all."""
 
-    def __init__(self, plan: Plan, kinds: Iterable[Kind], folder: Path) -> None:
+    def __init__(
+        self, plan: Plan, kinds: Iterable[Kind], worker_kinds: Iterable[Turnrelay], folder: Path
+    ) -> None:
+        """`kinds` are compared with each other, `worker_kinds` among themselves."""
         self._plan = plan
         self._kinds = list(kinds)
+        self._worker_kinds = list(worker_kinds)
         self._folder = folder
         self._stages: dict[str, Stage] = {}
         """By relay. Each has a network of its own: a kernel plane sits on its server's interfaces."""
@@ -111,6 +119,10 @@ class Run:
     def everything(self) -> list[Sample]:
         with ExitStack() as stack:
             stack.enter_context(awake())
+            if self._worker_kinds:
+                self._workers()
+            if not self._kinds:
+                return self.samples
             for name in [FORWARDING, *(kind.name for kind in self._kinds)]:
                 folder = self._folder / name.replace(" ", "_")
                 folder.mkdir()
@@ -124,6 +136,26 @@ class Run:
                 self._allocations(relays)
                 self._streams(relays)
         return self.samples
+
+    def _workers(self) -> None:
+        with ExitStack() as stack:
+            fleets = []
+            for kind in self._worker_kinds:
+                folder = self._folder / kind.name.replace(" ", "_")
+                folder.mkdir()
+                bench = stack.enter_context(Bench(CORES[: kind.workers]))
+                generator = stack.enter_context(Generator(bench, folder))
+                stage = Stage(bench, generator, self._plan.seconds, folder)
+                relay = stack.enter_context(Relay(kind, bench, folder))
+                fleet = scenarios.allocations(stage, relay, WORKERS_FLOWS)[0]
+                stack.callback(fleet.close)
+                fleets.append((stage, fleet))
+            for round_ in range(self._plan.rounds):
+                for stage, fleet in _in_turn(fleets, round_):
+                    fleet.keep()
+                    figures = scenarios.circulation(stage, fleet, SMALL, IN_FLIGHT)
+                    key = f"{WORKERS}, {SMALL} B, {WORKERS_FLOWS} flows"
+                    self._add(key, fleet.relay.name, round_, figures)
 
     def _stage(self, relay: Relay) -> Stage:
         return self._stages[relay.name]

@@ -15,8 +15,9 @@
 #include <unistd.h>
 
 enum { MAX_FLOWS = 16384, MAX_PREFIX = 64, HEADERS = 42, HEAD = 128 };
-static const uint32_t MAGIC = 0x54524200;  // and 0 to 2 added: counted and dropped, echoed, echoed and passed up
-enum { ONEWAY, ECHO, PING };
+static const uint32_t MAGIC = 0x54524200;  // and a kind added
+// Counted and dropped; echoed by the peer; echoed and passed up; echoed by both ends, again and again.
+enum { ONEWAY, ECHO, PING, CIRCLE };
 
 // The first bytes of a flow's packets: headers, what stands before the payload, and the payload's start.
 struct head {
@@ -99,9 +100,10 @@ static int look_up(struct bpf_insn *code, int n, int map) {
 }
 
 // Counts a packet whose UDP payload has the magic at `offset`. An echo goes back out of the same interface with its
-// addresses swapped, where `reflects`. Else it ends here, and a ping goes up to the packet socket.
-static int counting_program(int map, int offset, int reflects) {
-    struct bpf_insn code[80];
+// addresses swapped, where `reflects`. Else it ends here, but for what circles, as long as `circling` says so, and a
+// ping, which goes up to the packet socket.
+static int counting_program(int map, int offset, int reflects, int circling) {
+    struct bpf_insn code[96];
     int n = 0;
     code[n++] = MOVE(6, 1);
     code[n++] = LOAD(BPF_W, 9, 6, offsetof(struct xdp_md, data));
@@ -117,38 +119,43 @@ static int counting_program(int map, int offset, int reflects) {
     code[n++] = JUMP_PASS(BPF_JNE, 5, IPPROTO_UDP);
     code[n++] = LOAD(BPF_W, 8, 9, HEADERS + offset);
     code[n++] = ADD(8, -(int)MAGIC);
-    code[n++] = JUMP_PASS(BPF_JGT, 8, PING);
+    code[n++] = JUMP_PASS(BPF_JGT, 8, CIRCLE);
     code[n++] = LOAD(BPF_W, 5, 9, HEADERS + offset + 4);
     code[n++] = STORE(BPF_W, 10, -4, 5);
     n = look_up(code, n, map);
     code[n++] = JUMP_PASS(BPF_JEQ, 0, 0);
     code[n++] = SET(1, 1);
     code[n++] = INSN(BPF_STX | BPF_DW | BPF_ATOMIC, 0, 1, 0, BPF_ADD);
-    if (!reflects) {
-        code[n++] = JUMP_PASS(BPF_JEQ, 8, PING);
-    } else {
-        // On to the swap unless it ends here.
+    // On to the swap, over the two instructions that end it here.
+    if (reflects) {
         code[n++] = INSN(BPF_JMP | BPF_JNE | BPF_K, 8, 0, 2, ONEWAY);
+    } else {
+        code[n++] = JUMP_PASS(BPF_JEQ, 8, PING);
+        int other = n++;
+        code[n++] = STORE_NUMBER(BPF_W, 10, -4, 0);
+        n = look_up(code, n, circling);
+        code[n++] = JUMP_PASS(BPF_JEQ, 0, 0);
+        code[n++] = LOAD(BPF_DW, 1, 0, 0);
+        code[n++] = INSN(BPF_JMP | BPF_JNE | BPF_K, 1, 0, 2, 0);
+        code[other] = INSN(BPF_JMP | BPF_JNE | BPF_K, 8, 0, n - other - 1, CIRCLE);
     }
     code[n++] = SET(0, XDP_DROP);
     code[n++] = RETURN;
-    if (reflects) {
-        static const struct { int size, left, right; } swaps[] = {
-            {BPF_W, 0, 6}, {BPF_H, 4, 10}, {BPF_W, 26, 30}, {BPF_H, 34, 36}};
-        for (int i = 0; i < 4; i++) {
-            code[n++] = LOAD(swaps[i].size, 1, 9, swaps[i].left);
-            code[n++] = LOAD(swaps[i].size, 2, 9, swaps[i].right);
-            code[n++] = STORE(swaps[i].size, 9, swaps[i].left, 2);
-            code[n++] = STORE(swaps[i].size, 9, swaps[i].right, 1);
-        }
-        // A sender on a veth leaves the UDP checksum to the device, and it would stay undone: none is right too.
-        code[n++] = STORE_NUMBER(BPF_H, 9, 40, 0);
-        // veth wakes nobody up for XDP_TX unless a program is at the other end; a redirect does.
-        code[n++] = LOAD(BPF_W, 1, 6, offsetof(struct xdp_md, ingress_ifindex));
-        code[n++] = SET(2, 0);
-        code[n++] = CALL(BPF_FUNC_redirect);
-        code[n++] = RETURN;
+    static const struct { int size, left, right; } swaps[] = {
+        {BPF_W, 0, 6}, {BPF_H, 4, 10}, {BPF_W, 26, 30}, {BPF_H, 34, 36}};
+    for (int i = 0; i < 4; i++) {
+        code[n++] = LOAD(swaps[i].size, 1, 9, swaps[i].left);
+        code[n++] = LOAD(swaps[i].size, 2, 9, swaps[i].right);
+        code[n++] = STORE(swaps[i].size, 9, swaps[i].left, 2);
+        code[n++] = STORE(swaps[i].size, 9, swaps[i].right, 1);
     }
+    // A sender on a veth leaves the UDP checksum to the device, and it would stay undone: none is right too.
+    code[n++] = STORE_NUMBER(BPF_H, 9, 40, 0);
+    // veth wakes nobody up for XDP_TX unless a program is at the other end; a redirect does.
+    code[n++] = LOAD(BPF_W, 1, 6, offsetof(struct xdp_md, ingress_ifindex));
+    code[n++] = SET(2, 0);
+    code[n++] = CALL(BPF_FUNC_redirect);
+    code[n++] = RETURN;
     for (int i = 0; i < n; i++)
         if (BPF_CLASS(code[i].code) == BPF_JMP && code[i].off == TO_PASS) code[i].off = n - i - 1;
     code[n++] = SET(0, XDP_PASS);

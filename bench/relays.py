@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+import psutil
 import trustme
 from support.netns import inside
 from support.ports import answers_stun, is_listening
@@ -20,7 +21,6 @@ from bench.network import (
     PEER,
     SERVER,
     SERVER_AT_PEER,
-    SERVER_CORE,
     Bench,
     prefer,
     scheduled_seconds,
@@ -117,11 +117,12 @@ class Turnrelay:
     plane: str
     name: str
     mover: str = "c"
+    workers: int = 1
 
     def argv(self, folder: Path) -> list[str]:
         return [
             *(str(Path(sys.executable).parent / "turnrelay"), "serve", "--plane", self.plane),
-            *("--mover", self.mover),
+            *("--mover", self.mover, "--workers", str(self.workers)),
             *(
                 "--listen",
                 SERVER,
@@ -147,7 +148,8 @@ class Turnrelay:
     def version(self) -> str:
         from importlib.metadata import version
 
-        return f"{version('turnrelay')}, {self.plane} plane, packets moved by {self.mover}"
+        more = "" if self.workers == 1 else f", {self.workers} workers"
+        return f"{version('turnrelay')}, {self.plane} plane, packets moved by {self.mover}{more}"
 
 
 def kinds(xdp: bool, everything: bool) -> list[Kind]:
@@ -172,6 +174,17 @@ def kinds(xdp: bool, everything: bool) -> list[Kind]:
     return found
 
 
+ONE_WORKER = "turnrelay 1 worker"
+
+
+def worker_kinds() -> list[Turnrelay]:
+    """One worker on a core and two on two."""
+    return [
+        Turnrelay("userspace", ONE_WORKER),
+        Turnrelay("userspace", "turnrelay 2 workers", workers=2),
+    ]
+
+
 class Relay:
     """A running relay in the server's namespace."""
 
@@ -186,7 +199,8 @@ class Relay:
         (self._folder / "data").mkdir(exist_ok=True)
         _certificate(self._folder)
         argv = self.kind.argv(self._folder)
-        pinned = ["setsid", "nice", "-n", str(NICENESS), "taskset", "-c", str(SERVER_CORE), *argv]
+        cores = ",".join(map(str, self._bench.server_cores))
+        pinned = ["setsid", "nice", "-n", str(NICENESS), "taskset", "-c", cores, *argv]
         environment = self.kind.environment()
         self._process = Process(pinned, namespace=self._bench.server, env=environment, cwd=self._folder)
         try:
@@ -195,6 +209,7 @@ class Relay:
             self._process.stop()
             raise
         prefer(self._process.pid)
+        self._pids = [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -210,7 +225,7 @@ class Relay:
         return self._process.pid
 
     def process_seconds(self) -> float:
-        return scheduled_seconds(self.pid)
+        return sum(map(scheduled_seconds, self._pids))
 
     def cpu_seconds(self) -> float:
         """Of the process and of the threads that poll the server's interfaces."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from bench import figures
 from bench.figures import Figure, Row
-from bench.plan import ECHO, FIXED, FLOOD, FORWARDING, GENERATOR, STREAM_RATE
+from bench.plan import ECHO, FIXED, FLOOD, FORWARDING, GENERATOR, IN_FLIGHT, STREAM_RATE, WORKERS
+from bench.relays import ONE_WORKER
 
 _CPU = Figure("cpu_us_per_packet", "CPU us/packet", "{:.2f}")
 _RATE = Figure("packets_per_second", "packets/s", "{:,.0f}")
@@ -34,17 +35,43 @@ _OF_SCENARIO = {
 }
 
 
+_OF_WORKERS = {
+    WORKERS: (
+        _RATE,
+        Figure("cores", "cores left to it", "{:.2f}"),
+        Figure("packets_per_second_and_core", "packets/s for each of these", "{:,.0f}"),
+        Figure("relay_cores", "cores used by it", "{:.2f}"),
+        Figure("load_cores", "cores used by the load", "{:.2f}", compared=False),
+        _CPU,
+        Figure("lost", f"packets lost of {IN_FLIGHT}", "{:.0f}", compared=False),
+    )
+}
+
 _HEADS = ["scenario", "figure", "relay", "median", "least - most", "to coturn"]
+_HEADS_OF_WORKERS = [*_HEADS[:-1], "to one worker"]
 
 
 def rows(document: dict[str, Any]) -> list[Row]:
     reference = next((name for name in document["relays"] if name.startswith("coturn")), "")
     who = [*document["relays"], FORWARDING]
-    return figures.rows(document["samples"], _OF_SCENARIO, who, reference, "relay")
+    compared = [sample for sample in document["samples"] if not _is_of_workers(sample)]
+    return figures.rows(compared, _OF_SCENARIO, who, reference, "relay")
+
+
+def worker_rows(document: dict[str, Any]) -> list[Row]:
+    """Of several workers, compared with one."""
+    samples = [sample for sample in document["samples"] if _is_of_workers(sample)]
+    return figures.rows(samples, _OF_WORKERS, list(document["relays"]), ONE_WORKER, "relay")
+
+
+def _is_of_workers(sample: dict[str, Any]) -> bool:
+    return bool(sample["scenario"].startswith(WORKERS))
 
 
 def terminal_table(document: dict[str, Any]) -> str:
-    return f"{figures.terminal_table(_HEADS, rows(document))}\n\n{conditions(document)}"
+    tables = ((_HEADS, rows(document)), (_HEADS_OF_WORKERS, worker_rows(document)))
+    parts = [figures.terminal_table(heads, found) for heads, found in tables if found]
+    return "\n\n".join([*parts, conditions(document)])
 
 
 def conditions(document: dict[str, Any]) -> str:
@@ -99,6 +126,14 @@ pion/turn (`apt-get install golang-go golang-github-pion-turn.v2-dev`) and turnr
 """
 
 
+_WORKERS_METHOD = f"""\
+`--workers 2` on two cores beside one worker on one core, in userspace with the C extension. {IN_FLIGHT}
+packets go round, from client to peer and back: XDP programs at both ends send back what comes, so nobody
+has to offer them, and as many are relayed a second as the relay has time for. The polling of both ends is
+all that the load takes. On a machine of two cores it takes that from the two workers' own, and "cores left
+to it" is without that part; one worker has a core to itself, and the ends are polled on the other one."""
+
+
 def write_plots(document: dict[str, Any], folder: Path) -> None:
     import matplotlib
 
@@ -129,6 +164,10 @@ def page(document: dict[str, Any], client: Sequence[str]) -> str:
     for plot in _plots(document):
         lines += [f"![{plot.name}](performance/{plot.name}.png)", ""]
     lines += figures.markdown_table(_HEADS, rows(document))
+    of_workers = worker_rows(document)
+    if of_workers:
+        lines += ["", "### More than one worker", "", _WORKERS_METHOD, ""]
+        lines += figures.markdown_table(_HEADS_OF_WORKERS, of_workers)
     lines += ["", _METHOD, *client]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.clients import Fleet
 from bench.generator import Generator, Load, to_peer_directly
-from bench.network import PEER, Bench
+from bench.network import GENERATOR_CORE, PEER, Bench
 from bench.relays import Relay
 from bench.streams import StreamFleet
 
@@ -20,6 +20,7 @@ _NO_ACCIDENT = 0.1
 """A loss that no other program's doings explain: the rate is not tried again."""
 _PROBE = 0.6
 """Of a measurement's time goes to each rate that is tried."""
+_WARM_UP = 0.2
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,37 @@ def _passes(stage: Stage, fleet: Fleet, payload: int, rate: float) -> tuple[Figu
         if loss > _NO_ACCIDENT:
             break
     return figures, False
+
+
+def circulation(stage: Stage, fleet: Fleet, payload: int, in_flight: int) -> Figures:
+    """Packets that go round and round: as many a second as the relay moves. Nobody has to offer them, so all
+    that the load takes of the machine is the polling of the interfaces at its two ends."""
+    bench, generator, relay = stage.bench, stage.generator, fleet.relay
+    generator.use(fleet.channel_frames(payload))
+    generator.circle(payload, in_flight)
+    time.sleep(_WARM_UP)
+    before = _account(stage, relay)
+    time.sleep(stage.seconds)
+    took, relayed, relay_cpu, load_cpu = (
+        now - then for now, then in zip(_account(stage, relay), before, strict=True)
+    )
+    # What the load takes of the relay's cores, it lacks.
+    cores = len(bench.server_cores) - (load_cpu / took if GENERATOR_CORE in bench.server_cores else 0.0)
+    return {
+        "packets_per_second": relayed / took,
+        "packets_per_second_and_core": relayed / took / cores,
+        "cpu_us_per_packet": relay_cpu * 1e6 / max(relayed, 1),
+        "relay_cores": relay_cpu / took,
+        "load_cores": load_cpu / took,
+        "cores": cores,
+        "lost": in_flight - generator.rest(),
+    }
+
+
+def _account(stage: Stage, relay: Relay) -> tuple[float, float, float, float]:
+    """Now, the packets that came to either end so far, and the CPU of relay and load."""
+    now, relayed = time.perf_counter(), sum(stage.generator.count())
+    return now, relayed, relay.cpu_seconds(), stage.bench.generator_softirq_seconds()
 
 
 def ping_pong(stage: Stage, fleet: Fleet, payload: int, count: int) -> Figures:
