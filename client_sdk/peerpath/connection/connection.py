@@ -22,6 +22,8 @@ from peerpath.connection.waiting import Signal
 from peerpath.identity import PublicKey
 from peerpath.quic import (
     CONTROL_STREAM,
+    LARGEST_PAYLOAD,
+    SMALLEST_PAYLOAD,
     CloseCode,
     DatagramReceived,
     Established,
@@ -278,7 +280,10 @@ class Connection:
             return
         self._paths.put(PathEvent(path, reason))
         if path is not None and self._driver is not None:
-            self._driver.carry(self._driver.link.path_changed(self._loop.time()))
+            # What wraps packets, a relay's or a tunnel's, has taken its part of the path's size.
+            is_bare = path.kind.is_direct and path.transport == "udp"
+            largest = LARGEST_PAYLOAD if is_bare else SMALLEST_PAYLOAD
+            self._driver.carry(self._driver.link.path_changed(self._loop.time(), largest=largest))
             self._wake()
 
     def probe(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from stunwire import TransportAddress
@@ -16,6 +17,18 @@ _HOPS = {
     socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TTL),
     socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
 }
+
+# Neither this system nor a router may cut a packet in two. Python 3.11 has no names for these.
+_WHOLE = {
+    ("linux", socket.AF_INET): (socket.IPPROTO_IP, 10, 3),  # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
+    ("linux", socket.AF_INET6): (socket.IPPROTO_IPV6, 23, 3),
+    ("darwin", socket.AF_INET): (socket.IPPROTO_IP, 28, 1),  # IP_DONTFRAG
+    ("darwin", socket.AF_INET6): (socket.IPPROTO_IPV6, 62, 1),
+    ("win32", socket.AF_INET): (socket.IPPROTO_IP, 14, 1),  # IP_DONTFRAGMENT
+    ("win32", socket.AF_INET6): (socket.IPPROTO_IPV6, 14, 1),
+}
+_MAY_BE_CUT = 1252
+"""Bytes of payload up to which packets may be cut: those of 1200 inside a Send indication are."""
 
 OnDatagram = Callable[[bytes, TransportAddress], None]
 
@@ -36,6 +49,7 @@ class DatagramSocket(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._socket: socket.socket | None = None
         """Read here too where that may be: asyncio reads one datagram in each round of the loop."""
+        self._is_whole = False
 
     @classmethod
     async def open(
@@ -85,7 +99,7 @@ class DatagramSocket(asyncio.DatagramProtocol):
     def send(self, data: bytes, to: TransportAddress | None = None, *, ttl: int | None = None) -> None:
         """`to` None for a socket with a remote. Nothing is sent once it is closed.
 
-        With `ttl` the packet ends after so many hops.
+        With `ttl` the packet ends after so many hops. What is larger than 1252 bytes is not cut into pieces.
         """
         if self._transport is None or self._transport.is_closing():
             return
@@ -93,11 +107,23 @@ class DatagramSocket(asyncio.DatagramProtocol):
             with self._hops(ttl):
                 self.send(data, to)
             return
+        if len(data) > _MAY_BE_CUT and not self._is_whole:
+            self._keep_whole()
         try:
             self._transport.sendto(data, None if to is None else to_socket(to))
         except OSError as error:
             # A name of an interface that is gone, for one.
             self.error_received(error)
+
+    def _keep_whole(self) -> None:
+        """From here on: larger datagrams ask whether the path carries them, and pieces are no answer."""
+        assert self._transport is not None
+        self._is_whole = True
+        sock = self._transport.get_extra_info("socket")
+        option = _WHOLE.get((sys.platform, sock.family))
+        if option is not None:
+            with suppress(OSError):
+                sock.setsockopt(*option)
 
     @contextmanager
     def _hops(self, ttl: int) -> Iterator[None]:

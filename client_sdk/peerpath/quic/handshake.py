@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary, WeakSet
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.congestion.base import create_congestion_control
 from aioquic.quic.connection import (
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
@@ -22,20 +21,24 @@ from aioquic.quic.connection import (
     QuicReceiveContext,
 )
 from aioquic.quic.events import StopSendingReceived
-from aioquic.quic.packet import QuicFrameType, QuicHeader, QuicProtocolVersion
-from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.packet import QuicFrameType, QuicHeader, QuicPacketType, QuicProtocolVersion
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from cryptography import x509
 
 from peerpath.identity import Identity
 from peerpath.quic.certificate import CertificateRefused
+from peerpath.quic.congestion import CongestionControl
 from peerpath.quic.options import ALPN, LinkOptions, LinkRole
+from peerpath.quic.path_mtu import PathMtu
 
 PATH = ("peer", 0)
 """The only address that aioquic sees: which path carries the packets is no business of QUIC's here."""
 _CID_BYTES = 8
 _UNLIMITED = 1 << 60
+_BUSY = 4
+"""Packets in flight from which on larger ones are worth a probe."""
 
 # What aioquic has to say is in the outputs; without a handler, Python would print it.
 logging.getLogger("quic").addHandler(logging.NullHandler())
@@ -96,6 +99,8 @@ class PinnedConnection(QuicConnection):
         self._consumed: WeakKeyDictionary[QuicStream, int] = WeakKeyDictionary()
         self._stopped: WeakSet[QuicStream] = WeakSet()
         self._proven = False
+        self.mtu = PathMtu(options.max_payload)
+        self._control = self._loss._cc = CongestionControl(self.mtu)
         limit = self._local_max_streams_bidi
         limit.value = limit.sent = options.max_streams + 1
         limit = self._local_max_streams_uni
@@ -292,6 +297,7 @@ class PinnedConnection(QuicConnection):
         """
         if self._state is not QuicConnectionState.CONNECTED:
             return
+        self._use_size()
         loss = self._loss
         if loss._pto_count:
             for space in loss.spaces:
@@ -303,12 +309,53 @@ class PinnedConnection(QuicConnection):
                 )
                 space.loss_time = None
         in_flight = loss.bytes_in_flight
-        loss._cc = create_congestion_control(
-            self._configuration.congestion_control_algorithm, max_datagram_size=self._max_datagram_size
-        )
+        self._control = loss._cc = CongestionControl(self.mtu)
         loss._cc.bytes_in_flight = in_flight
         loss._pacer.packet_time = None
         loss._pto_count = 0
         loss._rtt_initialized = False
         loss._rtt_min = float("inf")
         self._send_probe()
+
+    # -- the size of packets (RFC 9000 section 14.3) --------------------------------------------------------
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, tuple[str, int]]]:
+        self._use_size()
+        datagrams = super().datagrams_to_send(now)
+        if self._handshake_confirmed and self._state is QuicConnectionState.CONNECTED:
+            is_busy = self._loss.bytes_in_flight >= _BUSY * self.mtu.base
+            if is_busy and self.mtu.wanted is not None:
+                datagrams += self._size_probe(self.mtu.wanted, now)
+        return datagrams
+
+    def _use_size(self) -> None:
+        size = self.mtu.size
+        if size != self._max_datagram_size:
+            self._max_datagram_size = size
+            self._loss._pacer._max_datagram_size = self._control._max_datagram_size = size
+
+    def _size_probe(self, size: int, now: float) -> list[tuple[bytes, tuple[str, int]]]:
+        """A PING, filled up. Beside the congestion window: that it is lost says nothing of congestion."""
+        assert self._version is not None
+        builder = QuicPacketBuilder(
+            host_cid=self.host_cid,
+            is_client=self._is_client,
+            max_datagram_size=size,
+            packet_number=self._packet_number,
+            peer_cid=self._peer_cid.cid,
+            spin_bit=self._spin_bit,
+            version=self._version,
+        )
+        builder.start_packet(QuicPacketType.ONE_RTT, self._cryptos[tls.Epoch.ONE_RTT])
+        buffer = builder.start_frame(
+            QuicFrameType.PING, handler=self._on_size_probe_delivery, handler_args=self.mtu.probe()
+        )
+        buffer.push_bytes(bytes(builder.remaining_buffer_space))
+        assert builder._packet is not None
+        builder._packet.in_flight = False
+        return self._flush_builder(
+            builder=builder, network_path=self._network_paths[0], peer_cid=self._peer_cid.cid, now=now
+        )
+
+    def _on_size_probe_delivery(self, delivery: QuicDeliveryState, path: int, size: int) -> None:
+        self.mtu.probed(path, size, delivery is QuicDeliveryState.ACKED)

@@ -70,6 +70,7 @@ class SecureLink:
         self._due: float | None = None
         self._handled_at = now
         self._pinged_at = now
+        self._largest = options.max_payload
         self._streams = itertools.count(0 if role is LinkRole.DIALER else CONTROL_STREAM + 4, 4)
         if role is LinkRole.DIALER:
             self._connection = self._make_connection(None)
@@ -123,9 +124,15 @@ class SecureLink:
         # By its rounding, and where pacing holds back an acknowledgement, aioquic asks for the present again.
         return max(min(deadlines), self._handled_at + _GRANULARITY)
 
-    def path_changed(self, now: float) -> list[LinkOutput]:
-        """The path was exchanged underneath, or came back: probes it at once, as a new connection would."""
+    def path_changed(self, now: float, *, largest: int | None = None) -> list[LinkOutput]:
+        """The path was exchanged underneath, or came back: probes it at once, as a new connection would.
+
+        `largest` is the UDP payload in bytes up to which larger packets may be tried, as before if None.
+        """
+        if largest is not None:
+            self._largest = largest
         for connection in list(self._connections()):
+            connection.mtu.begin(self._largest)
             connection.path_changed(now)
         return self.handle_timeout(now)
 
@@ -186,6 +193,11 @@ class SecureLink:
         return connection.drop_datagrams(self.options.datagrams_waiting)
 
     @property
+    def packet_size(self) -> int:
+        """Bytes of UDP payload in the largest packets that are sent now."""
+        return self._connection.mtu.size if self._connection is not None else self.options.max_payload
+
+    @property
     def is_waiting(self) -> bool:
         """Whether the peer owes an acknowledgement: silence means something then."""
         return self._connection is not None and self._connection.is_waiting
@@ -198,7 +210,9 @@ class SecureLink:
     # -- the handshake --------------------------------------------------------------------------------------
 
     def _make_connection(self, destination: bytes | None) -> PinnedConnection:
-        return PinnedConnection(self._settings, self._judge, self.options, destination)
+        connection = PinnedConnection(self._settings, self._judge, self.options, destination)
+        connection.mtu.begin(self._largest)
+        return connection
 
     def _judge(self, certificate: x509.Certificate) -> None:
         check_certificate(certificate, self.peer, self.options.wall_clock())

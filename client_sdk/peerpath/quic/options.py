@@ -29,7 +29,7 @@ class LinkOptions:
     """Times in seconds, sizes in bytes."""
 
     max_payload: int = SMALLEST_PAYLOAD
-    """The largest UDP payload that is sent; 1200 leaves room for what TURN and tunnels wrap around it."""
+    """The UDP payload that packets begin with; 1200 leaves room for what TURN and tunnels wrap around it."""
     idle_timeout: float = 60.0
     """A link that has heard nothing for so long is closed; the shorter of both sides counts."""
     keepalive: bool = True

@@ -69,6 +69,43 @@ def test_a_link_that_dies_twenty_times_in_mid_traffic_costs_no_message(seed):
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("kind", "transport", "size"),
+    [
+        (PathKind.HOST, "udp", 1452),
+        (PathKind.PREDICTED, "udp", 1452),
+        (PathKind.TCP, "tcp", 1200),
+        (PathKind.RELAY, "turn-udp", 1200),
+        (PathKind.TUNNEL, "turn-wss", 1200),
+    ],
+)
+def test_packets_grow_where_nothing_wraps_them(kind, transport, size):
+    async def main():
+        couple = await Couple().connected()
+        for side in (couple.alice, couple.bob):
+            side.use_path(Path(kind, transport, 0.02))
+        await asyncio.gather(send_all(couple.alice, 200, 2000), receive_all(couple.bob, 200))
+        assert couple.alice._link.packet_size == size
+
+    run(main())
+
+
+def test_messages_arrive_once_while_the_size_of_packets_is_found_out_and_the_path_changes():
+    async def main():
+        couple = await Couple(loss=0.1, duplicates=0.1, jitter=0.02).connected()
+        sending = asyncio.create_task(send_all(couple.alice, 3000, 500))
+        arrived = []
+        for number in range(10):
+            kind, transport = (PathKind.RELAY, "turn-udp") if number % 2 else (PathKind.HOST, "udp")
+            for side in (couple.alice, couple.bob):
+                side.use_path(Path(kind, transport, 0.02))
+            arrived += await receive_all(couple.bob, 300)
+        await sending
+        assert arrived == list(range(3000))
+
+    run(main())
+
+
 def test_messages_that_were_sent_without_a_link_arrive_with_the_first_one():
     async def main():
         couple = Couple()

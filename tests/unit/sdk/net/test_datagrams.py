@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 
 import pytest
 from peerpath.net.datagrams import DatagramSocket
@@ -92,3 +93,25 @@ async def test_nothing_is_handed_over_once_it_is_closed() -> None:
     await burst.play(receiving)
     await asyncio.sleep(0)
     assert burst.taken == burst.sent[:3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for what only Linux tells")
+@pytest.mark.parametrize(
+    ("host", "option"),
+    [("127.0.0.1", (socket.IPPROTO_IP, 10)), ("::1", (socket.IPPROTO_IPV6, 23))],
+)
+async def test_from_the_first_large_packet_on_none_is_cut_into_pieces(
+    host: str, option: tuple[int, int]
+) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.setblocking(False)
+        bound.bind((host, 0))
+        usual = bound.getsockopt(*option)
+        sending = await DatagramSocket.adopt(bound)
+        to = sending.local
+        sending.send(bytes(1252), to)
+        assert bound.getsockopt(*option) == usual
+        sending.send(bytes(1253), to)
+        assert bound.getsockopt(*option) == 3  # IP_PMTUDISC_PROBE
+        sending.close()
+        await asyncio.sleep(0)

@@ -4,14 +4,16 @@ import inspect
 
 import pytest
 from aioquic import tls
+from aioquic.quic.congestion.reno import RenoCongestionControl
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from unit.sdk.quic.wire import DIALER, LISTENER, Wire
 
-CONNECTION = """_close_event _configuration _datagrams_pending _events _is_client _local_max_streams_bidi
-    _local_max_streams_uni _loss _max_datagram_size _remote_max_datagram_frame_size _remote_preferred_address
-    _spaces _state _streams"""
+CONNECTION = """_close_event _configuration _cryptos _datagrams_pending _events _handshake_confirmed
+    _is_client _local_max_streams_bidi _local_max_streams_uni _loss _max_datagram_size
+    _network_paths _packet_number _peer_cid _remote_max_datagram_frame_size
+    _remote_preferred_address _spaces _spin_bit _state _streams _version"""
 CONTEXT = """_certificate_request _peer_certificate _request_client_certificate _signature_algorithms
     _supported_groups session_resumed"""
 RECOVERY = "_cc _pacer _pto_count _rtt_initialized _rtt_min _rtt_smoothed bytes_in_flight spaces"
@@ -40,6 +42,8 @@ def test_every_attribute_exists(role):
     assert isinstance(stream, QuicStream)
     assert hasattr(stream.sender, "_buffer")
     assert hasattr(stream.receiver, "is_finished")
+    for each in (connection._loss._pacer, connection._loss._cc):
+        assert hasattr(each, "_max_datagram_size")
     assert hasattr(connection._loss._pacer, "packet_time")
     assert hasattr(connection._loss._cc, "bytes_in_flight")
 
@@ -60,6 +64,11 @@ def test_every_attribute_exists(role):
         (QuicConnection, "_write_reset_stream_frame", ["builder", "stream"]),
         (QuicConnection, "_on_max_stream_data_delivery", ["delivery", "stream"]),
         (QuicConnection, "_send_probe", []),
+        (QuicConnection, "_flush_builder", ["builder", "network_path", "peer_cid", "now"]),
+        (QuicConnection, "datagrams_to_send", ["now"]),
+        (RenoCongestionControl, "on_packet_acked", ["now", "packet"]),
+        (RenoCongestionControl, "on_packets_expired", ["packets"]),
+        (RenoCongestionControl, "on_packets_lost", ["now", "packets"]),
         (tls.Context, "_check_certificate_verify_signature", ["verify"]),
         (tls.Context, "_server_expect_finished", []),
         (
