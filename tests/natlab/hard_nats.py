@@ -2,7 +2,7 @@
 
 The long form, as `make test-hard` runs it:
 
-    python -m natlab.hard_nats [--count 100] [--at-once 3] [HARD:EASY ...]
+    python -m natlab.hard_nats [--count 100] [--at-once 3] [--no-primer] [HARD:EASY ...]
 
 A kind with "/tcp" behind it lets no UDP through, so that connections are opened from both sides. It prints
 for each pair of kinds how many of its tries got a direct path within 15 s of the call, and how fast.
@@ -35,11 +35,14 @@ PAIRS = (
     ("symmetric-block", "linux"),
     ("linux-random", "port-restricted"),
 )
+PUNISHED = (("symmetric-sequential", "punishing"), ("symmetric", "punishing"))
+"""One NAT shuts out who sends before it was sent to; the first packets must end on the way."""
 TCP_PAIRS = (("port-restricted/tcp", "port-restricted/tcp"), ("linux/tcp", "linux/tcp"))
 WANTED = {"symmetric-sequential": 0.95, "symmetric-block": 0.95} | {pair[0]: 0.95 for pair in TCP_PAIRS}
 """The share of tries that must succeed; of all others:"""
 WANTED_OF_RANDOM = 0.90
 ONE_WAY = 0.02
+HOPS = 3  # from each site to the internet, so that a packet for five hops does not get to the other site
 PATIENCE = 15.0
 
 
@@ -73,12 +76,18 @@ def relays(lab: Lab, folder: Path) -> Iterator[list[str]]:
 
 
 async def attempts(
-    lab: Lab, uris: list[str], pair: tuple[str, str], count: int, at_once: int = 1, patience: float = PATIENCE
+    lab: Lab,
+    uris: list[str],
+    pair: tuple[str, str],
+    count: int,
+    at_once: int = 1,
+    patience: float = PATIENCE,
+    options: Sequence[str] = (),
 ) -> list[Try]:
     """Calls between two new sites, from either side in turns; `at_once` of them share the two NATs."""
     sites = {"hard": _site(lab, pair[0]), "easy": _site(lab, pair[1])}
     room = asyncio.Semaphore(at_once)
-    async with exchange(sites, uris, "--punch", "--tcp", delay=2 * ONE_WAY) as board:
+    async with exchange(sites, uris, "--punch", "--tcp", *options, delay=2 * ONE_WAY) as board:
 
         async def one(number: int) -> Try:
             names = ("hard", "easy") if number % 2 else ("easy", "hard")
@@ -98,7 +107,7 @@ async def attempts(
 
 def _site(lab: Lab, kind: str) -> Site:
     name, _, passage = kind.partition("/")
-    return lab.site(name, delay=ONE_WAY, passage="tcp" if passage else None)
+    return lab.site(name, delay=ONE_WAY, hops=HOPS, passage="tcp" if passage else None)
 
 
 def wanted(pair: tuple[str, str]) -> float:
@@ -119,15 +128,17 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Tries at hard NATs in the lab.")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=3)
+    parser.add_argument("--no-primer", action="store_true", help="first packets go all the way")
     parser.add_argument("pairs", nargs="*", metavar="HARD:EASY")
     arguments = parser.parse_args(argv)
-    pairs = [tuple(pair.split(":")) for pair in arguments.pairs] or [*PAIRS, *TCP_PAIRS]
+    pairs = [tuple(pair.split(":")) for pair in arguments.pairs] or [*PAIRS, *PUNISHED, *TCP_PAIRS]
+    options = ["--no-primer"] if arguments.no_primer else []
     missed = 0
     with Lab() as lab, tempfile.TemporaryDirectory() as folder, relays(lab, Path(folder)) as uris:
         for pair in pairs:
             # Ports in sequence are foretold for one call at a time: the others would take them away.
             at_once = arguments.at_once if wanted(pair) == WANTED_OF_RANDOM else 1
-            tries = asyncio.run(attempts(lab, uris, pair, arguments.count, at_once))
+            tries = asyncio.run(attempts(lab, uris, pair, arguments.count, at_once, options=options))
             print(summary(tries), flush=True)
             succeeded = sum(each.seconds is not None for each in tries)
             missed += succeeded < wanted(pair) * len(tries)

@@ -3,8 +3,9 @@
     python ice_peer.py SOCKET NAME [OPTION...] URI...
 
 With --tcp connections are used where UDP is blocked. With --port-mapping the router is asked to forward a
-port. With --punch a call that stays relayed for half a second goes on with plans for hard NATs. With
---onion=SOCKS nothing leaves but to Tor's port there.
+port. With --punch a call that stays relayed for half a second goes on with plans for hard NATs; with
+--no-primer the first packet from each socket goes all the way then. With --onion=SOCKS nothing leaves but
+to Tor's port there.
 
 It says hello with NAME, and then one JSON object a line goes each way. They name their session; what a
 session sends as "signal" is for the peer's session of the same number, and comes to it as it is.
@@ -44,6 +45,7 @@ from peerpath.ice.relay_plan import RelayOptions
 from peerpath.net.proxies import Proxy
 from peerpath.net.proxy_rules import ProxyRules
 from peerpath.portmap import find_gateway
+from peerpath.punch.limits import PunchLimits
 from peerpath.punch.plan import PunchPlan
 from peerpath.punch.tactics import NoTactic
 
@@ -84,8 +86,14 @@ class Session:
         role = Role.CONTROLLING if first["do"] == "call" else Role.CONTROLLED
         gateways = find_gateway if "--port-mapping" in self._options else None
         tcp = "--tcp" in self._options
+        punching = PunchLimits(primer_ttl=None) if "--no-primer" in self._options else PunchLimits()
         async with IceEndpoint(
-            role, self._servers, gateways=gateways, relaying=self._relaying(), tcp=tcp
+            role,
+            self._servers,
+            gateways=gateways,
+            punching=punching,
+            relaying=self._relaying(),
+            tcp=tcp,
         ) as self._endpoint:
             self._endpoint.on_output = self._happened
             await self._endpoint.gather()

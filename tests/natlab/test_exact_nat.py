@@ -348,3 +348,33 @@ def test_a_share_above_one_is_refused():
 def test_every_row_of_the_table_is_a_layer_that_can_be_built():
     for kind in KINDS.values():
         assert all(isinstance(layer, Layer) for layer in kind.layers)
+
+
+# Punishment -----------------------------------------------------------------------------------------------
+
+
+def test_who_sends_without_being_asked_is_not_let_in_for_a_while_not_even_as_an_answer() -> None:
+    nat = Nat(KINDS["punishing"].layers[0], address(PUBLIC))
+    early, polite = (OTHER, 7000), (OTHER, 7001)
+    [(_, out)] = nat.outbound(udp((HOST, 5000), (SERVER, 3478)), 0)
+    (_, port), _ = endpoints(out)
+    assert nat.inbound(udp(early, (PUBLIC, port)), 1) == []
+    for peer in (early, polite):
+        nat.outbound(udp((HOST, 5000), peer), 2)
+    assert nat.inbound(udp(early, (PUBLIC, port)), 3) == []
+    assert len(nat.inbound(udp(polite, (PUBLIC, port)), 3)) == 1
+    assert nat.inbound(udp(early, (PUBLIC, port)), 30.9) == []
+    assert len(nat.inbound(udp(early, (PUBLIC, port)), 31.1)) == 1
+
+
+def test_a_path_of_many_hops_ends_what_may_not_go_so_far() -> None:
+    link = Link(Impairment(hops=5))
+    for ttl in (5, 6, 64):
+        packet = udp((HOST, 5000), (SERVER, 3478))
+        packet[8], packet[10:12] = ttl, b"\0\0"
+        packet[10:12] = checksum(packet[:20]).to_bytes(2, "big")
+        link.push(packet, 0)
+    left = link.due(0)
+    assert [packet[8] for packet in left] == [1, 59]
+    assert all(checksum(packet[:20]) == 0 for packet in left)
+    assert link.dropped == 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from natlab.hard_nats import PAIRS, TCP_PAIRS, Try, attempts, relays, summary
+from natlab.hard_nats import PAIRS, PUNISHED, TCP_PAIRS, Try, attempts, relays, summary
 from natlab.lab import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -54,6 +54,25 @@ def test_where_udp_is_blocked_on_a_side_a_connection_is_opened_directly(
     print(summary([found]))
     assert found.seconds is not None, found.report
     assert found.technique == "tcp", found.report
+
+
+def test_a_nat_that_shuts_out_early_packets_is_passed_since_they_end_on_the_way(
+    tmp_path_factory: pytest.TempPathFactory, lab_is_possible: None
+) -> None:
+    pair, count = PUNISHED[0], 3
+
+    async def run(*options: str, patience: float) -> int:
+        tries = await attempts(lab, uris, pair, count, patience=patience, options=options)
+        print(*options, summary(tries))
+        return sum(each.seconds is not None for each in tries)
+
+    async def run_both() -> tuple[int, int]:
+        return await asyncio.gather(run(patience=20), run("--no-primer", patience=5))
+
+    with Lab() as lab, relays(lab, tmp_path_factory.mktemp("punished")) as uris:
+        primed, unprimed = asyncio.run(run_both())
+    assert primed >= 2
+    assert unprimed <= 1
 
 
 def test_hard_against_hard_is_left_to_the_relay_with_the_reason(

@@ -6,6 +6,8 @@ import dataclasses
 import heapq
 import random
 
+from .packets import adjust
+
 
 @dataclasses.dataclass(frozen=True)
 class Impairment:
@@ -16,6 +18,7 @@ class Impairment:
     loss: float = 0.0  # the share of packets, 0 to 1
     reorder: float = 0.0  # the share of packets held back so that later ones overtake them
     reorder_by: float = 0.01  # how long those are held back
+    hops: int = 0  # routers on the way, beside those of the lab; IPv4 packets whose time is up end there
     rate: float | None = None  # bits per second
     queue: float = 0.25  # the longest that a packet waits for the rate; one that would wait longer is dropped
 
@@ -48,6 +51,12 @@ class Link:
         if self.cut_until or (how.loss and self._random.random() < how.loss):
             self.dropped += 1
             return
+        if how.hops and packet[0] >> 4 == 4:
+            if packet[8] <= how.hops:
+                self.dropped += 1
+                return
+            packet[8] -= how.hops
+            adjust(packet, 10, 0xFFFF ^ (how.hops << 8))  # one's complement: minus
         leaves_at = now
         if how.rate:
             if self._line_free_at - now > how.queue:

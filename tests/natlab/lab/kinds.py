@@ -59,6 +59,7 @@ class Layer:
     tcp_transitory_timeout: float = 240  # RFC 5382 REQ-5
     tcp_established_timeout: float = 7440  # RFC 5382 REQ-5
     icmp_timeout: float = 60  # RFC 5508 REQ-1
+    punishment: float = 0  # EXACT only: how long who sends UDP without being asked to is not let in at all
     random_fully: bool = False  # KERNEL only: `masquerade random,fully-random`
 
     @property
@@ -137,6 +138,7 @@ _TABLE: dict[str, tuple[Layer, ...]] = {
     "symmetric-block":      (_exact(               APD, APD, BLOCK),),
     "cgnat-symmetric":      (_HOME, _exact(        APD, APD, BLOCK,        hairpin=True)),
     "double-nat":           (_HOME, _HOME),
+    "punishing":            (_exact(               EI,  APD, PRESERVATION, punishment=30),),
     "tcp-443-only":         (_exact(               EI,  APD, PRESERVATION, passage="tcp-443"),),
     "http-proxy":           (_exact(               EI,  APD, PRESERVATION, passage="proxy"),),
     "offline":              (_exact(               EI,  APD, PRESERVATION, passage="none"),),

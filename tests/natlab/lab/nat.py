@@ -113,6 +113,7 @@ class Nat:
         self.public_address = public_address
         self.tables = {UDP: Table(), TCP: Table(), ICMP: Table()}
         self._fragments = FragmentTracker()
+        self._punished_until: dict[bytes, float] = {}
         self._next_port = self.random.randrange(FIRST_PORT, LAST_PORT - BLOCK_SIZE)
         self._block_start = self._next_port
 
@@ -161,10 +162,15 @@ class Nat:
         if table is None or len(packet) < 28:
             return []
         key = bytes(packet[12:24])
+        source = key[0:4] + key[8:10]
+        if protocol == UDP and self._punished_until.get(source, 0.0) > now:
+            return []
         flow = table.inbound.get(key)
         if flow is None or flow.mapping.expires_at <= now or flow.permission.expires_at <= now:
             flow = self._admit(table, protocol, key, now)
             if flow is None:
+                if protocol == UDP and self.layer.punishment:
+                    self._punished_until[source] = now + self.layer.punishment
                 return []
         if protocol == TCP:
             self._refresh(flow, protocol, packet, now, OUTSIDE)
@@ -359,6 +365,8 @@ class Nat:
 
     def sweep(self, now: float) -> None:
         """Drop what has expired; without it only what is asked for again would go."""
+        for source in [source for source, until in self._punished_until.items() if until <= now]:
+            del self._punished_until[source]
         for table in self.tables.values():
             for mapping in [m for m in table.by_port.values() if m.expires_at <= now]:
                 self._forget(table, mapping)
