@@ -30,6 +30,7 @@ from natlab.lab import Lab, Site
 PAIRS = (
     ("symmetric-sequential", "port-restricted"),
     ("symmetric-sequential", "linux"),
+    ("symmetric-sequential", "symmetric-sequential"),
     ("symmetric", "port-restricted"),
     ("symmetric", "linux"),
     ("symmetric-block", "linux"),

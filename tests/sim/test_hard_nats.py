@@ -55,7 +55,24 @@ def test_at_the_default_figures_random_ports_are_hit() -> None:
     assert [punched([EASY], [RANDOM], seed=seed) for seed in range(6)].count(True) >= 5
 
 
-@pytest.mark.parametrize("other", [RANDOM, COUNTING])
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    delay=st.sampled_from([0.001, 0.03, 0.15]),
+    neighbours=st.integers(0, 30),
+)
+def test_two_nats_that_count_meet(seed: int, delay: float, neighbours: int) -> None:
+    sides = [COUNTING], [COUNTING]
+    assert punched(*sides, seed=seed, impairments=Impairments(delay), neighbours=neighbours) is True
+
+
+def test_two_nats_that_count_meet_in_spite_of_loss() -> None:
+    rough = Impairments(0.03, jitter=0.01, loss=0.05)
+    results = [punched([COUNTING], [COUNTING], seed=seed, impairments=rough) for seed in range(20)]
+    assert results.count(True) >= 19
+
+
+@pytest.mark.parametrize("other", [RANDOM, COUNTING, BLOCK])
 def test_hard_against_hard_is_not_attempted(other: NatKind) -> None:
     result = punched([RANDOM], [other], seed=1)
     assert isinstance(result, NoTactic)

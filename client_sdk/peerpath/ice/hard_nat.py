@@ -193,7 +193,7 @@ class HardNat:
             tactic.part.value,
             technique_of(tactic).value,
             tactic.pattern.kind.value,
-            tactic.sockets if tactic.part is Part.OPEN else 1,
+            1 if tactic.part is Part.GUESS else tactic.sockets,
             self._campaign.sent,
             tactic.chance,
             max(0.0, until - self._began),

@@ -124,6 +124,8 @@ def _hard_nat(ours: Side, theirs: Side) -> Tactic | PortPattern | str:
         return "plain checks connect the two"
     hard = [side for side in (ours, theirs) if side.behaviour.mapping is not Dependence.ENDPOINT_INDEPENDENT]
     if len(hard) == 2:
+        if all(side.behaviour.port_assignment is PortAssignment.SEQUENTIAL for side in hard):
+            return PortPattern(Pattern.INCREMENT)
         if all(_is_known(side) for side in hard):
             return "both NATs give each destination another port: each guess would change the other side's"
         return "samples of both NATs are wanted first"
@@ -138,7 +140,8 @@ def _prediction(ours: Side, theirs: Side, policy: Policy) -> _Verdict:
     pattern = found.pattern if isinstance(found, Tactic) else found
     if pattern.kind is not Pattern.INCREMENT:
         return f"the ports are {pattern.kind.value}: there is no next one to foretell"
-    return 1, pattern.chance(1, 1), "the next port of the NAT is foretold from its last ones"
+    chance = found.chance if isinstance(found, Tactic) else pattern.chance(1, 1)
+    return 1, chance, "the next port of the NAT is foretold from its last ones"
 
 
 def _birthday(ours: Side, theirs: Side, policy: Policy) -> _Verdict:

@@ -52,10 +52,15 @@ class PortPattern:
         """Every step was the same."""
         return self.kind is Pattern.INCREMENT and self.step == self.largest_step
 
+    def ahead(self, number: int) -> int:
+        """Of a pattern that counts: the port of the mapping of this number after the samples, the first being
+        1, if nobody else makes any."""
+        return _wrapped(self.last + number * self.step)
+
     def guesses(self, sockets: int, count: int, random: Random) -> list[int]:
         """At most `count` ports, the likeliest first, of the `sockets` mappings that come next, each once."""
         if self.kind is Pattern.INCREMENT:
-            return self._ahead(sockets)[:count]
+            return self._all_ahead(sockets)[:count]
         if self.kind is Pattern.BLOCK:
             return self._around()[:count]
         if self.kind is Pattern.RANDOM:
@@ -75,7 +80,7 @@ class PortPattern:
         among = PORTS if self.kind is Pattern.RANDOM else len(self._around())
         return 1 - math.exp(-sockets * min(count, among) / among)
 
-    def _ahead(self, sockets: int) -> list[int]:
+    def _all_ahead(self, sockets: int) -> list[int]:
         """In the direction of the steps, first what the very next mappings would be."""
         sign = 1 if self.step > 0 else -1
         reach = abs(self.largest_step) * sockets + _MARGIN

@@ -19,4 +19,5 @@ class PunchLimits:
     """How often all sockets send, with growing pauses, and how often a narrow range is gone through."""
     primer_ttl: int | None = 5
     """Hops of the first packet from each socket, which is to open our NAT and not to reach the peer's: some
-    take a packet from nowhere amiss. None sends it all the way."""
+    take a packet from nowhere amiss. In each round it gets three hops further, and in the last all the way;
+    with None always."""

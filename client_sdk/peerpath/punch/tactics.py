@@ -12,6 +12,9 @@ from peerpath.punch.plan import PunchPlan
 
 _NARROW_SOCKETS = {Pattern.INCREMENT: 16, Pattern.BLOCK: 64}
 _NARROW_PROBES = {Pattern.INCREMENT: 640, Pattern.BLOCK: 1024}
+_MEETINGS = 256
+_MEETINGS_PER_SHIFT = 8
+"""How often each shift is tried: for loss, and for mappings that others make on the leading side."""
 FALLBACK_ROUND_TRIP = 0.3
 """Seconds between two peers of whom no server has told anything."""
 
@@ -23,6 +26,9 @@ class Part(StrEnum):
     """Sends to the other's one address from several sockets, each of which gets a port of its own."""
     GUESS = "guess"
     """Sends from one socket to many ports of the other's NAT."""
+    MEET = "meet"
+    """Both NATs count: the first packet of each side goes to the port that the other's first one makes, the
+    second to that of the second, each from a socket of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +37,11 @@ class Tactic:
 
     part: Part
     pattern: PortPattern
-    """Of the side that opens."""
+    """Of the side that opens; where both sides meet, of the other one."""
     target: TransportAddress
-    """Whom the opening side sends to; for the guessing side the port has no meaning."""
+    """Whom the opening side sends to; for the others the port has no meaning."""
     sockets: int
-    """How many the opening side uses."""
+    """How many the opening side uses, or each of two that meet."""
     probes: int
     """How many guesses the other side makes in one round, or in all where ports are random."""
     round_trip: float
@@ -45,6 +51,9 @@ class Tactic:
     guessing: float
     """Seconds that one round of guesses takes."""
     chance: float
+    per_shift: int = 0
+    """Where both sides meet, one of them aims one mapping further after so many packets: others behind the
+    two NATs may have made mappings since the samples, and how many is found so. 0: aims always the same."""
 
     @property
     def is_narrow(self) -> bool:
@@ -70,7 +79,11 @@ def choose_tactic(
             return NoTactic(f"{whose} has no public address")
     if ours.is_easy and theirs.is_easy:
         return NoTactic("neither NAT needs it: plain checks connect the two")
+    times = [plan.round_trip for plan in (ours, theirs) if plan.round_trip is not None]
+    between = round_trip or sum(times) or FALLBACK_ROUND_TRIP
     if not ours.is_easy and not theirs.is_easy:
+        if ours.pattern.kind is theirs.pattern.kind is Pattern.INCREMENT and ours.host != theirs.host:
+            return _meeting(ours, theirs, between)
         return NoTactic(
             "both NATs give each destination another port: each guess would change the port that the other"
             " side guesses at"
@@ -84,8 +97,6 @@ def choose_tactic(
     assert easy.address is not None
     sockets = min(_NARROW_SOCKETS.get(pattern.kind, hard.sockets), hard.sockets)
     probes = min(_NARROW_PROBES.get(pattern.kind, easy.probes), easy.probes)
-    times = [plan.round_trip for plan in (ours, theirs) if plan.round_trip is not None]
-    between = round_trip or sum(times) or FALLBACK_ROUND_TRIP
     return Tactic(
         Part.GUESS if ours.is_easy else Part.OPEN,
         pattern,
@@ -96,4 +107,27 @@ def choose_tactic(
         sockets / hard.rate,
         probes / easy.rate,
         pattern.chance(sockets, probes),
+    )
+
+
+def _meeting(ours: PunchPlan, theirs: PunchPlan, between: float) -> Tactic:
+    """Two NATs that count.
+
+    With a and b mappings made by others since the samples, packet i of the one side meets packet j of the
+    other where i = j + b and j + shift = i + a, so that the shift is a + b whatever j is.
+    """
+    assert ours.host is not None
+    assert theirs.host is not None
+    packets = min(_MEETINGS, ours.sockets, theirs.sockets, ours.probes, theirs.probes)
+    return Tactic(
+        Part.MEET,
+        theirs.pattern,
+        TransportAddress(theirs.host, 0),
+        packets,
+        packets,
+        between,
+        0.0,
+        packets / min(ours.rate, theirs.rate),
+        ours.pattern.chance(packets, packets) * theirs.pattern.chance(packets, packets),
+        _MEETINGS_PER_SHIFT if ours.host > theirs.host else 0,
     )

@@ -12,6 +12,7 @@ from peerpath.punch.tactics import Tactic, choose_tactic
 EASY = PunchPlan("5.5.5.5", Dependence.ENDPOINT_INDEPENDENT, port=4000, round_trip=0.05)
 APD = Dependence.ADDRESS_AND_PORT_DEPENDENT
 COUNTING = PunchPlan("6.6.6.6", APD, ports=(5000, 5001, 5002, 5003, 5004, 5005), round_trip=0.05)
+DOWNWARD = PunchPlan("6.6.6.9", APD, ports=(5010, 5008, 5006, 5004, 5002), round_trip=0.05)
 RANDOM = PunchPlan("6.6.6.8", APD, ports=(5000, 35300, 15100, 62000, 1050, 23456), round_trip=0.05)
 
 
@@ -30,7 +31,8 @@ def run(
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(EASY, RANDOM), (RANDOM, EASY), (EASY, COUNTING), (COUNTING, EASY)]
+    ("ours", "theirs"),
+    [(EASY, RANDOM), (RANDOM, EASY), (EASY, COUNTING), (COUNTING, EASY), (COUNTING, DOWNWARD)],
 )
 def test_no_second_has_more_packets_than_the_rate_allows(ours: PunchPlan, theirs: PunchPlan) -> None:
     _, sent = run(ours, theirs)
@@ -39,14 +41,24 @@ def test_no_second_has_more_packets_than_the_rate_allows(ours: PunchPlan, theirs
         assert sum(at <= other < at + 1 for other in times) <= 151
 
 
-def test_the_opening_side_sends_a_primer_from_every_socket_and_then_whole_packets() -> None:
+def test_the_opening_side_sends_primers_that_get_further_and_whole_packets_when_the_guesses_are_over() -> (
+    None
+):
     campaign, sent = run(RANDOM, EASY)
-    first, later = sent[:256], sent[256:]
-    assert [probe.socket for _, probe in first] == list(range(256))
-    assert {probe.ttl for _, probe in first} == {5}
-    assert {probe.ttl for _, probe in later} == {None}
+    rounds = sent[:256], sent[256:512], sent[512:]
+    for packets, ttl in zip(rounds, (5, 8, None), strict=True):
+        assert [probe.socket for _, probe in packets] == list(range(256))
+        assert {probe.ttl for _, probe in packets} == {ttl}
     assert {probe.to for _, probe in sent} == {EASY.address}
-    assert len(sent) == campaign.sent == 3 * 256
+    assert campaign.sent == 3 * 256
+    _, guesses = run(EASY, RANDOM)
+    assert rounds[1][0][0] < guesses[-1][0] < rounds[2][0][0]
+
+
+def test_without_primers_every_packet_goes_all_the_way_and_waits_for_nothing() -> None:
+    _, sent = run(RANDOM, EASY, PunchLimits(primer_ttl=None))
+    assert {probe.ttl for _, probe in sent} == {None}
+    assert sent[512][0] < 10
 
 
 def test_the_guessing_side_begins_when_the_other_has_opened_and_half_a_round_trip_later() -> None:
@@ -103,3 +115,26 @@ def test_once_something_came_through_it_holds_still() -> None:
     campaign.stop()
     assert campaign.is_over
     assert campaign.next_deadline() is None
+
+
+def test_two_nats_that_count_are_aimed_at_packet_by_packet() -> None:
+    _, leading = run(COUNTING, DOWNWARD)
+    _, shifting = run(DOWNWARD, COUNTING)
+    assert [probe.socket for _, probe in leading] == list(range(256))
+    assert [probe.to.port for _, probe in leading][:4] == [5000, 4998, 4996, 4994]
+    ports = [probe.to.port for _, probe in shifting]
+    assert ports[:10] == [5006, 5007, 5008, 5009, 5010, 5011, 5012, 5013, 5015, 5016]
+    assert ports[-1] == 5005 + 256 + 31
+    assert {probe.ttl for _, probe in leading + shifting} == {None}
+
+
+@pytest.mark.parametrize("taken", [(0, 0), (3, 0), (0, 3), (16, 8)])
+def test_what_others_have_taken_meanwhile_is_found(taken: tuple[int, int]) -> None:
+    """Each packet's own port is counted here as its NAT would, from where others have left it."""
+
+    def paths(ours: PunchPlan, theirs: PunchPlan, taken: int) -> set[tuple[int, int]]:
+        packets = [probe for _, probe in run(ours, theirs)[1]]
+        return {(ours.pattern.ahead(taken + 1 + at), probe.to.port) for at, probe in enumerate(packets)}
+
+    one, other = paths(COUNTING, DOWNWARD, taken[0]), paths(DOWNWARD, COUNTING, taken[1])
+    assert one & {(there, here) for here, there in other}

@@ -14,9 +14,10 @@ EASY = PunchPlan("5.5.5.5", Dependence.ENDPOINT_INDEPENDENT, port=4000, round_tr
 APD = Dependence.ADDRESS_AND_PORT_DEPENDENT
 COUNTING = PunchPlan("6.6.6.6", APD, ports=(5000, 5001, 5002, 5003, 5004, 5005), round_trip=0.06)
 BLOCK = PunchPlan("6.6.6.7", APD, ports=(5000, 5300, 5100, 5200, 5050, 5400))
+DOWNWARD = PunchPlan("6.6.6.9", APD, ports=(5010, 5008, 5006, 5004, 5002), round_trip=0.08)
 RANDOM = PunchPlan("6.6.6.8", APD, ports=(5000, 35300, 15100, 62000, 1050, 23456))
 OFFLINE = PunchPlan(None, Dependence.UNKNOWN, reason="no STUN server answered")
-PLANS = (EASY, COUNTING, BLOCK, RANDOM, OFFLINE)
+PLANS = (EASY, COUNTING, DOWNWARD, BLOCK, RANDOM, OFFLINE)
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -74,8 +75,14 @@ def test_both_sides_come_to_matching_results(ours: PunchPlan, theirs: PunchPlan)
     here, there = choose_tactic(ours, theirs), choose_tactic(theirs, ours)
     assert isinstance(here, Tactic) is isinstance(there, Tactic)
     if isinstance(here, Tactic) and isinstance(there, Tactic):
-        assert {here.part, there.part} == {Part.OPEN, Part.GUESS}
-        assert (here.sockets, here.probes, here.pattern) == (there.sockets, there.probes, there.pattern)
+        if here.part is Part.MEET:
+            assert there.part is Part.MEET
+            assert bool(here.per_shift) is not bool(there.per_shift)
+            assert (here.pattern, there.pattern) == (theirs.pattern, ours.pattern)
+        else:
+            assert {here.part, there.part} == {Part.OPEN, Part.GUESS}
+            assert here.pattern == there.pattern
+        assert (here.sockets, here.probes) == (there.sockets, there.probes)
         assert here.chance == there.chance > 0.95
 
 
@@ -85,6 +92,8 @@ def test_both_sides_come_to_matching_results(ours: PunchPlan, theirs: PunchPlan)
         (EASY, EASY, "plain checks connect"),
         (RANDOM, RANDOM, "both NATs"),
         (COUNTING, RANDOM, "both NATs"),
+        (COUNTING, BLOCK, "both NATs"),
+        (COUNTING, COUNTING, "both NATs"),  # the same one, whose ports both would take in turns
         (EASY, OFFLINE, "the peer can't: no STUN server answered"),
         (OFFLINE, EASY, "this side can't"),
         (EASY, PunchPlan("6.6.6.6", Dependence.UNKNOWN, ports=(5000,)), "servers at two addresses"),
