@@ -34,11 +34,11 @@ class Probe:
 class Campaign:
     """From `start` until everything has been sent and a last answer could have come; then `is_over`.
 
-    The guessing side begins when the other has opened its sockets, and half a round trip later: what arrives
-    before is lost. Both go by their own clocks, from the moment at which each had both plans. The last packets
-    of the opening side go all the way, when the guesses are over: whoever has not been guessed at is not
-    expected there. Where both sides meet, the order of the packets counts and not their time, as long as no
-    NAT forgets.
+    The guessing side begins when the other has opened its sockets, and half a round trip later: what
+    arrives before is lost. Both go by their own clocks, from the moment at which each had both plans.
+    What the opening side sends last goes all the way, when the guesses are over: whoever has not been
+    guessed at is not expected there. Where both sides meet, the order of the packets counts and not their
+    time, as long as no NAT forgets.
     """
 
     def __init__(self, tactic: Tactic, limits: PunchLimits, random: Random) -> None:

@@ -85,8 +85,8 @@ def choose_tactic(
         if ours.pattern.kind is theirs.pattern.kind is Pattern.INCREMENT and ours.host != theirs.host:
             return _meeting(ours, theirs, between)
         return NoTactic(
-            "both NATs give each destination another port: each guess would change the port that the other"
-            " side guesses at"
+            "both NATs give each destination another port, and not both by counting: each guess would change"
+            " the port that the other side guesses at"
         )
     hard = theirs if ours.is_easy else ours
     easy = ours if ours.is_easy else theirs

@@ -89,6 +89,17 @@ def test_hard_against_hard_is_left_to_the_relay() -> None:
     assert plan.direct_chance < plan.chance
 
 
+@pytest.mark.parametrize("with_samples", [False, True])
+def test_two_nats_that_count_are_foretold_for_each_other(with_samples: bool) -> None:
+    here, there = COUNTING, COUNTING
+    if with_samples:
+        here = replace(SYMMETRIC, punch=COUNTING_PLAN)
+        there = replace(SYMMETRIC, punch=replace(COUNTING_PLAN, host="6.6.6.9"))
+    plan = make_plan(here, there, EVERYTHING)
+    assert chance_of(plan, Strategy.PREDICTION) > 0.95
+    assert why_not(plan, Strategy.BIRTHDAY) == "not needed: the ports are foretold"
+
+
 def test_without_udp_tcp_takes_the_place_of_plain_checks() -> None:
     plan = make_plan(EASY, BLOCKED, EVERYTHING)
     assert why_not(plan, Strategy.ICE) == "no UDP passes on the peer's side"
