@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -15,6 +17,7 @@ from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.server import Server
 from turnrelay.data_path import DataPath
 from turnrelay.discovery_addresses import discovery_addresses
+from turnrelay.handover.estate import Estate
 from turnrelay.http_side import HttpSide, open_http
 from turnrelay.observe.log import EventLog
 from turnrelay.observe.metrics import Metrics
@@ -66,7 +69,7 @@ class Relay:
         self._families = frozenset(family_of(host.local) for host in self._hosts)
         self._discovery = discovery_addresses(settings, self._hosts)
         self._peers = PeerAccessPolicy(allow=settings.allow_peer, deny=settings.deny_peer)
-        self._path = path = DataPath(settings, self._hosts)
+        self._path = path = DataPath(settings, self._hosts, place.devices)
         self._metrics = Metrics(__version__, path.plane_name, path.mover_name)
         self._readiness = Readiness(lambda: place.is_ready)
         self._certificate = ServedCertificate(settings.tls, self._metrics.health.certificate)
@@ -87,11 +90,18 @@ class Relay:
         self._uris = ClientUris(self._hosts, self._listeners, lambda: self._certificate.current)
         self.http: HttpSide | None = None
         self._following: asyncio.Task[None] | None = None
+        self._is_succeeded = False
         self._known: tuple[list[str], set[int]] = [], set()
 
-    async def start(self) -> None:
-        """Listens and gets ready; OperatorError or ListenError names what is in the way."""
+    async def start(self, go_on: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Listens and gets ready; OperatorError or ListenError names what is in the way. `go_on` is called
+        before anything is read, to go on with another process' clients."""
         self._listeners.open()
+        self._notice_addresses()
+        if go_on is not None:
+            # From then on nobody else listens, and nobody may hear that this relay is not ready.
+            self._readiness.takes_clients = True
+            await go_on()
         readiness = self._readiness
         self._metrics.watch(
             self._driver.server,
@@ -109,6 +119,24 @@ class Relay:
         if self._place.member == SUPERVISOR:
             plane, mover = self._path.plane_name, self._path.mover_name
             self._log.info("relay started", version=__version__, plane=plane, mover=mover)
+
+    async def linger(self, seconds: float) -> None:
+        """Another process goes on; returns when the connections that could not be moved there have ended."""
+        self._is_succeeded = True
+        if self._following is not None:
+            self._following.cancel()
+        await self._watch.stop()
+        if self.http is not None:
+            await self.http.stop_listening()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._listeners.remaining:  # noqa: ASYNC110 - no connection is to pay for an event
+                    await asyncio.sleep(_IDLE_POLL_SECONDS)
+
+    @property
+    def remaining(self) -> int:
+        """Connections of clients that are open."""
+        return self._listeners.remaining
 
     async def drain(self) -> None:
         """Makes no new allocations; returns when none is left in any process of the relay."""
@@ -133,7 +161,7 @@ class Relay:
         if self.http is not None:
             await self.http.close()
         self._path.close()
-        if was_ready and self._place.member == SUPERVISOR:
+        if was_ready and not self._is_succeeded and self._place.member == SUPERVISOR:
             self._log.info("relay stopped")
 
     @property
@@ -235,6 +263,21 @@ class Relay:
             self._uris.turn,
             lambda: self._certificate.current,
             self._place.ask_others,
+            self._place.given,
+        )
+
+    def estate(self) -> Estate:
+        """What is handed over to another process."""
+        return Estate(
+            self._place,
+            self._readiness,
+            self._driver,
+            self._plane,
+            self._path.kernel,
+            self._listeners,
+            self.http,
+            self._metrics,
+            self._outcome_tokens,
         )
 
     # -- the machine around it --------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from turnrelay.cli_options import (
     parse_duration,
 )
 from turnrelay.observe.trace import trace
-from turnrelay.pid_file import running_process
+from turnrelay.pid_file import running_relay
 from turnrelay.policy.credentials import SharedSecrets, UserDatabase
 from turnrelay.policy.errors import OperatorError
 from turnrelay.policy.secret_file import OPERATOR_TOKEN, load_or_create_secret
@@ -35,6 +35,8 @@ from turnrelay.settings import Settings
 from turnrelay.settings.display import effective_settings
 from turnrelay.settings.sources import LoadedSettings, load_settings
 from turnrelay.welcome import turn_uris
+
+_UPGRADE_SECONDS = 90.0
 
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 _stdout = Console(soft_wrap=True, highlight=False)
@@ -123,6 +125,7 @@ def serve(
     mover: Annotated[str | None, flag("mover", "auto|c|python")] = None,
     workers: Annotated[str | None, flag("workers", "N")] = None,
     drain_timeout: Annotated[str | None, flag("drain_timeout", "SECONDS")] = None,
+    upgrade_timeout: Annotated[str | None, flag("upgrade_timeout", "SECONDS")] = None,
     data_dir: DataDirOption = None,
     log_level: Annotated[str | None, flag("log_level", "debug|info|warning|error")] = None,
     log_format: Annotated[str | None, flag("log_format", "auto|text|json")] = None,
@@ -277,9 +280,32 @@ def drain(
     It makes no new allocations meanwhile. The same as SIGTERM; a second time ends it at once.
     """
     settings = _load(config, given_flags(locals()), check_files=False).settings
-    process = running_process(settings.data_dir)
+    process = running_relay(settings.data_dir).process
     _signal(process, signal.SIGTERM)
     typer.echo(f"The relay (process {process}) drains.")
+
+
+@app.command()
+def upgrade(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Have the relay that runs here replaced by a new process of its command, without a lost packet.
+
+    The new one runs the code that is installed now and reads its settings anew. Where it cannot serve, the
+    old one goes on. The same as SIGUSR2; returns when it is known which of them serves.
+    """
+    settings = _load(config, given_flags(locals()), check_files=False).settings
+    before = running_relay(settings.data_dir)
+    _signal(before.process, signal.SIGUSR2)
+    deadline = time.monotonic() + _UPGRADE_SECONDS
+    while (now := running_relay(settings.data_dir)) == before:
+        if time.monotonic() > deadline:
+            raise OperatorError(f"process {before.process} does not say what became of it; see its log")
+        time.sleep(0.05)
+    if now.process == before.process:
+        raise OperatorError(f"process {before.process} goes on, {now.news.partition(' ')[2]}")
+    typer.echo(f"Process {now.process} goes on for process {before.process}.")
 
 
 @config_app.command("check")

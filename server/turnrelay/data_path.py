@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from turnrelay.policy.errors import OperatorError
-from turnrelay.relay.kernel.attachments import Attachments, attach_kernel_plane
+from turnrelay.relay.kernel.attachments import Attachments, GivenDevice, attach_kernel_plane
 from turnrelay.relay.kernel.buckets import KernelBandwidth
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
 from turnrelay.relay.kernel.plane import XdpPlane
@@ -24,17 +24,20 @@ from turnrelay.workers.place import Alone
 class DataPath:
     """The kernel's programs and the mover, which are there before the plane that uses them."""
 
-    def __init__(self, settings: Settings, hosts: Sequence[RelayHost]) -> None:
-        """OperatorError where the settings demand what is not to be had."""
+    def __init__(
+        self, settings: Settings, hosts: Sequence[RelayHost], given: Sequence[GivenDevice] = ()
+    ) -> None:
+        """OperatorError where the settings demand what is not to be had. On the devices that are `given`
+        another process' programs run."""
         self._settings = settings
         self._hosts = hosts
         self._log = structlog.get_logger()
-        self._kernel = self._load_kernel_plane()
+        self.kernel = self._load_kernel_plane(given)
         self.mover = self._make_mover()
 
     @property
     def plane_name(self) -> str:
-        return "userspace" if self._kernel is None else "xdp"
+        return "userspace" if self.kernel is None else "xdp"
 
     @property
     def mover_name(self) -> str:
@@ -43,8 +46,8 @@ class DataPath:
     def make_plane(self, place: Alone, driver: Driver) -> UserspacePlane | XdpPlane:
         """The plane of this process, between the ports of `place` and the driver."""
         bandwidth = place.bandwidth()
-        if self._kernel is not None:
-            bandwidth = KernelBandwidth(bandwidth, self._kernel.kernel.buckets, time.monotonic)
+        if self.kernel is not None:
+            bandwidth = KernelBandwidth(bandwidth, self.kernel.kernel.buckets, time.monotonic)
         loop, pools = asyncio.get_running_loop(), {host: place.port_pool(host) for host in self._hosts}
         tcp = None
         if self._settings.tcp_relay == "on":
@@ -61,15 +64,15 @@ class DataPath:
             place.neighbours,
             tcp,
         )
-        return userspace if self._kernel is None else XdpPlane(self._kernel, userspace)
+        return userspace if self.kernel is None else XdpPlane(self.kernel, userspace)
 
     def close(self) -> None:
-        if self._kernel is not None:
-            self._kernel.close()
+        if self.kernel is not None:
+            self.kernel.close()
         if self.mover is not None:
             self.mover.close()
 
-    def _load_kernel_plane(self) -> Attachments | None:
+    def _load_kernel_plane(self, given: Sequence[GivenDevice]) -> Attachments | None:
         """The programs of the kernel plane on this machine's interfaces, None if userspace carries all."""
         settings = self._settings
         if settings.plane == "userspace" or settings.worker_processes > 1:
@@ -78,7 +81,7 @@ class DataPath:
         # Where packets of clients and peers come in.
         addresses = [*(host.local for host in self._hosts), *expand(settings.listen)]
         try:
-            return attach_kernel_plane(addresses, limited=bool(limited))
+            return attach_kernel_plane(addresses, limited=bool(limited), given=given)
         except KernelPlaneUnavailable as reason:
             if settings.plane == "xdp":
                 raise OperatorError(f"--plane xdp: {reason}") from reason

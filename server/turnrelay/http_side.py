@@ -1,5 +1,7 @@
 """The HTTP side put together from its parts: which features are served, and what each is given."""
 
+import asyncio
+import socket
 import time
 from collections.abc import Iterator
 
@@ -10,6 +12,7 @@ from turnrelay.operator_side import operator_features
 from turnrelay.policy.rate_limits import PrefixRateLimit
 from turnrelay.relay_parts import RelayParts
 from turnrelay.settings.tls import read_certificate
+from turnrelay.transports.given_sockets import HTTP, SHARED
 from turnrelay.transports.listeners import ListenError
 from turnrelay.web.application import HttpServer, RouteGroup
 from turnrelay.web.client_addresses import ClientAddresses
@@ -19,6 +22,7 @@ from turnrelay.web.outcomes import Outcomes, Report
 from turnrelay.web.rendezvous import HostNames, Rendezvous, RendezvousLimits
 
 _OUTCOME_SLOTS = 4096
+_FIRST_REQUEST_SECONDS = 1.0
 
 
 def private_route_groups(parts: RelayParts) -> Iterator[RouteGroup]:
@@ -109,7 +113,8 @@ class HttpSide:
         if address is not None:
             self._own = HttpServer([*private_route_groups(self._parts), *self._public, *self._tunnel()])
             try:
-                await self._own.open(address.host, address.port)
+                given = self._parts.given.take(HTTP, address.host, address.port)
+                await self._own.open(address.host, address.port, given)
             except OSError as error:
                 raise ListenError(
                     f"cannot serve HTTP on {address.host} port {address.port}: {error.strerror or error}; "
@@ -123,7 +128,8 @@ class HttpSide:
         make_http = await self._shared.protocol_factory()
         for address in self._parts.settings.shared:
             try:
-                self._parts.listeners.over_http.share(address.host, address.port, make_http)
+                given = self._parts.given.take(SHARED, address.host, address.port)
+                self._parts.listeners.over_http.share(address.host, address.port, make_http, given)
             except OSError as error:
                 raise ListenError(
                     f"cannot listen on {address.host} port {address.port}: {error.strerror or error}; "
@@ -138,6 +144,23 @@ class HttpSide:
         tunnel = self._parts.listeners.over_http.tunnel(clients.of, on_shared_port=on_shared_port)
         self._tunnels.append(tunnel)
         return [tunnel]
+
+    @property
+    def sock(self) -> socket.socket | None:
+        """What the listener of its own listens on."""
+        return None if self._own is None else self._own.sock
+
+    async def stop_listening(self) -> None:
+        """Accepts nobody any more. Tunnels stay until they end. Every other connection ends when it has had
+        the time for its first request, as its client finds the relay again at once."""
+        servers = [server for server in (self._own, self._shared) if server is not None]
+        for server in servers:
+            await server.stop_listening()
+        for group in self._public:
+            await group.close()
+        await asyncio.sleep(_FIRST_REQUEST_SECONDS)
+        for server in servers:
+            server.close_idle()
 
     async def close(self) -> None:
         """Ends every feature, then every connection."""

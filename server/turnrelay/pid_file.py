@@ -4,6 +4,7 @@ import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from turnrelay.policy.errors import OperatorError
 
@@ -20,8 +21,8 @@ class PidFile:
     def __init__(self, descriptor: int) -> None:
         """`descriptor` is that of the file, with its lock."""
         self.descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._news = 0
+        self._write("")
 
     @classmethod
     def take(cls, data_dir: Path) -> "PidFile | None":
@@ -38,19 +39,39 @@ class PidFile:
             return None
         return cls(descriptor)
 
+    def tell(self, news: str) -> None:
+        """Why the last upgrade failed, for whoever asked for it."""
+        self._news += 1
+        self._write(f"{self._news} {news}")
+
     def close(self) -> None:
         """The relay is gone, unless another process has the lock by this descriptor, too."""
         os.close(self.descriptor)
 
+    def _write(self, news: str) -> None:
+        text = f"{os.getpid()}\n{news.splitlines()[0] if news else ''}\n".encode()
+        # In one call: a reader sees all of it or what was there before, where the old text is not longer.
+        os.pwrite(self.descriptor, text, 0)
+        os.ftruncate(self.descriptor, len(text))
 
-def running_process(data_dir: Path) -> int:
+
+class Running(NamedTuple):
+    """What the file says."""
+
+    process: int
+    news: str
+    """Why the last upgrade failed, behind the number of failures; empty if none did."""
+
+
+def running_relay(data_dir: Path) -> Running:
     """The relay that runs with this data directory; OperatorError if none does."""
     path = data_dir / FILE_NAME
     with suppress(FileNotFoundError):
         try:
             with path.open() as file:
                 if _is_locked(file.fileno()):
-                    return int(file.read())
+                    process, _, news = file.read().partition("\n")
+                    return Running(int(process), news.rstrip("\n"))
         except (OSError, ValueError) as error:
             raise OperatorError(f"{path}: does not tell which process the relay is ({error})") from None
     raise OperatorError(f"no relay runs with the data directory {data_dir}; name its own with --data-dir")

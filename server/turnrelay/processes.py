@@ -11,12 +11,15 @@ from functools import partial
 
 from turnrelay.app import Relay
 from turnrelay.departure import Departure
+from turnrelay.handover.successor import Successor
 from turnrelay.observe.log import configure
+from turnrelay.observe.service_manager import tell_service_manager
 from turnrelay.operator_side import make_desk
 from turnrelay.pid_file import PidFile
 from turnrelay.policy.errors import OperatorError
 from turnrelay.relay.hosts import RelayHostError
 from turnrelay.settings import Settings
+from turnrelay.succession import Succession, take_over
 from turnrelay.transports.interfaces import detect_relay_addresses
 from turnrelay.transports.listeners import ListenError
 from turnrelay.workers.link import SupervisorLink
@@ -31,14 +34,21 @@ def run(settings: Settings) -> int:
     the reason on stderr."""
     configure(settings.log_level, settings.log_format)
     _allow_many_sockets()
+    successor = None
     try:
+        successor = Successor.from_environment()
         workers = settings.worker_processes
+        if workers > 1 and successor is not None:
+            raise OperatorError("several workers cannot go on for one process: drain it, then start them")
         if workers > 1:
             _run_several(settings, workers)
         else:
-            _run_on_best_loop(_serve(settings, lambda _: Alone(settings)))
+            legacy = None if successor is None else successor.receive_offer()
+            _run_on_best_loop(_serve(settings, lambda _: Alone(settings, legacy), successor))
     except (OperatorError, RelayHostError, ListenError) as error:
         print(f"turnrelay: {error}", file=sys.stderr)
+        if successor is not None:
+            successor.tell_failed(str(error))
         return 1
     return 0
 
@@ -89,7 +99,11 @@ def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
         uvloop.run(main)
 
 
-async def _serve(settings: Settings, make_place: Callable[[Callable[[], None]], Alone]) -> None:
+async def _serve(
+    settings: Settings,
+    make_place: Callable[[Callable[[], None]], Alone],
+    predecessor: Successor | None = None,
+) -> None:
     lost = asyncio.Event()
 
     def give_up() -> None:
@@ -98,21 +112,33 @@ async def _serve(settings: Settings, make_place: Callable[[Callable[[], None]], 
 
     relay = Relay(settings, make_place(give_up))
     departure = Departure(relay.drain, settings.drain_timeout)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, departure.stop)
+    succession = Succession(relay, settings, departure)
+    loop, pid_file, has_clients = asyncio.get_running_loop(), None, predecessor is None
     loop.add_signal_handler(signal.SIGHUP, relay.reload_certificate)
-    pid_file = None
+    loop.add_signal_handler(signal.SIGUSR2, succession.upgrade)
     try:
-        await relay.start()
-        pid_file = PidFile.take(settings.data_dir)
-        _collect_garbage_rarely()
-        print(relay.welcome().render(), flush=True)
+        if predecessor is None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, departure.stop)
+            await relay.start()
+            pid_file = PidFile.take(settings.data_dir)
+            print(relay.welcome().render(), flush=True)
+        else:
+            # Whoever ends it before it serves leaves the predecessor as it was.
+            await take_over(relay, predecessor, settings)
+            has_clients = True
+            loop.add_signal_handler(signal.SIGINT, departure.stop)
+            pid_file = None if predecessor.pid_file is None else PidFile(predecessor.pid_file)
         loop.add_signal_handler(signal.SIGTERM, departure.leave)
+        tell_service_manager("READY=1")
+        succession.begin(pid_file)
+        _collect_garbage_rarely()
         await departure.over.wait()
     finally:
+        succession.close()
         departure.close()
-        await relay.stop()
+        if has_clients:
+            await relay.stop()
         if pid_file is not None:
             pid_file.close()
     if lost.is_set():

@@ -10,6 +10,7 @@ from turnrelay.relay.plane import RelayHost
 from turnrelay.settings import Settings
 from turnrelay.settings.tls import Certificate
 from turnrelay.transports.driver import Driver
+from turnrelay.transports.given_sockets import GivenSockets
 from turnrelay.transports.listeners import Listeners
 from turnrelay.web.health import Readiness
 from turnrelay.web.whole_relay import AskOthers
@@ -34,3 +35,5 @@ class RelayParts:
     """The one that TLS clients get now."""
     ask_others: AskOthers
     """The other processes of the relay."""
+    given: GivenSockets
+    """Sockets to listen on that were open before this process was."""

@@ -37,6 +37,11 @@ class StreamFramer:
         """Whether a frame has begun that is not complete yet."""
         return bool(self._tail)
 
+    @property
+    def unread(self) -> bytes:
+        """The beginning of a frame that is not complete yet; fed to another framer, that one goes on."""
+        return bytes(self._tail)
+
     def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
         """The frames that `data` completes: STUN messages whole, ChannelData without its padding.
 

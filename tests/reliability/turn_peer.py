@@ -74,6 +74,10 @@ class StreamClient:
     def send(self, channel: int, data: bytes) -> None:
         self._send(encode_channel_data(channel, data, pad=True))
 
+    def say(self, message: Message) -> None:
+        """Sends a message as it is, such as an indication."""
+        self._send(message.encode())
+
     def frame(self) -> bytes:
         """The next whole frame; an empty one when the relay closed the connection."""
         while not self._frames:
@@ -160,6 +164,10 @@ class DatagramClient(StreamClient):
         answer = self.request(Method.ALLOCATE, (REQUESTED_TRANSPORT, _UDP), *attributes)
         self.relayed = answer.get(XOR_RELAYED_ADDRESS)
         return answer
+
+    def form_allocate(self) -> bytes:
+        """An authenticated Allocate, to be sent more than once."""
+        return self._form(Method.ALLOCATE, ((REQUESTED_TRANSPORT, _UDP),)).encode(self._key)
 
     def permit(self, peer: TransportAddress) -> Message:
         return self.request(Method.CREATE_PERMISSION, (XOR_PEER_ADDRESS, peer))

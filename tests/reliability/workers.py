@@ -13,7 +13,7 @@ from stunwire import ERROR_CODE, Message, MessageClass
 from support.relay import Access, Site
 from support.turnrelay_server import TurnRelayServer
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 
 
 class RelayOfSeveral(TurnRelayServer):

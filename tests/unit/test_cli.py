@@ -67,7 +67,7 @@ SERVE_FLAGS = {
     *("--operator-token", "--session-details", "--test-page", "--mover", "--workers", "--otlp-endpoint"),
     *("--allow-peer", "--deny-peer", "--http", "--plane", "--data-dir", "--log-level", "--log-format"),
     *("--shared", "--tcp-relay", "--tunnel", "--rendezvous", "--rendezvous-host", "--trusted-proxy"),
-    "--drain-timeout",
+    *("--drain-timeout", "--upgrade-timeout"),
 }
 
 

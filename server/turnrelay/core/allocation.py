@@ -138,6 +138,10 @@ class Allocation:
                 outputs += self._grants(host, check)
         return outputs
 
+    def granted(self, check: PeerCheck) -> list[Output]:
+        """Everything that is granted on it, once more: for a plane that knows nothing of it yet."""
+        return [output for host in self.permissions for output in self._grants(host, check)]
+
     def permits(self, peer: PeerAddress, now: float) -> bool:
         """Whether a live permission covers the peer's host (ports do not matter, RFC 8656 section 9)."""
         return self.permissions.get(peer.host, 0.0) > now

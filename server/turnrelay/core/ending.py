@@ -29,6 +29,15 @@ def end_allocation(state: State, allocation: Allocation, reason: EndReason, now:
     return outputs
 
 
+def forget_allocation(state: State, allocation: Allocation) -> None:
+    """Another process goes on with it: what it holds is left as it is, and nobody is told of an end."""
+    for relay in allocation.relays.values():
+        del state.by_relay[relay.address]
+    del state.allocations[allocation.path]
+    state.deadlines.cancel(allocation)
+    allocation.lease.release()
+
+
 def end_family(state: State, allocation: Allocation, family: AddressFamily) -> list[Output]:
     """Frees one relayed address, with the permissions, channels and connections on it."""
     relay = allocation.relays[family].address

@@ -75,6 +75,9 @@ class Quotas(Protocol):
     def lease_allocation(self, account: str, client_host: str) -> Lease | Limit:
         """One allocation for `account` from `client_host`, or the limit that forbids it."""
 
+    def take_over(self, account: str, client_host: str) -> Lease:
+        """An allocation that another process had leased, whatever the limits are here."""
+
 
 class RateLimit(Protocol):
     """How often a source prefix gets an answer before it has authenticated."""

@@ -120,7 +120,7 @@ class RememberedReplies:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._replies: OrderedDict[tuple[FiveTuple, bytes], tuple[int, bytes, float]] = OrderedDict()
+        self._replies: OrderedDict[tuple[FiveTuple, bytes], tuple[int | None, bytes, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._replies)
@@ -137,9 +137,18 @@ class RememberedReplies:
     def recall(self, path: FiveTuple, transaction_id: bytes, digest: int, now: float) -> bytes | None:
         """The answer to the same bytes from the same client, else None."""
         remembered = self._replies.get((path, transaction_id))
-        if remembered is None or remembered[0] != digest or remembered[2] <= now:
+        if remembered is None or remembered[0] not in (digest, None) or remembered[2] <= now:
             return None
         return remembered[1]
+
+    def items(self) -> list[tuple[FiveTuple, bytes, bytes, float]]:
+        """Path, transaction ID, answer, and when it is forgotten; the oldest first."""
+        return [(*key, reply, forget_at) for key, (_, reply, forget_at) in self._replies.items()]
+
+    def take_over(self, path: FiveTuple, transaction_id: bytes, reply: bytes, forget_at: float) -> None:
+        """Another process' answer. The digest of the request means nothing in this one, so the transaction
+        alone tells it; the oldest come first."""
+        self._replies[path, transaction_id] = None, reply, forget_at
 
     def forget_old(self, now: float) -> None:
         while self._replies:

@@ -49,6 +49,16 @@ class TokenBucket:
     def updated_at(self, updated_at: float) -> None:
         self.state[_UPDATED_AT] = updated_at
 
+    def level_at(self, now: float) -> float:
+        """What may be spent now."""
+        rate, burst, level, updated_at = self.state
+        return min(level + (now - updated_at) * rate, burst)
+
+    def fill_to(self, level: float, now: float) -> None:
+        """Lets so much be spent now, and no more than a burst."""
+        self.state[_LEVEL] = min(level, self.state[_BURST])
+        self.state[_UPDATED_AT] = now
+
     def take(self, amount: float, now: float) -> bool:
         """Spends `amount` if the bucket holds it; leaves the bucket as it is otherwise."""
         state = self.state

@@ -47,6 +47,16 @@ class OutcomeTokens:
         """When each spent token may be forgotten, and its id. In order, for all are kept equally long."""
         self.minted = 0
 
+    @property
+    def spent(self) -> list[tuple[int, bytes]]:
+        """When each spent token may be forgotten, and its id; the oldest first."""
+        return list(self._in_order)
+
+    def take_over(self, forget_at: int, token: bytes) -> None:
+        """A token that was spent in another process; the oldest come first."""
+        self._spent.add(token)
+        self._in_order.append((forget_at, token))
+
     def mint(self, now: float) -> str:
         """A new token; `now` is Unix time."""
         self.minted += 1

@@ -35,6 +35,11 @@ class AllocationQuotas:
             return Limit.ALLOCATIONS_PER_PREFIX
         if self._live >= self._total:
             return Limit.ALLOCATIONS_TOTAL
+        return self.take_over(account, client_host)
+
+    def take_over(self, account: str, client_host: str) -> Lease:
+        """An allocation that another process had leased, whatever the limits are here."""
+        prefix = source_prefix(client_host)
         self._by_account.add(account)
         self._by_prefix.add(prefix)
         self._live += 1

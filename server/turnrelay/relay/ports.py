@@ -17,6 +17,7 @@ class PortPool:
         ports = list(range(first, last + 1))
         random.shuffle(ports)
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(ports)
+        self._range = range(first, last + 1)
         self.capacity = len(ports)
         self.alone: AbstractContextManager[None] = nullcontext()
         """Held where a port is looked at and taken, since others may look at it, too."""
@@ -41,8 +42,14 @@ class PortPool:
     def take(self, port: int, *, tcp: bool = False) -> None:
         del self._free[port]
 
+    def adopt(self, port: int) -> None:
+        """Somebody holds it already; nothing for a port outside of the range."""
+        if port in self._free:
+            self.take(port)
+
     def give_back(self, port: int) -> None:
-        self._free[port] = None
+        if port in self._range:
+            self._free[port] = None
 
     def _queue(self) -> Iterator[int]:
         """Each free port once. One that the caller does not take (somebody else has it) goes to the end."""

@@ -57,8 +57,10 @@ class RelaySocket:
         "_plane",
         "_read_at",
         "_sock",
+        "account",
         "advertised",
         "channels",
+        "earlier_traffic",
         "link",
         "number",
         "own_traffic",
@@ -67,13 +69,20 @@ class RelaySocket:
     )
 
     def __init__(
-        self, plane: "UserspacePlane", sock: socket.socket, advertised: RelayedAddress, bandwidth: Bandwidth
+        self,
+        plane: "UserspacePlane",
+        sock: socket.socket,
+        advertised: RelayedAddress,
+        account: str,
+        bandwidth: Bandwidth,
     ) -> None:
         self._plane = plane
         self._sock = sock
         self.sendto = sock.sendto
         self._read_at = float("-inf")
         self.advertised = advertised
+        self.account = account
+        """Whose bandwidth it spends."""
         self._bandwidth = bandwidth
         self._buckets = tuple(bucket for bucket in (bandwidth.allocation, bandwidth.account) if bucket)
         self.permissions: dict[str, PermissionEntry] = {}
@@ -81,6 +90,8 @@ class RelaySocket:
         self.link: ClientLink | None = None
         self.own_traffic = Traffic()
         """What this process moved in Python."""
+        self.earlier_traffic = Traffic()
+        """What the process moved that had it open before; it counts for this address and in no total."""
         self.number: int | None = None
         """Of this socket in the plane's mover."""
 

@@ -113,7 +113,8 @@ class UserspacePlane:
         self._receive_drops += receive_drops(relay_socket.sock)
         host, port = self._hosts.pop(relay)
         # Before it is closed: from then on the port may be another process' of the relay.
-        self._pools[host].give_back(port)
+        if host in self._pools:
+            self._pools[host].give_back(port)
         relay_socket.close()
 
     def give_away(self, relay: RelayedAddress) -> socket.socket:
@@ -124,7 +125,25 @@ class UserspacePlane:
         sock.setblocking(False)
         local, port = sock.getsockname()[:2]
         [host] = [host for host in self._pools if host.local == local]
+        self._pools[host].take(port)
+        return self._add(host, port, sock, account).advertised
+
+    def adopt(self, sock: socket.socket, relay: RelayedAddress, account: str) -> RelaySocket:
+        """Goes on with a relayed address that another process of this relay had open. Its host may be one
+        on which nothing is opened any more."""
+        local, port = sock.getsockname()[:2]
+        host = RelayHost(local, relay.host)
+        if host in self._pools:
+            self._pools[host].adopt(port)
         return self._add(host, port, sock, account)
+
+    def forget(self, relay: RelayedAddress) -> None:
+        """Another process goes on with the relayed address, whose socket lives on there."""
+        self.close(relay)
+
+    def use_neighbours(self, neighbours: Neighbours | None) -> None:
+        """Other processes of this relay have relayed addresses from now on."""
+        self._neighbours = neighbours
 
     def local_address(self, relay: RelayedAddress) -> TransportAddress | None:
         """What the relayed address is on this machine, None if it is not open."""
@@ -218,6 +237,7 @@ class UserspacePlane:
         traffic = Traffic()
         if relay in self.relays:
             traffic.add(self.relays[relay].traffic)
+            traffic.add(self.relays[relay].earlier_traffic)
         tcp = None if self._tcp is None else self._tcp.traffic_of(relay)
         if tcp is not None:
             traffic.add(tcp)
@@ -316,19 +336,20 @@ class UserspacePlane:
         with pool.alone:
             if not pool.is_free(port):
                 raise OSError(errno.EADDRINUSE, "another process has it")
-            return self._add(host, port, open_socket(host.local, port), account)
+            sock = open_socket(host.local, port)
+            pool.take(port)
+            return self._add(host, port, sock, account).advertised
 
-    def _add(self, host: RelayHost, port: int, sock: socket.socket, account: str) -> RelayedAddress:
-        self._pools[host].take(port)
+    def _add(self, host: RelayHost, port: int, sock: socket.socket, account: str) -> RelaySocket:
         advertised = RelayedAddress(TransportAddress(host.advertised, port))
-        relay = RelaySocket(self, sock, advertised, self._bandwidth.open(account, self.clock()))
+        relay = RelaySocket(self, sock, advertised, account, self._bandwidth.open(account, self.clock()))
         self.relays[advertised] = relay
         self._hosts[advertised] = (host, port)
         if self.mover is not None:
             relay.number = self.mover.add_relay(sock, relay)
         else:
             self._loop.add_reader(sock, relay.readable)
-        return advertised
+        return relay
 
     def _remove(self, relay: RelayedAddress) -> RelaySocket:
         """Nothing reads it any more."""

@@ -295,6 +295,12 @@ class Settings(BaseSettings):
         "a whole number of seconds, 0 to 604800",
         "3600",
     )
+    upgrade_timeout: Annotated[Number, Field(ge=0, le=604_800)] = _setting(
+        3600,
+        "seconds that the process before an upgrade stays for connections that cannot move (TLS, tunnels)",
+        "a whole number of seconds, 0 to 604800",
+        "600",
+    )
     data_dir: File = Field(
         default_factory=lambda: default_data_dir(os.environ),
         description="directory of the user database and the generated secrets",

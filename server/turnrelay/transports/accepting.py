@@ -36,12 +36,26 @@ class Acceptor:
         self._loop = loop
         loop.add_reader(self._sock, self._accept)
 
-    def close(self) -> None:
-        """Stops listening, and lets go of connections that are still being welcomed."""
+    @property
+    def sock(self) -> socket.socket | None:
+        """What it listens on, if it does."""
+        return self._sock
+
+    @property
+    def welcoming(self) -> int:
+        """Connections whose beginning is not over."""
+        return len(self._welcoming)
+
+    def stop_accepting(self) -> None:
+        """Accepts nobody any more; connections that are being welcomed go on."""
         if self._sock is not None:
             self._loop.remove_reader(self._sock)
             self._sock.close()
             self._sock = None
+
+    def close(self) -> None:
+        """Stops listening, and lets go of connections that are still being welcomed."""
+        self.stop_accepting()
         for task in list(self._welcoming):
             task.cancel()
 

@@ -201,6 +201,10 @@ class Driver:
     def add_stream(self, path: FiveTuple, endpoint: Endpoint) -> None:
         self._streams[path] = endpoint
 
+    def forget_stream(self, path: FiveTuple) -> None:
+        """Another process goes on with the connection."""
+        self._streams.pop(path, None)
+
     def has_stream(self, path: FiveTuple) -> bool:
         return path in self._streams
 

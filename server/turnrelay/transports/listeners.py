@@ -4,17 +4,18 @@ import asyncio
 import errno
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import structlog
 
-from turnrelay.core.addresses import Transport
+from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
 from turnrelay.policy.connection_limits import ConnectionLimits
-from turnrelay.transports.driver import Driver
+from turnrelay.transports.driver import Driver, transport_address
 from turnrelay.transports.given import GivenStreams
+from turnrelay.transports.given_sockets import SHARED, GivenSockets
 from turnrelay.transports.interfaces import expand
 from turnrelay.transports.over_http import ClientsOverHttp
-from turnrelay.transports.stream import StreamListener
+from turnrelay.transports.stream import StreamClients, StreamConnection, StreamListener
 from turnrelay.transports.tls import TlsContexts
 from turnrelay.transports.udp import UdpListener
 
@@ -64,6 +65,10 @@ class Listeners:
         self._refused: set[str] = set()
         self._idle_sweep: asyncio.Task[None] | None = None
         self.given = GivenStreams(driver, limits, idle_seconds)
+        self._adopted = StreamClients(driver, idle_seconds, Transport.TCP)
+        """Connections that came to the process before this one."""
+        self.given_sockets = GivenSockets()
+        """Sockets to listen on that that one had opened."""
         self.over_http = ClientsOverHttp(driver, limits, idle_seconds, None if tls is None else tls.shared)
 
     @property
@@ -100,10 +105,70 @@ class Listeners:
             self._idle_sweep.cancel()
         self.over_http.close()
         self.given.close()
+        self._adopted.close()
         for host in list(self._udp):
             self._remove(host)
         while self._more_udp:
             self._more_udp.pop().close()
+        for stream in self._all_streams():  # those whose UDP is listened on elsewhere
+            stream.close()
+
+    # -- to and from another process of this relay --------------------------------------------------------
+
+    def sockets(self) -> list[tuple[str, socket.socket]]:
+        """All that is listened on, each with its kind."""
+        found = [(Transport.UDP.value, udp.sock) for udp in (*self._udp.values(), *self._more_udp)]
+        found += [
+            (stream.clients.kind.value, stream.acceptor.sock)
+            for stream in self._all_streams()
+            if stream.acceptor.sock is not None
+        ]
+        return found + [(SHARED, sock) for sock in self.over_http.sockets]
+
+    def connections(self) -> list[StreamConnection]:
+        """The clients' TCP and TLS connections."""
+        clients = [stream.clients for stream in self._all_streams()]
+        clients += [self._adopted, *self.over_http.stream_clients()]
+        return [connection for each in clients for connection in each.connections]
+
+    @property
+    def remaining(self) -> int:
+        """Connections that are open or on their way, tunnels included."""
+        welcoming = sum(stream.acceptor.welcoming for stream in self._all_streams())
+        return len(self.connections()) + welcoming + self.over_http.tunnels()
+
+    def stop_listening(self) -> None:
+        """Another process listens; connections of clients that are still here go on."""
+        self.over_http.stop_listening()
+        for udp in (*self._udp.values(), *self._more_udp):
+            self._dropped += udp.receive_drops()
+            udp.close()
+        self._udp.clear()
+        self._more_udp.clear()
+        for stream in self._all_streams():
+            stream.acceptor.stop_accepting()
+
+    def keep_listening_for(self, servers: Container[ServerAddress]) -> None:
+        """Listens on UDP sockets that nobody took, where clients at these addresses have allocations."""
+        for sock in self.given_sockets.take_all(Transport.UDP.value):
+            if ServerAddress(transport_address(sock.getsockname())) in servers:
+                self._more_udp.append(UdpListener(asyncio.get_running_loop(), self._driver, "", 0, sock))
+            else:
+                sock.close()
+
+    def expect(self, path: FiveTuple, unread: bytes) -> StreamConnection:
+        """In the place of a client's TCP connection, which `connect` goes on with."""
+        return self._adopted.expect(path, self._limits.take_over(path.client.host), unread)
+
+    async def connect(self, connection: StreamConnection, sock: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+        except OSError as error:
+            sock.close()
+            connection.connection_lost(error)
+
+    def _all_streams(self) -> list[StreamListener]:
+        return [stream for streams in self._streams.values() for stream in streams]
 
     def use_tls(self, tls: TlsContexts) -> None:
         """Takes another certificate for new connections."""
@@ -134,7 +199,7 @@ class Listeners:
     def discarded(self) -> dict[str, int]:
         """What clients sent that is nothing to answer, by reason."""
         counts = self._closed + self.over_http.counts()
-        for clients in self.given.clients.values():
+        for clients in (self._adopted, *self.given.clients.values()):
             counts += Counter(unbound_channel=clients.unbound, broken_stream=clients.broken)
         for host in self._udp:
             counts += self._counts(host)
@@ -191,7 +256,7 @@ class Listeners:
 
     def _given(self, kind: Transport, host: str, port: int) -> socket.socket | None:
         """The socket to listen on, where somebody else opened it."""
-        return None
+        return self.given_sockets.take(kind.value, host, port)
 
     def _remove(self, host: str) -> None:
         self._closed += self._counts(host)
@@ -217,6 +282,7 @@ class Listeners:
                 for stream in streams:
                     stream.clients.close_idle(holds)
             self.given.close_idle(holds)
+            self._adopted.close_idle(holds)
             self.over_http.close_idle(holds)
 
 

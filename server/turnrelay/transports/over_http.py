@@ -1,6 +1,7 @@
 """ClientsOverHttp: what comes through HTTP's ports, tunnels on any of them and TURN on those it shares."""
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -37,10 +38,11 @@ class ClientsOverHttp:
         self._tunnels.append(Tunnel(self._driver, limits, self._idle_seconds, client_of))
         return self._tunnels[-1]
 
-    def share(self, host: str, port: int, make_http: MakeHttp) -> None:
-        """Listens for TURN and HTTP on one port; raises OSError."""
+    def share(self, host: str, port: int, make_http: MakeHttp, given: socket.socket | None = None) -> None:
+        """Listens for TURN and HTTP on one port; raises OSError. `given` is a listening socket that somebody
+        else opened."""
         listener = SharedListener(self._driver, self._limits, self._idle_seconds, self._tls, make_http)
-        listener.open(asyncio.get_running_loop(), host, port)
+        listener.open(asyncio.get_running_loop(), host, port, given)
         self._shared.append(listener)
 
     def use_tls(self, tls: ssl.SSLContext) -> None:
@@ -67,6 +69,23 @@ class ClientsOverHttp:
             too_many_connections=sum(listener.acceptor.refused for listener in self._shared)
             + sum(tunnel.refused for tunnel in self._tunnels),
         )
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What the shared ports are listened on with."""
+        return [listener.acceptor.sock for listener in self._shared if listener.acceptor.sock is not None]
+
+    def stream_clients(self) -> list[StreamClients]:
+        """Those who came by the shared ports for TURN, by listening address and kind."""
+        return [clients for listener in self._shared for clients in listener.clients]
+
+    def tunnels(self) -> int:
+        """How many clients there are whose TURN is in a WebSocket."""
+        return sum(len(tunnel.connections) for tunnel in self._tunnels)
+
+    def stop_listening(self) -> None:
+        for listener in self._shared:
+            listener.acceptor.stop_accepting()
 
     def close(self) -> None:
         for listener in self._shared:

@@ -53,9 +53,11 @@ class SharedListener:
         self.strangers = 0
         """Connections that said nothing, or what nobody here understands."""
 
-    def open(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
-        """Starts listening; raises OSError."""
-        self.acceptor.open(loop, host, port)
+    def open(
+        self, loop: asyncio.AbstractEventLoop, host: str, port: int, given: socket.socket | None = None
+    ) -> None:
+        """Starts listening; raises OSError. `given` is a listening socket that somebody else opened."""
+        self.acceptor.open(loop, host, port, given)
 
     def close(self) -> None:
         self.acceptor.close()

@@ -49,6 +49,8 @@ class StreamConnection(asyncio.Protocol):
         self._is_passed_on = False
         """Whether the splice leads to another process of the relay."""
         self._linger: asyncio.TimerHandle | None = None
+        self._early: list[bytes] = []
+        """What is to be written as soon as it is connected."""
         self.path: FiveTuple | None = None
         self.idle_since = clients.driver.clock()
 
@@ -60,12 +62,17 @@ class StreamConnection(asyncio.Protocol):
         if path is None:
             self._transport.abort()  # gone already
             return
-        self.path = path
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        self._driver.add_stream(self.path, self)
-        self._clients.connections.add(self)
+        self._register(path)
+        while self._early:
+            self._transport.write(self._early.pop(0))
         if self._given is not None:
             self.data_received(self._given.read)
+
+    def _register(self, path: FiveTuple) -> None:
+        self.path = path
+        self._driver.add_stream(path, self)
+        self._clients.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._splice is not None:
@@ -148,6 +155,7 @@ class StreamConnection(asyncio.Protocol):
         """Answers go out even where data is dropped, since over a stream nobody asks twice. A client that
         reads nothing and still asks has its connection closed."""
         if self._transport is None:
+            self._early.append(data)
             return
         if self._congested and self._transport.get_write_buffer_size() > _WRITE_BUFFER + _ANSWER_RESERVE:
             self.abort()
@@ -162,14 +170,61 @@ class StreamConnection(asyncio.Protocol):
         self.admitted.clear()
 
     def sendto(self, frame: memoryview, address: object, /) -> int:
-        if self._congested or self._transport is None:
+        if self._congested:
             raise BlockingIOError
+        if self._transport is None:
+            self._early.append(bytes(frame))
+            return len(frame)
         self._transport.write(bytes(frame))  # a copy: the frame lies in a buffer that is used again
         return len(frame)
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    # -- to and from another process of this relay --------------------------------------------------------
+
+    @property
+    def is_movable(self) -> bool:
+        """Whether all that there is of it are its socket and the beginning of a message."""
+        transport = self._transport
+        return (
+            self.could_move
+            and not self._framer.failed
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
+
+    @property
+    def unread(self) -> bytes:
+        """The beginning of a message whose end has not come."""
+        return self._framer.unread
+
+    def fileno(self) -> int:
+        assert self._transport is not None  # it is movable
+        descriptor: int = self._transport.get_extra_info("socket").fileno()
+        return descriptor
+
+    @property
+    def could_move(self) -> bool:
+        """Whether it is of a kind that is movable in some moments."""
+        return self.path is not None and self.path.transport is Transport.TCP and self._splice is None
+
+    def expect(self, path: FiveTuple, unread: bytes) -> None:
+        """Takes the place of a connection of another process, before it is connected itself."""
+        self._framer.feed(unread)
+        self._register(path)
+
+    def forget(self) -> None:
+        """Another process goes on with it; what is closed here is open there."""
+        if self._place is not None:
+            self._place.leave()
+        self._clients.connections.discard(self)
+        path, self.path = self.path, None
+        if path is not None:
+            self._driver.forget_stream(path)
+        self.abort()
 
     # -- a data connection (RFC 6062) -------------------------------------------------------------------
 
@@ -261,6 +316,12 @@ class StreamClients:
             path = connection.path
             if path is not None and connection.idle_since < too_long and not is_in_use(path):
                 connection.abort()
+
+    def expect(self, path: FiveTuple, place: Place | None, unread: bytes) -> StreamConnection:
+        """In the place of a TCP connection of another process of this relay, whose socket comes later."""
+        connection = StreamConnection(self, place)
+        connection.expect(path, unread)
+        return connection
 
     def close(self) -> None:
         for connection in list(self.connections):

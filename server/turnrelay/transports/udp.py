@@ -71,6 +71,10 @@ class UdpListener:
         else:
             driver.mover.add_listener(self.address, self._sock, self)
 
+    @property
+    def sock(self) -> socket.socket:
+        return self._sock
+
     def close(self) -> None:
         if self._driver.mover is None:
             self._loop.remove_reader(self._sock)

@@ -1,6 +1,7 @@
 """One aiohttp application from the routes of many features, and the listener that serves it."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from turnrelay.web.answers import errors_as_json
 
+_BACKLOG = 128
 _MAX_BODY = 64 * 1024
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -50,6 +52,8 @@ class HttpServer:
             application(groups), access_log=None, handle_signals=False, shutdown_timeout=0.5
         )
         self.port = 0
+        self.sock: socket.socket | None = None
+        """What it listens on, if it is open."""
         self.authority = ""
         """Host and port as they stand in a URL."""
 
@@ -62,11 +66,13 @@ class HttpServer:
             if route.resource is not None and route.method != "HEAD"
         }
 
-    async def open(self, host: str, port: int) -> None:
-        """Starts listening; raises OSError."""
+    async def open(self, host: str, port: int, given: socket.socket | None = None) -> None:
+        """Starts listening; raises OSError. `given` is a listening socket that somebody else opened."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-        self.port = self._runner.addresses[0][1]
+        self.sock = given or listening_socket(host, port)
+        # The loop closes what it listens on, where this may be handed to another process.
+        await web.SockSite(self._runner, self.sock.dup()).start()
+        self.port = self.sock.getsockname()[1]
         self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     async def protocol_factory(self) -> Callable[[], asyncio.Protocol]:
@@ -76,6 +82,31 @@ class HttpServer:
         assert server is not None
         return server
 
+    async def stop_listening(self) -> None:
+        """Accepts nobody any more."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        self._close_socket()
+
+    def close_idle(self) -> None:
+        """Ends connections that have no request under way."""
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()
+
     async def close(self) -> None:
         """Ends every connection."""
         await self._runner.cleanup()
+        self._close_socket()
+
+    def _close_socket(self) -> None:
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            sock.close()
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    sock.setblocking(False)
+    return sock

@@ -1,5 +1,6 @@
 """The limits of policy/, for the whole relay: as many processes as there are spend from the same."""
 
+import sys
 from collections.abc import Sequence
 
 from turnrelay.core.protocols import Lease, Limit
@@ -25,6 +26,12 @@ class WholeQuotas:
         keys = _keys(account, client_host)
         reached = self._counts.add(self._member, list(zip(keys, self._limits, strict=True)))
         return _Share(self._counts, self._member, keys) if reached is None else _IN_ORDER[reached]
+
+    def take_over(self, account: str, client_host: str) -> Lease:
+        """An allocation that another process had leased, whatever the limits are here."""
+        keys = _keys(account, client_host)
+        counted = self._counts.add(self._member, [(key, sys.maxsize) for key in keys]) is None
+        return _Share(self._counts, self._member, keys if counted else ())
 
 
 def take_over_allocation(counts: SharedCounts, member: int, account: str, client_host: str) -> Lease:

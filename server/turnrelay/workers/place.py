@@ -6,6 +6,7 @@ What several share is made before they are forked: memory for limits and ports, 
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,12 @@ from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.policy.quotas import AllocationQuotas
 from turnrelay.policy.rate_limits import SLOTS, PrefixRateLimit
 from turnrelay.relay.hosts import relay_hosts
+from turnrelay.relay.kernel.attachments import GivenDevice
 from turnrelay.relay.plane import BandwidthPolicy, Neighbours, RelayHost
 from turnrelay.relay.ports import PortPool
 from turnrelay.settings import Settings
 from turnrelay.transports.driver import Driver
+from turnrelay.transports.given_sockets import GivenSockets
 from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.bandwidth import SharedBuckets, WholeBandwidth
 from turnrelay.workers.exchange import Exchange, Post
@@ -40,22 +43,37 @@ def _self_test_user() -> tuple[str, str]:
     return f"self-test-{secrets.token_hex(8)}", secrets.token_urlsafe(32)
 
 
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What a process that goes on for another one is made with."""
+
+    nonce_keys: list[bytes]
+    self_test_user: tuple[str, str]
+    given: GivenSockets
+    devices: list[GivenDevice]
+    """On which the other one's programs of the kernel plane run."""
+
+
 class Alone:
     """A relay of one process; and what every process of a relay of several has of its own way."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, legacy: Legacy | None = None) -> None:
         self._settings = settings
         self.member = SUPERVISOR
         self.processes: Processes = OneProcess()
         self.neighbours: Neighbours | None = None
-        self.nonce_keys = [secrets.token_bytes(32)]
-        self.self_test_user = _self_test_user()
+        self.nonce_keys = [secrets.token_bytes(32)] if legacy is None else legacy.nonce_keys
+        self.self_test_user = _self_test_user() if legacy is None else legacy.self_test_user
+        self.given = GivenSockets() if legacy is None else legacy.given
+        self.devices: list[GivenDevice] = [] if legacy is None else legacy.devices
 
     # -- what it listens on, and with whom --------------------------------------------------------------
 
     def listeners(self, *arguments: Any) -> Listeners:
         """The listeners of this process; the arguments are theirs."""
-        return Listeners(*arguments)
+        listeners = Listeners(*arguments)
+        listeners.given_sockets = self.given
+        return listeners
 
     def other_ports(self) -> set[int]:
         """Ports that other processes of the relay serve."""

@@ -30,7 +30,7 @@ Key = tuple[str, str, tuple[tuple[str, str], ...]]
 class Report:
     """What a worker has to tell of its registry: the samples that changed."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: Collector) -> None:
         self._registry = registry
         self._told: dict[Key, float] = {}
 
@@ -96,8 +96,9 @@ class Totals(Collector):
         for member, count in self.restarts.items():
             up.add_metric([str(member)], float(self.up[member]))
             restarts.add_metric([str(member)], count)
-        yield up
-        yield restarts
+        if self.restarts:
+            yield up
+            yield restarts
 
 
 def _summed(own: Metric, more: dict[tuple[str, tuple[tuple[str, str], ...]], float]) -> Metric:

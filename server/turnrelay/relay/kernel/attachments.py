@@ -20,12 +20,15 @@ _CHANNELS = 65_536
 _XDP_FLAGS_SKB_MODE, _XDP_FLAGS_DRV_MODE = 2, 4
 
 
-def attach_kernel_plane(addresses: Iterable[str], *, limited: bool) -> "Attachments":
+def attach_kernel_plane(
+    addresses: Iterable[str], *, limited: bool, given: "Iterable[GivenDevice]" = ()
+) -> "Attachments":
     """The programs, running where these local addresses are; KernelPlaneUnavailable names what is missing.
 
-    `limited` if there are bandwidth limits, which take room too.
+    `limited` if there are bandwidth limits, which take room too. On devices that are `given` another
+    process' programs run until `switch()`.
     """
-    attachments = Attachments(KernelObject(_CHANNELS, 2 * _CHANNELS if limited else 0))
+    attachments = Attachments(KernelObject(_CHANNELS, 2 * _CHANNELS if limited else 0), given=given)
     attachments.follow(addresses)
     if not attachments.modes:
         reasons = attachments.refusals or ["no Ethernet interface has an address of the relay"]
@@ -39,10 +42,20 @@ class _ModeUnfit(Exception):
 
 
 @dataclass
+class GivenDevice:
+    """A device with another process' programs, and the descriptors of their links by program."""
+
+    index: int
+    mode: str
+    links: dict[str, int]
+
+
+@dataclass
 class _Attached:
     interface: Interface
     mode: str
-    link_fds: list[int]
+    links: dict[str, int]
+    """The descriptor of each program's link."""
     keys: list[LinkKey]
     below: int | None = None
     """The device that takes this VLAN's packets."""
@@ -51,9 +64,14 @@ class _Attached:
 class Attachments:
     """Follows the devices of the relay's addresses. The kernel detaches everything when the process ends."""
 
-    def __init__(self, kernel: KernelObject, modes: Iterable[str] = MODES) -> None:
+    def __init__(
+        self, kernel: KernelObject, modes: Iterable[str] = MODES, given: Iterable[GivenDevice] = ()
+    ) -> None:
         self.kernel = kernel
         self._modes = tuple(modes)
+        self._given = {device.index: device for device in given}
+        self._to_switch: list[tuple[int, str, int]] = []
+        """Device, program and link of those that run another process' programs yet."""
         self._attached: dict[int, _Attached] = {}
         self._refused: dict[int, str] = {}
         self._log = structlog.get_logger()
@@ -62,6 +80,24 @@ class Attachments:
     def modes(self) -> dict[str, str]:
         """The mode by the device's name."""
         return {attached.interface.name: attached.mode for attached in self._attached.values()}
+
+    @property
+    def devices(self) -> list[tuple[Interface, str, dict[str, int]]]:
+        """Each with its mode and the descriptors of its links by program."""
+        return [(each.interface, each.mode, each.links) for each in self._attached.values()]
+
+    def switch(self) -> None:
+        """Has the given devices run this process' programs, from one packet to the next."""
+        for index, program, link in self._to_switch:
+            try:
+                syscall.update_link(link, self.kernel.programs[program])
+            except OSError as error:
+                self._log.error("kernel plane not taken over", device=index, error=error.strerror)
+                self._detach(index)
+        self._to_switch.clear()
+        for device in self._given.values():
+            _close_links(device.links)
+        self._given.clear()
 
     @property
     def refusals(self) -> list[str]:
@@ -85,11 +121,17 @@ class Attachments:
         """Takes the programs off, and frees them."""
         for index in list(self._attached):
             self._detach(index)
+        for device in self._given.values():
+            _close_links(device.links)
+        self._given.clear()
         self.kernel.close()
 
     def _attach(self, interface: Interface) -> None:
         reasons: list[str] = []
-        for mode in self._modes:
+        given = self._given.get(interface.index)
+        # The mode that there is comes first: another one would be in its way.
+        modes = self._modes if given is None else dict.fromkeys((given.mode, *self._modes))
+        for mode in modes:
             try:
                 attached = self._try(interface, mode)
             except _ModeUnfit as reason:
@@ -108,7 +150,7 @@ class Attachments:
 
     def _try(self, interface: Interface, mode: str) -> _Attached:
         """Attached in that mode, or _ModeUnfit and nothing changed."""
-        attached = _Attached(interface, mode, [], [])
+        attached = _Attached(interface, mode, {}, [])
         try:
             # Learning comes first: without it no packet would ever be moved.
             self._link(attached, EGRESS, interface.index, syscall.ATTACH_TCX_EGRESS)
@@ -119,6 +161,7 @@ class Attachments:
             else:
                 self._link(attached, GENERIC, interface.index, syscall.ATTACH_XDP, _XDP_FLAGS_SKB_MODE)
         except _ModeUnfit:
+            self._keep(interface.index)
             _release(attached)
             raise
         features = xdp_features(attached.below or interface.index)
@@ -155,8 +198,13 @@ class Attachments:
             )
 
     def _link(self, attached: _Attached, program: str, ifindex: int, kind: int, flags: int = 0) -> None:
+        given = self._given.get(ifindex)
+        if given is not None and program in given.links:
+            attached.links[program] = link = given.links.pop(program)
+            self._to_switch.append((ifindex, program, link))
+            return
         try:
-            attached.link_fds.append(syscall.create_link(self.kernel.programs[program], ifindex, kind, flags))
+            attached.links[program] = syscall.create_link(self.kernel.programs[program], ifindex, kind, flags)
         except OSError as error:
             raise _ModeUnfit(f"{program} {error.strerror}") from error
 
@@ -169,7 +217,12 @@ class Attachments:
             self._detach(other)
         for key in attached.keys:
             self.kernel.links.delete(key)
+        self._keep(index)
         _release(attached)
+
+    def _keep(self, index: int) -> None:
+        """Whatever runs on the device is not switched."""
+        self._to_switch = [waiting for waiting in self._to_switch if waiting[0] != index]
 
 
 def _still_fit(attached: _Attached) -> bool:
@@ -182,5 +235,9 @@ def _still_fit(attached: _Attached) -> bool:
 
 
 def _release(attached: _Attached) -> None:
-    while attached.link_fds:
-        os.close(attached.link_fds.pop())
+    _close_links(attached.links)
+
+
+def _close_links(links: dict[str, int]) -> None:
+    while links:
+        os.close(links.popitem()[1])

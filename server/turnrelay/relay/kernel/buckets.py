@@ -22,10 +22,18 @@ class SharedBucket(TokenBucket):
         super().__init__(original.rate, original.burst, now)
         self.index = index
         self._entry = entry
-        level = min(original.level + (now - original.updated_at) * original.rate, original.burst)
         entry.ns_per_mib = min(int(_MIB * _SECOND / original.rate), _SLOWEST)
         entry.burst_ns = int(original.burst * entry.ns_per_mib) >> 20
-        missing_ns = int((original.burst - level) * entry.ns_per_mib) >> 20
+        self.fill_to(original.level_at(now), now)
+
+    def level_at(self, now: float) -> float:
+        missing_ns = self._paid_at(int(now * _SECOND)) - int(now * _SECOND)
+        return self.burst - missing_ns * self.rate / _SECOND
+
+    def fill_to(self, level: float, now: float) -> None:
+        entry = self._entry
+        missing_ns = int(max(self.burst - level, 0.0) * entry.ns_per_mib) >> 20
+        entry.process_moved_ns = entry.process_ns
         entry.paid_at_ns = max(int(now * _SECOND) + missing_ns, 0)
 
     def take(self, amount: float, now: float) -> bool:
@@ -39,9 +47,7 @@ class SharedBucket(TokenBucket):
 
     def write_back(self, original: TokenBucket, now: float) -> None:
         """Leaves the level in the bucket that this one stands for."""
-        missing_ns = self._paid_at(int(now * _SECOND)) - int(now * _SECOND)
-        original.level = original.burst - missing_ns * original.rate / _SECOND
-        original.updated_at = now
+        original.fill_to(self.level_at(now), now)
 
     def _paid_at(self, now_ns: int) -> int:
         entry = self._entry

@@ -59,11 +59,7 @@ class PerCpuMap(Map[Value]):
 
     def sums(self, key: ctypes.c_uint32) -> list[int]:
         """The fields, summed over the CPUs; for Structures of 64-bit fields."""
-        buffer = ctypes.create_string_buffer(len(self._zeros))
-        syscall.look_up_into(self.fd, key, buffer)
-        words = memoryview(buffer).cast("B").cast("Q")
-        fields = self._each // 8
-        return [sum(words[index::fields]) for index in range(fields)]
+        return sums_over_cpus(self.fd, self._value_type, key)
 
     def zero(self, key: ctypes.c_uint32) -> None:
         syscall.update(self.fd, key, self._zeros)
@@ -82,6 +78,15 @@ class SharedArray(Map[Value]):
         if not 0 <= index < self.max_entries:
             raise IndexError(index)
         return self._value_type.from_buffer(self._memory, index * ctypes.sizeof(self._value_type))
+
+
+def sums_over_cpus(map_fd: int, value_type: type[ctypes.Structure], key: ctypes.c_uint32) -> list[int]:
+    """The fields of an entry of which each CPU has its own, summed; for Structures of 64-bit fields."""
+    fields = (ctypes.sizeof(value_type) + 7) // 8
+    buffer = ctypes.create_string_buffer(8 * fields * possible_cpus())
+    syscall.look_up_into(map_fd, key, buffer)
+    words = memoryview(buffer).cast("B").cast("Q")
+    return [sum(words[index::fields]) for index in range(fields)]
 
 
 @cache

@@ -4,7 +4,7 @@ import ctypes
 import random
 import socket
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from stunwire import AddressFamily, TransportAddress
@@ -13,8 +13,9 @@ from turnrelay.core.addresses import PeerAddress, RelayedAddress, Transport
 from turnrelay.core.outputs import ChannelFlow, Flow
 from turnrelay.relay.kernel.attachments import Attachments
 from turnrelay.relay.kernel.buckets import bucket_index
-from turnrelay.relay.kernel.layouts import Hop, Leg, LegKey, family_number, leg_key, packed_address
-from turnrelay.relay.plane import Opened, Traffic
+from turnrelay.relay.kernel.layouts import Hop, Leg, LegKey, Totals, family_number, leg_key, packed_address
+from turnrelay.relay.plane import Neighbours, Opened, Traffic
+from turnrelay.relay.relay_socket import RelaySocket
 from turnrelay.relay.userspace import UserspacePlane
 
 _SECOND = 1_000_000_000
@@ -38,6 +39,7 @@ class XdpPlane:
         """What channels that are in the maps no longer have relayed."""
         self._free = list(range(kernel.counters.max_entries - 2, -1, -2))
         self._full = False
+        self._late = [0] * len(Totals._fields_)
         self._log = structlog.get_logger()
 
     # -- RelayPlane -------------------------------------------------------------------------------------
@@ -56,6 +58,19 @@ class XdpPlane:
 
     def take_over(self, sock: socket.socket, account: str) -> RelayedAddress:
         return self._userspace.take_over(sock, account)
+
+    def adopt(self, sock: socket.socket, relay: RelayedAddress, account: str) -> RelaySocket:
+        return self._userspace.adopt(sock, relay, account)
+
+    def forget(self, relay: RelayedAddress) -> None:
+        """Its channels stay in the maps, for as long as a program looks there."""
+        for flow in self._by_relay.pop(relay, set()):
+            self._free.append(self._installed.pop(flow)[2])
+        self._past.pop(relay, None)
+        self._userspace.forget(relay)
+
+    def use_neighbours(self, neighbours: Neighbours | None) -> None:
+        self._userspace.use_neighbours(neighbours)
 
     def grant(self, flow: Flow, expires_at: float) -> None:
         self._userspace.grant(flow, expires_at)
@@ -86,18 +101,36 @@ class XdpPlane:
         return {**self._userspace.traffic_by_plane(), "xdp": {Transport.UDP: self._moved()}}
 
     def traffic_of(self, relay: RelayedAddress) -> Traffic:
-        traffic = self._userspace.traffic_of(relay)
-        if relay in self._past:
-            traffic.add(self._past[relay])
+        traffic = self.settled_traffic_of(relay)
         for flow in self._by_relay.get(relay, ()):
             carried = self.carried(flow)
             assert carried is not None  # _by_relay holds what is installed
             traffic.add(carried)
         return traffic
 
+    @property
+    def relays(self) -> Mapping[RelayedAddress, RelaySocket]:
+        return self._userspace.relays
+
+    def slots_of(self, relay: RelayedAddress) -> list[int]:
+        """Where the channels of a relayed address are counted: towards the peer, and in the next slot towards
+        the client."""
+        return [self._installed[flow][2] for flow in self._by_relay.get(relay, ())]
+
+    def settled_traffic_of(self, relay: RelayedAddress) -> Traffic:
+        """What it relayed, less what is counted in those slots."""
+        traffic = self._userspace.traffic_of(relay)
+        if relay in self._past:
+            traffic.add(self._past[relay])
+        return traffic
+
+    def count_late(self, totals: Sequence[int]) -> None:
+        """Adds what was relayed by maps that no program looks at any more."""
+        self._late = [before + more for before, more in zip(self._late, totals, strict=True)]
+
     def drops(self) -> dict[str, int]:
         drops = self._userspace.drops()
-        bandwidth = self._kernel.totals.sums(ctypes.c_uint32(0))[4]
+        bandwidth = self.totals()[4]
         if bandwidth:
             drops["bandwidth"] = drops.get("bandwidth", 0) + bandwidth
         return drops
@@ -123,7 +156,15 @@ class XdpPlane:
 
     def _moved(self) -> Traffic:
         """What the kernel has relayed since the start."""
-        return Traffic(*self._kernel.totals.sums(ctypes.c_uint32(0))[:4])
+        return Traffic(*self.totals()[:4])
+
+    def totals(self) -> list[int]:
+        """The fields of `Totals` since the start."""
+        return [own + late for own, late in zip(self.own_totals(), self._late, strict=True)]
+
+    def own_totals(self) -> list[int]:
+        """Those of this process' maps."""
+        return self._kernel.totals.sums(ctypes.c_uint32(0))
 
     def _install(self, flow: ChannelFlow, expires_ns: int) -> None:
         legs = self._legs(flow)

@@ -15,7 +15,7 @@ _NUMBERS = {
     "s390x": 351,
 }
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
-_PROG_LOAD, _LINK_CREATE = 5, 28
+_PROG_LOAD, _LINK_CREATE, _LINK_UPDATE = 5, 28, 29
 
 SCHED_CLS: Final = 3
 XDP: Final = 6
@@ -85,6 +85,15 @@ class _LinkCreate(ctypes.Structure):
     )
 
 
+class _LinkUpdate(ctypes.Structure):
+    _fields_ = (
+        ("link_fd", ctypes.c_uint32),
+        ("new_prog_fd", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("old_prog_fd", ctypes.c_uint32),
+    )
+
+
 def create_map(
     name: str, map_type: int, key_size: int, value_size: int, max_entries: int, map_flags: int
 ) -> int:
@@ -145,6 +154,11 @@ def load_program(
 def create_link(program_fd: int, ifindex: int, attach_type: int, flags: int = 0) -> int:
     """A descriptor that holds the program on the device: it is gone when the descriptor is closed."""
     return call(_LINK_CREATE, _LinkCreate(program_fd, ifindex, attach_type, flags), f"device {ifindex}")
+
+
+def update_link(link_fd: int, program_fd: int) -> None:
+    """Has the link run another program, from one packet to the next; raises OSError."""
+    call(_LINK_UPDATE, _LinkUpdate(link_fd, program_fd), "link")
 
 
 def _verifier_log(attributes: _ProgLoad) -> str:

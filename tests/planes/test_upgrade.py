@@ -1,0 +1,60 @@
+"""The kernel plane while one process of the relay goes on for another: its programs run all the time."""
+
+import time
+from pathlib import Path
+
+import pytest
+from planes.lab import ACCESS, CLIENT, FAMILY, PEER, PLANES, PORT, RELAY, SERVER, Hosts, drain
+from planes.turn_socket import TurnSocket, udp_socket
+from reliability.upgradable import UpgradableRelay
+from reliability.workers import eventually
+from support.netns import Network
+from support.relay import Site
+
+_PACKETS = 3000
+
+
+def _links(pid: int) -> set[str]:
+    """The kernel's numbers of the links that a process holds."""
+    found = set()
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        found |= {line for line in info.read_text().splitlines() if line.startswith("link_id")}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plane", ["native", "tcx"])
+def test_upgrades_lose_nothing_in_the_kernel_and_count_on(kernel_program, plane, tmp_path):
+    with Network() as network:
+        hosts = Hosts(network, PLANES[plane])
+        site = Site.prepare(tmp_path / "relay", SERVER[4], RELAY[4], namespace=hosts.server)
+        with (
+            UpgradableRelay(site, ACCESS, flags=["--plane", PLANES[plane].flag]) as relay,
+            TurnSocket((SERVER[4], PORT), ACCESS, CLIENT[4], hosts.client, FAMILY[4]) as client,
+            udp_socket(PEER[4], hosts.peer) as peer,
+        ):
+            channel, links = client.bind(peer.getsockname()), _links(relay.pid)
+            assert links
+            for number in range(_PACKETS):
+                client.send(channel, number.to_bytes(4, "big"))
+                peer.sendto(number.to_bytes(4, "big"), tuple(client.relayed))
+                if number in (500, 1500):
+                    before = relay.pid
+                    relay.ask_for_upgrade()
+                if number in (1499, 2499):
+                    eventually(lambda: relay.pid != before, "no upgrade")  # noqa: B023
+                time.sleep(0.001)
+            time.sleep(0.5)
+            assert relay.log().count("relay took over") == 2
+            assert _links(relay.pid) == links, "the programs were never off the devices"
+            at_peer = [int.from_bytes(data, "big") for data in drain(peer)]
+            at_client = [int.from_bytes(frame[4:], "big") for frame in drain(client.sock)]
+            for came in (at_peer, at_client):
+                assert len(came) == len(set(came)), "packets came twice"
+                assert sorted(came) == list(range(_PACKETS)), "packets were lost"
+            page = relay.scrape()
+            for direction in ("to_peer", "from_peer"):
+                total = page.total("turnrelay_relayed_packets_total", direction=direction)
+                in_kernel = page.total("turnrelay_relayed_packets_total", direction=direction, plane="xdp")
+                assert total == _PACKETS
+                assert in_kernel > 0.9 * _PACKETS
