@@ -16,6 +16,9 @@ from support.relay import TRANSPORTS, Relay, Site, Tally, Transport
 from support.requirements import require_program
 from support.uclient import INTERVAL_MS, Report, UClient
 
+# Over TLS the tool counts messages as lost where a stall puts two into one record (support/uclient.py).
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 SENDING_MS = 2400
 LENGTH = 500
 

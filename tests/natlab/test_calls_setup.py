@@ -16,7 +16,7 @@ from natlab.lab import Lab
 
 ROUNDS = 5
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("kinds", [("port-restricted", "linux"), ("symmetric", "symmetric")])

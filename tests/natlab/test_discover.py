@@ -158,6 +158,7 @@ def test_who_can_connect_with_whom_follows_from_what_was_found(by_coturn: dict[s
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_lifetime_of_a_mapping_is_measured(lab: Lab, coturn: Server) -> None:
     site = lab.site("port-restricted", mapping_timeout=3.0)
     program = (

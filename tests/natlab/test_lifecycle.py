@@ -19,7 +19,7 @@ from natlab.lab.probe import Probe
 
 TESTS = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.usefixtures("lab_is_possible")
+pytestmark = [pytest.mark.usefixtures("lab_is_possible"), pytest.mark.alone]
 
 
 def test_a_topology_is_up_in_under_a_second() -> None:

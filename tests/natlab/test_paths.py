@@ -78,6 +78,7 @@ def one_way(site: Site, server: Server, count: int, pause: float) -> list[int]:
             return arrived
 
 
+@pytest.mark.alone
 def test_loss_and_reordering_reach_their_shares(lab: Lab, server: Server) -> None:
     site = lab.site("symmetric", upward=Impairment(loss=0.2))
     arrived = one_way(site, server, 2000, 0.0005)
@@ -90,6 +91,7 @@ def test_loss_and_reordering_reach_their_shares(lab: Lab, server: Server) -> Non
     assert 40 <= late <= 160
 
 
+@pytest.mark.alone
 def test_a_rate_limit_limits(lab: Lab, server: Server) -> None:
     site = lab.site(
         "symmetric", upward=Impairment(rate=800_000, queue=0.1)

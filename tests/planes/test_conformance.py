@@ -301,6 +301,7 @@ def test_traffic_counts_for_the_plane_that_moves_it(it: Lab):
     assert after[0 if moved_by_kernel else 1] >= 20
 
 
+@pytest.mark.alone
 def test_limits_of_bandwidth_hold_on_every_plane(it: Lab, tmp_path):
     limit = 40_000  # bytes a second; the smallest burst is 65,536
     config = tmp_path / "turnrelay.toml"

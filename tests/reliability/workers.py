@@ -45,10 +45,13 @@ class RelayOfSeveral(TurnRelayServer):
     def worker_of(self, client: DatagramClient) -> int:
         """The number of the worker that has the client's relayed address open."""
         assert client.relayed is not None
-        for member, pid in self.workers().items():
-            addresses = [tuple(each.laddr) for each in psutil.Process(pid).net_connections("udp")]
-            if tuple(client.relayed) in addresses:
-                return member
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            # The kernel's table is read in pieces, so a socket is missed now and then while others come and go.
+            for member, pid in self.workers().items():
+                addresses = [tuple(each.laddr) for each in psutil.Process(pid).net_connections("udp")]
+                if tuple(client.relayed) in addresses:
+                    return member
         raise AssertionError(f"nobody has {client.relayed} open")
 
     def acceptor_of(self, local: tuple[str, int]) -> int:
