@@ -47,7 +47,7 @@ class RelayOfSeveral(TurnRelayServer):
         assert client.relayed is not None
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            # The kernel's table is read in pieces, so a socket is missed now and then while others come and go.
+            # The kernel tells its table in pieces, and one is missed now and then while others come and go.
             for member, pid in self.workers().items():
                 addresses = [tuple(each.laddr) for each in psutil.Process(pid).net_connections("udp")]
                 if tuple(client.relayed) in addresses:
