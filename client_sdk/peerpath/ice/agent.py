@@ -42,7 +42,7 @@ from peerpath.ice.pair import CandidatePair
 from peerpath.ice.priority import MAX_LOCAL_PREFERENCE, candidate_priority
 from peerpath.ice.role import Role, Standing
 from peerpath.ice.session import IceSession, RemoteAgent
-from peerpath.ice.upkeep import Upkeep
+from peerpath.ice.sessions import Sessions
 
 
 class NotConnected(Exception):
@@ -71,20 +71,16 @@ class IceAgent:
         self.options = options or AgentOptions()
         self.state = AgentState.NEW
         self.candidates = LocalCandidates(foundations or Foundations())
-        self._random = random or SystemRandom()
+        random = random or SystemRandom()
         self._context = Context(
             self.options,
-            Standing(role, self._random),
+            Standing(role, random),
             self.candidates,
             Turn(pacer or Pacer()),
-            self._random,
+            random,
         )
-        self._current = self._new_session()
-        self._previous: IceSession | None = None
-        self._forget_previous_at: float | None = None
-        self._upkeep: dict[IceSession, Upkeep] = {self._current: Upkeep(self._current)}
+        self._sessions = Sessions(self._context)
         self._waiting_candidates: list[Candidate] = []
-        self._retired: set[str] = set()
         self._path: CandidatePair | None = None
         self._announced: tuple[CandidatePair, bool] | None = None
         self._is_looking = False
@@ -138,7 +134,7 @@ class IceAgent:
         """
         if self.state is AgentState.CLOSED:
             return []
-        if description.credentials.ufrag in self._retired:
+        if self._sessions.is_retired(description.credentials.ufrag):
             return []  # from before a restart
         outputs: list[Output] = []
         remote = self._current.remote
@@ -160,7 +156,7 @@ class IceAgent:
 
     def end_of_remote_candidates(self, now: float) -> list[Output]:
         """RFC 8838 section 14. What is still under way when a restart begins is about the session before."""
-        if self._current.remote is not None or not self._retired:
+        if self._current.remote is not None or not self._sessions.has_restarted:
             self._current.remote_ended = True
         return self._settle([], now)
 
@@ -168,16 +164,7 @@ class IceAgent:
         """New credentials (section 9): send the new `description`. Until then data keeps the old path."""
         if self.state is AgentState.CLOSED:
             return []
-        if self._current.remote is not None:
-            self._retired.add(self._current.remote.credentials.ufrag)
-        if self._current.path is not None:
-            self._forget_previous()
-            self._previous = self._current
-            self._forget_previous_at = None
-        else:
-            del self._upkeep[self._current]
-        self._current = self._new_session()
-        self._upkeep[self._current] = Upkeep(self._current)
+        self._sessions.restart()
         self._waiting_candidates = []
         self._lost_at = None
         return self._settle([], now)
@@ -196,7 +183,7 @@ class IceAgent:
     def remove_base(self, base: TransportAddress, reason: str, now: float) -> list[Output]:
         """The socket or relay at `base` is gone; `reason` is for the report."""
         self.candidates.remove_base(base)
-        for session in self._sessions():
+        for session in self._sessions.all:
             session.remove_base(base, reason)
         return self._settle([], now)
 
@@ -209,7 +196,7 @@ class IceAgent:
         self, base: TransportAddress, remote: TransportAddress, reason: str, now: float
     ) -> list[Output]:
         """A TCP connection from `base` to `remote` could not be opened, or has ended."""
-        for session in self._sessions():
+        for session in self._sessions.all:
             pair = session.check_list.get((base, remote))
             if pair is not None:
                 session.give_up(pair, reason)
@@ -217,7 +204,7 @@ class IceAgent:
 
     def refuse(self, base: TransportAddress, remote_host: str, reason: str, now: float) -> list[Output]:
         """The relay at `base` will not carry anything to this host."""
-        for session in self._sessions():
+        for session in self._sessions.all:
             session.refuse(base, remote_host, reason)
         return self._settle([], now)
 
@@ -230,7 +217,7 @@ class IceAgent:
         if self.state is AgentState.CLOSED:
             return []
         if not is_stun(data):
-            if any((local, remote) in session.proven for session in self._sessions()):
+            if any((local, remote) in session.proven for session in self._sessions.all):
                 return [DataReceived(data, local, remote)]
             return []
         if not self.options.addresses.permits(*remote):
@@ -247,7 +234,7 @@ class IceAgent:
             if message.message_class is MessageClass.REQUEST:
                 self._receive_request(message, local, remote, now, outputs)
             elif message.message_class is not MessageClass.INDICATION:
-                self._receive_response(message, local, remote, now, outputs)
+                self._sessions.receive_response(message, local, remote, now, outputs)
         return self._settle(outputs, now)
 
     def send(self, data: bytes, now: float) -> list[Output]:
@@ -303,9 +290,7 @@ class IceAgent:
         """When `handle_timeout` must be called, unless something else happens first."""
         if self.state is AgentState.CLOSED:
             return None
-        moments: list[float | None] = [self._forget_previous_at]
-        for session, upkeep in self._upkeep.items():
-            moments += (session.next_deadline(), upkeep.next_deadline())
+        moments = [self._sessions.next_deadline()]
         if self.state is AgentState.DISCONNECTED and self._lost_at is not None:
             moments.append(self._lost_at + self.options.recovery)
         return min((moment for moment in moments if moment is not None), default=None)
@@ -315,11 +300,7 @@ class IceAgent:
         if self.state is AgentState.CLOSED:
             return []
         outputs: list[Output] = []
-        if self._forget_previous_at is not None and now >= self._forget_previous_at:
-            self._forget_previous()
-        for session, upkeep in self._upkeep.items():
-            session.handle_timeout(now, outputs)
-            upkeep.handle_timeout(now, outputs)
+        self._sessions.handle_timeout(now, outputs)
         return self._settle(outputs, now)
 
     def close(self, now: float) -> list[Output]:
@@ -329,11 +310,9 @@ class IceAgent:
 
     # -- steps ------------------------------------------------------------------------------------------
 
-    def _new_session(self) -> IceSession:
-        return IceSession(self._context, Credentials.generate(self._random))
-
-    def _sessions(self) -> tuple[IceSession, ...]:
-        return (self._current,) if self._previous is None else (self._current, self._previous)
+    @property
+    def _current(self) -> IceSession:
+        return self._sessions.current
 
     def _meet(self, description: Description, now: float, outputs: list[Output]) -> None:
         """From here on there is somebody to check with."""
@@ -397,27 +376,12 @@ class IceAgent:
         if isinstance(request, Improper):
             outputs.append(Transmit(form_error(message, request.code), local, remote))
             return
-        for session in self._sessions():
-            if session.credentials.ufrag == request.local_ufrag:
-                receive_check(session, request, local, remote, now, outputs)
-                return
-        # RFC 8489 section 9.1.3: the user name is nobody's here
-        outputs.append(Transmit(form_error(message, ErrorCode.UNAUTHENTICATED), local, remote))
-
-    def _receive_response(
-        self,
-        message: Message,
-        local: TransportAddress,
-        remote: TransportAddress,
-        now: float,
-        outputs: list[Output],
-    ) -> None:
-        for session, upkeep in self._upkeep.items():
-            if session.awaits(message.transaction_id):
-                session.receive_response(message, local, remote, now, outputs)
-                return
-            if upkeep.receive_response(message, local, remote, now, outputs):
-                return
+        session = self._sessions.with_ufrag(request.local_ufrag)
+        if session is None:
+            # RFC 8489 section 9.1.3: the user name is nobody's here
+            outputs.append(Transmit(form_error(message, ErrorCode.UNAUTHENTICATED), local, remote))
+            return
+        receive_check(session, request, local, remote, now, outputs)
 
     # -- what came of it --------------------------------------------------------------------------------
 
@@ -425,17 +389,13 @@ class IceAgent:
         """After every change: start what can start, then say what has become different."""
         if self.state is AgentState.CLOSED:
             return outputs
-        for session in self._sessions():
+        for session in self._sessions.all:
             session.work(now, outputs)
         self._choose_path(now, outputs)
         return outputs + self._judge(now)
 
     def _choose_path(self, now: float, outputs: list[Output]) -> None:
-        current = self._current.path
-        if current is not None and self._previous is not None and self._forget_previous_at is None:
-            self._forget_previous_at = now + self.options.linger
-        before = self._path
-        self._path = current or (None if self._previous is None else self._previous.path)
+        before, self._path = self._path, self._sessions.choose_path(now)
         if self._path is None:
             if before is not None and self._lost_at is None:
                 self._lose(before, now, outputs)
@@ -483,8 +443,3 @@ class IceAgent:
             return []
         self.state = state
         return [StateChanged(state, reason)]
-
-    def _forget_previous(self) -> None:
-        if self._previous is not None:
-            del self._upkeep[self._previous]
-        self._previous = self._forget_previous_at = None
