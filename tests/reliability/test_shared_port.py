@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from reliability.turn_peer import Peer, StreamClient, TunnelClient
 from support.certificates import Certificates
@@ -16,6 +17,7 @@ from support.metrics import http_get
 from support.ports import loopback_address
 from support.relay import Access, Site
 from support.turnrelay_server import TurnRelayServer
+from turnrelay.transports.stream import HANDSHAKE_SECONDS
 
 CHANNEL = 0x4000
 ACCESS = Access(allowed_peers=("127.0.0.0/8",))
@@ -107,6 +109,38 @@ def test_https_of_the_http_side_but_not_what_is_the_operators(relay, alpn):
             answer = client.getresponse()
             answer.read()
             assert answer.status == 404
+
+
+@pytest.mark.parametrize("port", [SHARED, TurnRelayServer.tls_port])
+@pytest.mark.parametrize(
+    ("version", "ciphers", "alert"),
+    [
+        (ssl.TLSVersion.TLSv1_2, "AES256-SHA256", "ALERT_HANDSHAKE_FAILURE"),
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0", "ALERT_PROTOCOL_VERSION"),
+    ],
+    ids=["ciphers", "version"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_client_whose_tls_is_too_old_is_told_so_and_holds_no_connection(
+    relay, port, version, ciphers, alert
+):
+    dated = context(relay)
+    dated.minimum_version = dated.maximum_version = version
+    dated.set_ciphers(ciphers)
+    address = (relay.site.address, port)
+    server = psutil.Process(relay.process.pid)
+    with (
+        socket.create_connection(address, timeout=5) as sock,
+        pytest.raises(ssl.SSLError, match=alert),
+    ):
+        dated.wrap_socket(sock, server_hostname=relay.site.address)
+    deadline = time.monotonic() + HANDSHAKE_SECONDS / 2
+    while any(
+        tuple(each.laddr) == address and each.status != psutil.CONN_LISTEN
+        for each in server.net_connections("tcp")
+    ):
+        assert time.monotonic() < deadline, "the relay keeps the connection"
+        time.sleep(0.05)
 
 
 def test_the_ordinary_tls_port_knows_turns_alpn(relay):
