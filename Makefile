@@ -27,7 +27,7 @@ test: $(DEV_STAMP) bpf mover
 # measures time or rates runs afterwards, alone.
 JOBS ?= 3
 test-parallel: $(DEV_STAMP) bpf mover
-	$(BIN)/python -m pytest -m "not alone" -n $(JOBS) --dist worksteal --timeout 240 $(ARGS)
+	$(BIN)/python -m pytest -m "not alone" -n $(JOBS) --dist loadfile --no-loadscope-reorder --timeout 240 $(ARGS)
 	$(BIN)/python -m pytest -m alone $(ARGS)
 
 # A hundred tries at each pair of hard and easy NATs, in the lab; needs root and about an hour.

@@ -43,8 +43,11 @@ PORTS = {
     PortAssignment.SEQUENTIAL: "sequential",
     PortAssignment.RANDOM: "random",
 }
+# What they find depends on packets that come in time.
+pytestmark = pytest.mark.alone
+
 AT_ONCE = 4  # programs; two cores start no more than that without keeping packets waiting
-PATIENCE = 30.0
+PATIENCE = 100.0
 
 Result = dict[str, Any]
 
@@ -158,7 +161,6 @@ def test_who_can_connect_with_whom_follows_from_what_was_found(by_coturn: dict[s
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_the_lifetime_of_a_mapping_is_measured(lab: Lab, coturn: Server) -> None:
     site = lab.site("port-restricted", mapping_timeout=3.0)
     program = (
