@@ -28,6 +28,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 from stunwire import TransportAddress
 
 from peerpath.errors import SettingsError
+from peerpath.fallbacks import USUAL_FALLBACKS
 from peerpath.fallbacks import Fallback as Fallback
 from peerpath.net.addresses import join_host_port
 from peerpath.net.proxies import Proxy
@@ -136,8 +137,9 @@ class Settings(BaseSettings):
     """Seconds between packets that keep a NAT's mapping alive (RFC 8445 section 11: 15 at least)."""
     candidate_timeout: Seconds = 5.0
     """Seconds that a STUN server is waited for."""
-    fallbacks: Fallbacks = (Fallback.TURN, Fallback.HTTP_TUNNEL, Fallback.PROXY, Fallback.ONION)
-    """What to try where no direct path is found, in this order; what is left out is not tried."""
+    fallbacks: Fallbacks = USUAL_FALLBACKS
+    """What to try where no direct path is found, in this order; what is left out is not tried. `tcp_relay`
+    has to be named: TURN servers over TCP and TLS are then asked for addresses that meet peers over TCP."""
     relay_only: bool = False
     """Show peers no address of this host, only relayed ones."""
     proxy: SecretStr = SecretStr("")

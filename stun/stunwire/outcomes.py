@@ -50,6 +50,8 @@ class TraversalMethod(StrEnum):
     RELAY_TCP = "relay_tcp"
     RELAY_TLS = "relay_tls"
     RELAY_DTLS = "relay_dtls"
+    TCP_RELAY = "tcp_relay"
+    """A relay that meets the peer over TCP (RFC 6062), whatever carries the way to it."""
     HTTP = "http"
     """TURN over WebSocket."""
     PROXY = "proxy"

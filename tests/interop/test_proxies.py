@@ -342,6 +342,7 @@ async def test_where_turn_works_the_proxy_and_the_tunnel_are_left_alone(relay, p
         report = ends[0].report()
     assert {entry.fallback: entry.tried for entry in report.fallbacks} == {
         "turn": True,
+        "tcp_relay": False,
         "http_tunnel": False,
         "proxy": False,
         "onion": False,

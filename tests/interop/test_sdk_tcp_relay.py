@@ -4,13 +4,20 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from interop.conftest import LOOPBACK_ACCESS
+from peerpath.calls.paths import application_path
+from peerpath.connection import PathKind
 from peerpath.errors import ServerError
+from peerpath.fallbacks import Fallback
+from peerpath.ice import AddressPolicy, AgentOptions, Pacer, Role
+from peerpath.ice.configuration import IceServer
+from peerpath.ice.endpoint import IceEndpoint
+from peerpath.ice.relay_plan import RelayOptions
 from peerpath.net.proxies import Proxy
 from peerpath.turn.connection import TurnRefused
 from peerpath.turn.outputs import PeerArrived
@@ -22,7 +29,7 @@ from support.relay import Relay, Site, Transport, uri_of
 from support.turnrelay_server import TurnRelayServer
 
 STREAMS: tuple[Transport, ...] = ("tcp", "tls")
-PATIENCE = 20
+PATIENCE = 40
 HTTP_PORT, SOCKS_PORT = 8080, 1080
 
 
@@ -220,6 +227,90 @@ async def test_data_connections_take_the_proxy_of_the_control_connection(
                 assert await stream.reader.readexactly(5) == b"hello"
                 sock: socket.socket = stream.writer.get_extra_info("socket")
                 assert sock.getpeername()[0] == host, "the data connection passes the proxy by"
+
+
+# -- as paths of ICE --------------------------------------------------------------------------------------
+
+
+def endpoint(role: Role, relay: Relay, fallbacks: Sequence[Fallback], *transports: Transport) -> IceEndpoint:
+    access = relay.access
+    return IceEndpoint(
+        role,
+        [IceServer(uri_of(relay, transport), access.username, access.password) for transport in transports],
+        options=AgentOptions(relay_only=True, addresses=AddressPolicy(allow=["127.0.0.0/8"])),
+        hosts=lambda: ["127.0.0.1"],
+        pacer=Pacer(),
+        tls=ssl.create_default_context(cafile=str(relay.site.certificates.authority)),
+        relaying=RelayOptions(tuple(fallbacks)),
+    )
+
+
+async def introduce(ends: Sequence[IceEndpoint]) -> None:
+    """Each gets what the other one has to say, as it comes."""
+
+    async def tell(sender: IceEndpoint, receiver: IceEndpoint) -> None:
+        async for local in sender.candidates():
+            receiver.add_remote_candidate(local.candidate)
+        receiver.add_remote_candidate(None)
+
+    for end in ends:
+        await end.gather()
+    ends[0].set_remote(ends[1].description)
+    ends[1].set_remote(ends[0].description)
+    await asyncio.gather(tell(*ends), tell(*reversed(ends)))
+
+
+@pytest.mark.parametrize("transports", [("tcp", "tcp"), ("tls", "tcp")])
+async def test_two_agents_connect_by_tcp_relays_alone(
+    relay: Relay, transports: tuple[Transport, Transport]
+) -> None:
+    only = [Fallback.TCP_RELAY]
+    ends = [endpoint(role, relay, only, transport) for role, transport in zip(Role, transports, strict=True)]
+    async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
+        for end in ends:
+            await stack.enter_async_context(end)
+        await introduce(ends)
+        await asyncio.gather(*(end.nominated() for end in ends))
+        for end, transport in zip(ends, transports, strict=True):
+            assert end.path is not None
+            assert application_path(end.path).kind is PathKind.TCP_RELAY
+            assert end.path.local.way == f"turn-{transport}-tcp"
+        for sender, receiver in (ends, reversed(ends)):
+            for size in (1, 1200, 60_000):
+                sender.send(bytes(size))
+                assert await receiver.recv() == bytes(size)
+        report = ends[0].report()
+        [server] = report.servers
+        assert server.inquiry == "relayed address for TCP"
+        assert server.result
+
+
+async def test_a_relay_for_udp_is_preferred_and_tcp_relays_are_left_alone(ours: Relay) -> None:
+    ends = [endpoint(role, ours, [Fallback.TURN, Fallback.TCP_RELAY], "tcp") for role in Role]
+    async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
+        for end in ends:
+            await stack.enter_async_context(end)
+        await introduce(ends)
+        await asyncio.gather(*(end.nominated() for end in ends))
+        for end in ends:
+            assert end.path is not None
+            assert application_path(end.path).kind is PathKind.RELAY
+            entries = {entry.fallback: entry for entry in end.report().fallbacks}
+            assert (entries["tcp_relay"].tried, entries["tcp_relay"].reason) == (
+                False,
+                "turn gave a relayed address first",
+            )
+
+
+async def test_a_report_says_that_a_relay_has_no_tcp_relays(subject: Relay) -> None:
+    only = [Fallback.TCP_RELAY]
+    async with asyncio.timeout(PATIENCE), endpoint(Role.CONTROLLING, subject, only, "tcp") as end:
+        await end.gather()
+        assert [local async for local in end.candidates()] == []
+        report = str(end.report())
+        assert "relayed address for TCP: " in report
+        assert "442 it offers no TCP relays (RFC 6062)" in report
+        assert "fallback tcp_relay: no relayed address" in report
 
 
 async def test_streams_alone_carry_tcp_relays() -> None:

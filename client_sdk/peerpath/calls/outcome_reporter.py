@@ -17,7 +17,7 @@ from stunwire import MethodAttempt, NatClass, Outcome, PathFamily, TraversalMeth
 from peerpath.calls.paths import relay_kind
 from peerpath.connection import Path, PathKind
 from peerpath.connection.report import ConnectionReport
-from peerpath.ice.candidate import Technique
+from peerpath.ice.candidate import Technique, relay_way
 from peerpath.ice.report import IceReport, PairEntry, ServerEntry
 from peerpath.ice.servers import SKIPPED, Inquiry
 from peerpath.nat.behaviour import NatType
@@ -35,9 +35,11 @@ _KINDS = {
     PathKind.PORTMAP: TraversalMethod.PORTMAP,
     PathKind.PREDICTED: TraversalMethod.PREDICTED,
     PathKind.TCP: TraversalMethod.TCP,
+    PathKind.TCP_RELAY: TraversalMethod.TCP_RELAY,
     PathKind.TUNNEL: TraversalMethod.HTTP,
     PathKind.ONION: TraversalMethod.ONION,
 }
+_ALLOCATIONS = (Inquiry.ALLOCATION, Inquiry.TCP_ALLOCATION)
 _TECHNIQUES = {
     Technique.PORT_MAPPING: TraversalMethod.PORTMAP,
     Technique.PREDICTION: TraversalMethod.PREDICTED,
@@ -151,7 +153,7 @@ def _method_of_pair(pair: PairEntry) -> TraversalMethod:
     if pair.local_type == "relay":
         return _method(relay_kind(pair.way), pair.way)
     if pair.remote_type == "relay":
-        return TraversalMethod.RELAY_UDP
+        return TraversalMethod.TCP_RELAY if pair.way == "tcp" else TraversalMethod.RELAY_UDP
     if pair.way == "tcp":
         return TraversalMethod.TCP
     if pair.technique in _TECHNIQUES:
@@ -179,9 +181,9 @@ def _tried(ice: IceReport) -> Iterable[tuple[TraversalMethod, PathFamily, Outcom
         if server.inquiry == Inquiry.PORT_MAPPING and server.reason:
             outcome = Outcome.CANCELLED if server.seconds is None else Outcome.FAILED
             yield TraversalMethod.PORTMAP, _family(server.base), outcome
-        elif server.inquiry == Inquiry.ALLOCATION and server.reason and not _was_skipped(server):
+        elif server.inquiry in _ALLOCATIONS and server.reason and not _was_skipped(server):
             # A relay that gives no address makes no pair either.
-            way = f"turn-{server.transport}" + (f"-{server.proxy}" if server.proxy else "")
+            way = relay_way(server.transport, server.proxy, to_tcp=server.inquiry == Inquiry.TCP_ALLOCATION)
             outcome = Outcome.CANCELLED if server.seconds is None else Outcome.FAILED
             yield _method(relay_kind(way), way), PathFamily.NONE, outcome
     if ice.punch is not None and ice.punch.part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peerpath.connection import Path, PathKind, path_from_ice
-from peerpath.ice.candidate import CandidateType
+from peerpath.ice.candidate import CandidateType, meets_tcp
 from peerpath.ice.outputs import Path as IcePath
 from peerpath.net.proxies import ProxyKind
 
@@ -19,4 +19,6 @@ def relay_kind(way: str) -> PathKind:
     """Of a path over a relay that is reached in that way."""
     if way.endswith(f"-{ProxyKind.TOR}"):
         return PathKind.ONION
+    if meets_tcp(way):
+        return PathKind.TCP_RELAY
     return PathKind.TUNNEL if way.startswith("turn-ws") else PathKind.RELAY

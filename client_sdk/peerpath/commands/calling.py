@@ -22,6 +22,7 @@ from peerpath.commands.identity import load
 from peerpath.connection import Connection
 from peerpath.connection import Path as ConnectionPath
 from peerpath.errors import SettingsError
+from peerpath.fallbacks import Fallback, with_tcp_relay
 from peerpath.signaling import Rendezvous
 
 IdentityFile = Annotated[
@@ -53,6 +54,12 @@ CaFile = Annotated[
 RelayOnly = Annotated[
     bool, typer.Option("--relay-only", help="Show the peer no address of this machine, only relayed ones.")
 ]
+TcpRelay = Annotated[
+    bool,
+    typer.Option(
+        "--tcp-relay", help="Ask the TURN servers for addresses that meet the peer over TCP, too (RFC 6062)."
+    ),
+]
 AuditLogFile = Annotated[
     Path | None, typer.Option("--audit", metavar="FILE", help="Append an event of each attempt to this file.")
 ]
@@ -72,11 +79,14 @@ class Calling:
     relay_only: bool = False
     audit: Path | None = None
     config: str | None = None
+    tcp_relay: bool = False
 
     @asynccontextmanager
     async def begin(self, authorize: Authorize) -> AsyncIterator[tuple[Traversal, Rendezvous]]:
         """The Traversal, and the rendezvous it calls by."""
         settings = console.settings(self.config)
+        if self.tcp_relay and Fallback.TCP_RELAY not in settings.fallbacks:
+            settings = settings.model_copy(update={"fallbacks": with_tcp_relay(settings.fallbacks)})
         identity = load(self.identity)
         tls = ssl.create_default_context()
         if self.ca_file is not None:
@@ -139,6 +149,7 @@ __all__ = [
     "RelayOnly",
     "RendezvousUrl",
     "Servers",
+    "TcpRelay",
     "User",
     "emit",
     "path_json",

@@ -45,6 +45,7 @@ def chat(
     ] = Path(),
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to connect in.")] = 20.0,
     relay_only: calling.RelayOnly = False,
+    tcp_relay: calling.TcpRelay = False,
     audit: calling.AuditLogFile = None,
     ca_file: calling.CaFile = None,
     config: Config = None,
@@ -55,7 +56,9 @@ def chat(
         known = [PublicKey.parse(each) for each in allow or []]
     except ValueError as error:
         raise console.fail(str(error), console.MISUSED) from error
-    options = Calling(identity, server or [], user, password, rendezvous, ca_file, relay_only, audit, config)
+    options = Calling(
+        identity, server or [], user, password, rendezvous, ca_file, relay_only, audit, config, tcp_relay
+    )
     console.run(_Chat(options, peer, known, downloads, timeout).run())
 
 

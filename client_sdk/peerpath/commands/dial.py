@@ -40,6 +40,7 @@ def dial(
         float, typer.Option("--patience", min=0.1, help="Seconds that an echo may take.")
     ] = 60.0,
     relay_only: calling.RelayOnly = False,
+    tcp_relay: calling.TcpRelay = False,
     audit: calling.AuditLogFile = None,
     ca_file: calling.CaFile = None,
     as_json: calling.JsonLines = False,
@@ -50,7 +51,9 @@ def dial(
         peer = PublicKey.parse(key)
     except ValueError as error:
         raise console.fail(str(error), console.MISUSED) from error
-    options = Calling(identity, server or [], user, password, rendezvous, ca_file, relay_only, audit, config)
+    options = Calling(
+        identity, server or [], user, password, rendezvous, ca_file, relay_only, audit, config, tcp_relay
+    )
     work = _Dialing(options, peer, send, size, fill, rate, timeout, patience, as_json)
     if not console.run(work.run()):
         raise typer.Exit(console.FAILED)

@@ -28,6 +28,7 @@ def listen(
     echo: Annotated[bool, typer.Option("--echo", help="Send every message back.")] = False,
     slow: Annotated[float, typer.Option("--slow", min=0, help="Seconds to take for each message.")] = 0.0,
     relay_only: calling.RelayOnly = False,
+    tcp_relay: calling.TcpRelay = False,
     audit: calling.AuditLogFile = None,
     ca_file: calling.CaFile = None,
     as_json: calling.JsonLines = False,
@@ -39,7 +40,9 @@ def listen(
     except ValueError as error:
         raise console.fail(f"--allow {error}", console.MISUSED) from error
     contacts = Contacts(keys, others=Decision.FULL if "any" in allow else Decision.REFUSE)
-    options = Calling(identity, server or [], user, password, rendezvous, ca_file, relay_only, audit, config)
+    options = Calling(
+        identity, server or [], user, password, rendezvous, ca_file, relay_only, audit, config, tcp_relay
+    )
     console.run(_Listening(options, contacts, echo, slow, as_json).run())
 
 

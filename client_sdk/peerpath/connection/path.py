@@ -10,7 +10,7 @@ from peerpath.ice.outputs import Path as IcePath
 
 
 class PathKind(StrEnum):
-    """What it took to get through; RELAY, TUNNEL and ONION pass a third party."""
+    """What it took to get through; RELAY, TCP_RELAY, TUNNEL and ONION pass a third party."""
 
     HOST = "host"
     SRFLX = "srflx"
@@ -19,13 +19,15 @@ class PathKind(StrEnum):
     PREDICTED = "predicted"
     TCP = "tcp"
     RELAY = "relay"
+    TCP_RELAY = "tcp_relay"
+    """A relay that meets the peer over TCP (RFC 6062)."""
     TUNNEL = "tunnel"
     ONION = "onion"
 
     @property
     def is_direct(self) -> bool:
         """Whether packets go to the peer itself."""
-        return self not in (PathKind.RELAY, PathKind.TUNNEL, PathKind.ONION)
+        return self not in (PathKind.RELAY, PathKind.TCP_RELAY, PathKind.TUNNEL, PathKind.ONION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def path_from_ice(
     """
     if kind is None:
         if path.is_relayed:
-            kind = PathKind.RELAY
+            kind = PathKind.TCP_RELAY if path.local.candidate.is_tcp else PathKind.RELAY
         elif path.local.candidate.transport == "tcp":
             kind = PathKind.TCP
         elif path.local.technique in _TECHNIQUES:

@@ -9,6 +9,8 @@ from stunwire import TransportAddress
 
 COMPONENT = 1
 """The only component: whoever needs two flows multiplexes them, as everybody does since RFC 5761."""
+DISCARD_PORT = 9
+"""The port of an active candidate, which nobody connects to (RFC 6544 section 4.5)."""
 
 
 class CandidateType(StrEnum):
@@ -140,13 +142,23 @@ class LocalCandidate:
         """How its packets travel: "udp" or "tcp"; of a relayed one the way to its server.
 
         That is "turn-udp", "turn-tls", "turn-wss" ..., and through a proxy "turn-tls-http", "turn-tls-socks5"
-        or "turn-tls-tor".
+        or "turn-tls-tor"; where the relay meets the peer over TCP "turn-tls-tcp", "turn-tls-tcp-http" ...
         """
         if self.type is not CandidateType.RELAYED:
             return self.candidate.transport
-        return f"turn-{self.via}" + (f"-{self.proxy}" if self.proxy else "")
+        return relay_way(self.via, self.proxy, to_tcp=self.candidate.is_tcp)
 
     @property
     def is_reflexive(self) -> bool:
         """Nothing can be sent from it directly, only from its base (RFC 8445 section 6.1.2.4)."""
         return self.type in (CandidateType.SERVER_REFLEXIVE, CandidateType.PEER_REFLEXIVE)
+
+
+def relay_way(via: str, proxy: str, *, to_tcp: bool) -> str:
+    """How packets travel by a relay that is reached in that way, and meets its peers over UDP or TCP."""
+    return "-".join(["turn", via, *(["tcp"] if to_tcp else []), *([proxy] if proxy else [])])
+
+
+def meets_tcp(way: str) -> bool:
+    """Whether `way` is that of a relay which meets its peers over TCP."""
+    return way.startswith("turn-") and way.split("-")[2:3] == ["tcp"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stunwire import ErrorCode, Integrity, TransportAddress
 
-from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate
+from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, TcpType
 from peerpath.ice.connectivity_check import CheckRequest, form_error, form_success
 from peerpath.ice.outputs import Output, Transmit
 from peerpath.ice.pair import CandidatePair, PairState
@@ -100,6 +102,10 @@ def _pair_of(
         if candidate is None:
             return None
         session.remote_candidates[remote] = candidate
+    elif candidate.is_tcp and sender.candidate.tcp_type is TcpType.PASSIVE:
+        # A relay connects from the address at which it can be connected to (RFC 6062 section 5.2), so its
+        # active candidate, which has no port of its own, turns out to be where the passive one is.
+        candidate = replace(candidate, extensions=(("tcptype", TcpType.ACTIVE.value),))
     # Unlike one from signaling, a check proves that the pair is worth it, whatever has been selected.
     return session.pair(sender, candidate, now, outputs, checked_by_peer=True)
 

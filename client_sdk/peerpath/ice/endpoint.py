@@ -38,13 +38,14 @@ from peerpath.ice.outputs import (
 from peerpath.ice.pacer import Pacer
 from peerpath.ice.port_mappings import PortMappings
 from peerpath.ice.priority import local_preferences
-from peerpath.ice.relay_plan import RelayOptions, plan, uses_datagrams
+from peerpath.ice.relay_plan import RelayOptions, plan, uses_datagrams, uses_tcp_relays
 from peerpath.ice.report import CandidateLog, IceReport, pair_entries, server_entries
 from peerpath.ice.role import Role
 from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
 from peerpath.ice.stack import IceStack
 from peerpath.ice.stream_relays import StreamRelays
 from peerpath.ice.tcp_candidates import TcpCandidates
+from peerpath.ice.tcp_relays import TcpRelays
 from peerpath.nat.behaviour import Dependence, NatBehaviour
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.interfaces import host_addresses
@@ -108,7 +109,8 @@ class IceEndpoint:
         if self._relaying.onion_only:
             # No socket is opened, so nothing can leave but what goes to Tor.
             self.options, hosts = replace(self.options, relay_only=True), tuple
-        if tcp and not self.options.relay_only:
+        self._opens_connections = tcp and not self.options.relay_only
+        if self._opens_connections or uses_tcp_relays(self._relaying):
             self.options = replace(self.options, tcp=True)
         self._loop = asyncio.get_running_loop()
         self.stack = IceStack(role, options=self.options, pacer=pacer or PROCESS_PACER, patience=patience)
@@ -122,8 +124,14 @@ class IceEndpoint:
         self._rescan_seconds = rescan
         self._resolver = resolver or Resolver()
         self._sockets: dict[TransportAddress, DatagramSocket] = {}
+        self._tcp_relays = TcpRelays(self.stack, self._do, self._arrived)
         self._relays = StreamRelays(
-            self.stack, self._do, resolver=self._resolver, options=self._relaying, tls=tls
+            self.stack,
+            self._do,
+            resolver=self._resolver,
+            options=self._relaying,
+            tcp=self._tcp_relays,
+            tls=tls,
         )
         self._mappings: PortMappings | None = None
         self._hard_nat = HardNat(self.stack, self._do, punching or PunchLimits(), self._adopt)
@@ -157,7 +165,7 @@ class IceEndpoint:
         self._spawn(self._resolve_servers())
         if self._rescan_seconds > 0:
             self._spawn(self._keep_rescanning())
-        if self.options.tcp and self._servers:
+        if self._opens_connections and self._servers:
             self._spawn(self._look_out_for_silence())
 
     async def candidates(self) -> AsyncIterator[LocalCandidate]:
@@ -304,8 +312,10 @@ class IceEndpoint:
     def _told(self, candidate: Candidate) -> None:
         """A candidate of the peer's. One for TCP says that UDP is no way for it."""
         self._candidates.told(candidate, self._now())
-        if candidate.is_tcp and self.options.tcp and not self._tcp_hosts:
+        if candidate.is_tcp and self._opens_connections and not self._tcp_hosts:
             self._spawn(self._begin_tcp())
+        if self.options.addresses.permits(*candidate.address):
+            self._tcp_relays.told(candidate)
 
     def restart(self) -> Description:
         """Begins an ICE restart; the description has to reach the peer. Data keeps flowing meanwhile."""
@@ -448,6 +458,8 @@ class IceEndpoint:
             self._tcp.send(output.local, output.remote, output.data)
         elif output.local in self._relays:
             self._relays.send(output.local, output.remote, output.data)
+        elif output.local in self._tcp_relays:
+            self._tcp_relays.send(output.local, output.remote, output.data)
 
     def _note(self, output: Output) -> None:
         if isinstance(output, DataReceived):
@@ -467,6 +479,8 @@ class IceEndpoint:
         elif isinstance(output, PermissionNeeded):
             if output.relay in self._relays:
                 self._relays.permit(output.relay, output.peer)
+            elif output.relay in self._tcp_relays:
+                self._tcp_relays.permit(output.relay, output.peer)
         elif isinstance(output, PairSelected):
             local = output.path.local
             if local.type is CandidateType.RELAYED and local.base in self._relays:
@@ -529,6 +543,7 @@ class IceEndpoint:
             await self._mappings.close()
         self._do(self.stack.close(self._now()))
         await self._relays.close()
+        await self._tcp_relays.close()
         self._found.put_nowait(None)
         sockets, self._sockets = list(self._sockets.values()), {}
         for each in sockets:

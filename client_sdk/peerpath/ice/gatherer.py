@@ -7,12 +7,24 @@ from dataclasses import dataclass, field, replace
 
 from stunwire import DecodeError, Message, Method, TransportAddress, is_stun
 
-from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, Technique
+from peerpath.ice.candidate import (
+    DISCARD_PORT,
+    Candidate,
+    CandidateType,
+    LocalCandidate,
+    TcpType,
+    Technique,
+)
 from peerpath.ice.connectivity_check import form_keepalive
 from peerpath.ice.foundation import Foundations
 from peerpath.ice.outputs import CandidateFound, CandidateMapped, GatheringComplete, Transmit
 from peerpath.ice.pacer import Pacer, Turn, gathering_rto
-from peerpath.ice.priority import MAX_LOCAL_PREFERENCE, candidate_priority, relay_preference
+from peerpath.ice.priority import (
+    MAX_LOCAL_PREFERENCE,
+    candidate_priority,
+    relay_preference,
+    tcp_relay_preference,
+)
 from peerpath.ice.relays import (
     PeerRefused,
     RelayClosed,
@@ -231,10 +243,17 @@ class Gatherer:
 
     # -- relays that others reach -----------------------------------------------------------------------
 
-    def expect_relay(self, server: str, transport: str, now: float, proxy: str = "") -> ServerReport:
+    def expect_relay(
+        self,
+        server: str,
+        transport: str,
+        now: float,
+        proxy: str = "",
+        inquiry: Inquiry = Inquiry.ALLOCATION,
+    ) -> ServerReport:
         """The driver goes for a relayed address over a connection, and gathering waits for it."""
         self._begin(now)
-        report = ServerReport(server, Inquiry.ALLOCATION, transport, None, now, proxy=proxy)
+        report = ServerReport(server, inquiry, transport, None, now, proxy=proxy)
         self.reports.append(report)
         return report
 
@@ -259,6 +278,50 @@ class Gatherer:
         candidate = self._relayed_candidate(relayed, mapped, server_host, preference, report.server)
         candidate = replace(candidate, via=report.transport, proxy=report.proxy)
         return [CandidateFound(candidate), *self._work(now)]
+
+    def add_tcp_relay(
+        self,
+        report: ServerReport,
+        relayed: TransportAddress,
+        mapped: TransportAddress,
+        server_host: str,
+        index: int,
+        now: float,
+    ) -> list[GathererOutput]:
+        """One for TCP was had: a place to connect from, and one to be connected to (RFC 6544 section 5.2).
+
+        Both have the relayed address as their base, from which the relay connects as well, so that the
+        connection of two such addresses is one, whoever opens it.
+        """
+        report.succeeded(relayed, now)
+        outputs: list[GathererOutput] = []
+        for tcp_type in (TcpType.ACTIVE, TcpType.PASSIVE):
+            preference = tcp_relay_preference(tcp_type, report.transport, index, report.proxy)
+            port = DISCARD_PORT if tcp_type is TcpType.ACTIVE else relayed.port
+            candidate = Candidate(
+                CandidateType.RELAYED,
+                TransportAddress(relayed.host, port),
+                candidate_priority(CandidateType.RELAYED, preference, is_tcp=True),
+                self._foundations.of(
+                    CandidateType.RELAYED, relayed.host, server_host, f"tcp {tcp_type.value}"
+                ),
+                transport="tcp",
+                related=None if self._relay_only else mapped,
+                extensions=(("tcptype", tcp_type.value),),
+            )
+            outputs.append(
+                CandidateFound(
+                    LocalCandidate(
+                        candidate,
+                        relayed,
+                        preference,
+                        report.server,
+                        via=report.transport,
+                        proxy=report.proxy,
+                    )
+                )
+            )
+        return outputs + self._work(now)
 
     def settle_relay(self, report: ServerReport, reason: str, now: float) -> list[GathererOutput]:
         """It could not be had."""

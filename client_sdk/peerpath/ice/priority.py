@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peerpath.ice.candidate import COMPONENT, CandidateType, LocalCandidate
+from peerpath.ice.candidate import COMPONENT, CandidateType, LocalCandidate, TcpType
 
 # RFC 8445 section 5.1.2.2
 TYPE_PREFERENCES: dict[CandidateType, int] = {
@@ -29,6 +29,11 @@ _RELAY_STEP = 42
 _RELAY_RANKS = {"udp": 0, "tcp": 1, "tls": 2, "ws": 3, "wss": 3}
 _PROXY_RANKS = {"http": 4, "socks5": 4, "tor": 5}
 
+# RFC 6544 section 4.2: the three topmost bits of the local preference say who opens the connection. What they
+# leave, up to 57,343, puts a relay that meets its peer over TCP below all that do so over UDP.
+_DIRECTION_PREFERENCES = {TcpType.ACTIVE: 6, TcpType.PASSIVE: 4, TcpType.SIMULTANEOUS: 2}
+_MAX_OTHER_PREFERENCE = 8191
+
 
 def candidate_priority(
     candidate_type: CandidateType,
@@ -38,7 +43,8 @@ def candidate_priority(
     is_tcp: bool = False,
 ) -> int:
     """RFC 8445 section 5.1.2.1; `local_preference` is 0 to 65535, `component` 1 to 256."""
-    preferences = STREAM_TYPE_PREFERENCES if is_tcp else TYPE_PREFERENCES
+    is_direct_stream = is_tcp and candidate_type is not CandidateType.RELAYED
+    preferences = STREAM_TYPE_PREFERENCES if is_direct_stream else TYPE_PREFERENCES
     return preferences[candidate_type] << 24 | local_preference << 8 | (256 - component)
 
 
@@ -89,3 +95,9 @@ def relay_preference(local_preference: int, transport: str, server_index: int, p
     """
     rank = _PROXY_RANKS[proxy] if proxy else _RELAY_RANKS[transport]
     return max(0, local_preference - rank * _RELAY_STEP - min(server_index, _RELAY_STEP - 1))
+
+
+def tcp_relay_preference(tcp_type: TcpType, transport: str, server_index: int, proxy: str = "") -> int:
+    """The local preference of a relayed candidate that meets its peer over TCP (RFC 6544 section 4.2)."""
+    other = relay_preference(_MAX_OTHER_PREFERENCE, transport, server_index, proxy)
+    return _DIRECTION_PREFERENCES[tcp_type] << 13 | other

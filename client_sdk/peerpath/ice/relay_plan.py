@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from peerpath.fallbacks import Fallback
+from peerpath.fallbacks import USUAL_FALLBACKS, Fallback
 from peerpath.ice.configuration import IceServer
 from peerpath.net.proxies import Proxy
 from peerpath.net.proxy_rules import ProxyRules
 from peerpath.net.waits import Waits
+from peerpath.turn.carriers import meets_tcp_peers
 
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
     """Which ways to relays there are. Times are seconds."""
 
-    fallbacks: tuple[Fallback, ...] = tuple(Fallback)
+    fallbacks: tuple[Fallback, ...] = USUAL_FALLBACKS
     """What to try, in this order; what is left out is not tried."""
     proxies: ProxyRules = field(default_factory=ProxyRules)
     tor: Proxy | None = None
@@ -58,6 +59,11 @@ class Stage:
     left_out: str = ""
 
     @property
+    def is_for_tcp(self) -> bool:
+        """Whether its relayed addresses meet peers over TCP (RFC 6062)."""
+        return self.fallback is Fallback.TCP_RELAY
+
+    @property
     def is_empty(self) -> bool:
         return not self.attempts and not self.has_datagrams
 
@@ -71,6 +77,11 @@ def plan(servers: Sequence[IceServer], options: RelayOptions) -> list[Stage]:
 def uses_datagrams(options: RelayOptions) -> bool:
     """Whether TURN servers may be asked over UDP."""
     return Fallback.TURN in options.fallbacks and not options.onion_only
+
+
+def uses_tcp_relays(options: RelayOptions) -> bool:
+    """Whether relayed addresses for TCP are gone for."""
+    return Fallback.TCP_RELAY in options.fallbacks and not options.onion_only
 
 
 def _relays(servers: Sequence[IceServer]) -> Iterator[tuple[int, IceServer]]:
@@ -88,6 +99,10 @@ def _stage(fallback: Fallback, relays: list[tuple[int, IceServer]], options: Rel
         datagrams = any(server.over_udp for _, server in relays)
         left_out = "" if turn or datagrams else "no TURN server is configured"
         return Stage(fallback, turn, datagrams, left_out)
+    if fallback is Fallback.TCP_RELAY:
+        tcp = tuple(_for_tcp(streams, options))
+        left_out = "no TURN server for TCP is configured: turns: or ?transport=tcp is wanted"
+        return Stage(fallback, tcp, left_out="" if tcp else left_out)
     if fallback is Fallback.HTTP_TUNNEL:
         tunnels = tuple(Attempt(server, index) for index, server in streams if server.is_tunnel)
         return Stage(fallback, tunnels, left_out="" if tunnels else "no tunnel (wss://) is configured")
@@ -99,6 +114,14 @@ def _stage(fallback: Fallback, relays: list[tuple[int, IceServer]], options: Rel
         return Stage(fallback, tuple(Attempt(server, index, options.tor) for index, server in streams))
     proxied = tuple(_proxied(streams, options.proxies))
     return Stage(fallback, proxied, left_out="" if proxied else "no proxy is configured for these servers")
+
+
+def _for_tcp(streams: list[tuple[int, IceServer]], options: RelayOptions) -> Iterator[Attempt]:
+    """Directly, and by the proxies where these may be used."""
+    able = [(index, server) for index, server in streams if meets_tcp_peers(server.relay_uri)]
+    yield from (Attempt(server, index) for index, server in able)
+    if Fallback.PROXY in options.fallbacks:
+        yield from _proxied(able, options.proxies)
 
 
 def _proxied(streams: list[tuple[int, IceServer]], proxies: ProxyRules) -> Iterator[Attempt]:

@@ -31,6 +31,7 @@ class Inquiry(StrEnum):
 
     BINDING = "server-reflexive address"
     ALLOCATION = "relayed address"
+    TCP_ALLOCATION = "relayed address for TCP"
     PORT_MAPPING = "port mapping"
     """Of a gateway, which is no server of ICE: what there is to say about it is the same."""
 

@@ -261,8 +261,10 @@ class IceSession:
         # Sections 7.2.5.3.1 and 7.2.5.3.2: the valid pair has the candidate that the peer saw.
         pair.valid_local = self.context.candidates.seen_as(pair.local, mapped)
         pair.compute_priority(self.context.standing.is_controlling)
-        if pair.rtt is None:
-            pair.rtt = check.transaction.rtt
+        rtt = check.transaction.rtt
+        # The first check over TCP waited for the connection as well: a later one tells more.
+        if pair.rtt is None or (pair.local.candidate.is_tcp and rtt is not None and rtt < pair.rtt):
+            pair.rtt = rtt
         if first:
             pair.valid_at, pair.failure = now, ""
         if self.context.options.consent:

@@ -139,6 +139,19 @@ class IceStack:
         """A relayed address whose packets the driver carries; `report` came from `gatherer.expect_relay`."""
         return self._carry(self.gatherer.add_relay(report, relayed, mapped, server_host, index, now), now)
 
+    def add_tcp_relay(
+        self,
+        report: ServerReport,
+        relayed: TransportAddress,
+        mapped: TransportAddress,
+        server_host: str,
+        index: int,
+        now: float,
+    ) -> list[Output]:
+        """A relayed address that meets peers over TCP, whose connections the driver makes."""
+        found = self.gatherer.add_tcp_relay(report, relayed, mapped, server_host, index, now)
+        return self._carry(found, now)
+
     def add_mapping(self, report: ServerReport, external: TransportAddress, now: float) -> list[Output]:
         """A port mapping that leads to a socket; `report` came from `gatherer.expect_mapping`."""
         return self._carry(self.gatherer.add_mapping(report, external, now), now)

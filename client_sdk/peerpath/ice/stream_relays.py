@@ -17,8 +17,9 @@ from peerpath.ice.ladder import FallbackEntry, Ladder
 from peerpath.ice.outputs import Output
 from peerpath.ice.relay_plan import Attempt, RelayOptions, Stage
 from peerpath.ice.relays import needs_channel
-from peerpath.ice.servers import SKIPPED, ServerReport
+from peerpath.ice.servers import SKIPPED, Inquiry, ServerReport
 from peerpath.ice.stack import IceStack
+from peerpath.ice.tcp_relays import TcpRelays
 from peerpath.net.dialing import STAGGER
 from peerpath.net.proxies import Proxy, ProxyKind
 from peerpath.net.racing import AllFailed, first_success
@@ -27,6 +28,7 @@ from peerpath.net.waits import Waits
 from peerpath.turn import outputs as turn
 from peerpath.turn.carriers import via
 from peerpath.turn.connection import TurnConnection, allocate
+from peerpath.turn.tcp_allocation import TcpAllocation
 
 
 class StreamRelays:
@@ -39,17 +41,19 @@ class StreamRelays:
         *,
         resolver: Resolver,
         options: RelayOptions,
+        tcp: TcpRelays,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._stack = stack
         self._do = do
         self._resolver = resolver
         self._options = options
+        self._tcp = tcp
         self._isolation = options.isolation or secrets.token_bytes(32)
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._ladder = Ladder((), options.head_start, options.path_patience)
-        self._reports: dict[Attempt, ServerReport] = {}
+        self._reports: dict[tuple[Fallback, Attempt], ServerReport] = {}
         self._connections: dict[TransportAddress, TurnConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -65,8 +69,9 @@ class StreamRelays:
             for attempt in stage.attempts:
                 proxy = "" if attempt.proxy is None else attempt.proxy.kind.value
                 carried = via(attempt.server.relay_uri)
-                report = self._stack.gatherer.expect_relay(attempt.server.uri, carried, now, proxy)
-                self._reports[attempt] = report
+                inquiry = Inquiry.TCP_ALLOCATION if stage.is_for_tcp else Inquiry.ALLOCATION
+                report = self._stack.gatherer.expect_relay(attempt.server.uri, carried, now, proxy, inquiry)
+                self._reports[stage.fallback, attempt] = report
         self._ladder = Ladder(stages, self._options.head_start, self._options.path_patience)
         self._start(self._ladder.begin(now))
 
@@ -143,8 +148,9 @@ class StreamRelays:
             if stage not in self._ladder.waiting:
                 continue  # it has begun meanwhile
             for attempt in stage.attempts:
+                report = self._reports[stage.fallback, attempt]
                 reason = SKIPPED + self._reason_of(stage.fallback)
-                self._do(self._stack.settle_relay(self._reports[attempt], reason, self._loop.time()))
+                self._do(self._stack.settle_relay(report, reason, self._loop.time()))
 
     def _reason_of(self, fallback: Fallback) -> str:
         return next(entry.reason for entry in self._ladder.entries() if entry.fallback == fallback.value)
@@ -171,27 +177,38 @@ class StreamRelays:
     # -- the connections --------------------------------------------------------------------------------
 
     async def _open(self, fallback: Fallback, attempt: Attempt) -> None:
-        report, patience = self._reports[attempt], self._patience(fallback)
+        report, patience = self._reports[fallback, attempt], self._patience(fallback)
         now = self._loop.time()
         self._stack.gatherer.begin_relay(report, now, now + patience)
         try:
             async with asyncio.timeout(patience):
-                connection = await self._allocate(attempt, fallback)
+                made = await self._make(attempt, fallback)
         except (PeerpathError, OSError) as error:
             late = isinstance(error, TimeoutError)
             reason = f"no relayed address within {patience:g} s" if late else _words(error)
             self._do(self._stack.settle_relay(report, reason, self._loop.time()))
             self._start(self._ladder.failed(fallback, self._loop.time()))
             return
+        skipped = self._ladder.succeeded(fallback, self._loop.time())
+        if isinstance(made, TcpAllocation):
+            self._add_tcp(made, attempt, report)
+        else:
+            self._add(made, attempt, report)
+        self._skip(skipped)
+
+    def _add_tcp(self, allocation: TcpAllocation, attempt: Attempt, report: ServerReport) -> None:
+        relayed, mapped, host = allocation.relayed, allocation.mapped, allocation.connection.address.host
+        self._tcp.add(allocation)
+        self._do(self._stack.add_tcp_relay(report, relayed, mapped, host, attempt.index, self._loop.time()))
+
+    def _add(self, connection: TurnConnection, attempt: Attempt, report: ServerReport) -> None:
         client = connection.client
         assert client.mapped is not None
         relayed = client.relayed[0]
         connection.on_output = lambda output: self._received(relayed, output)
         self._connections[relayed] = connection
-        skipped = self._ladder.succeeded(fallback, self._loop.time())
         now, host = self._loop.time(), connection.address.host
         self._do(self._stack.add_relay(report, relayed, client.mapped, host, attempt.index, now))
-        self._skip(skipped)
 
     def _patience(self, fallback: Fallback) -> float:
         return self._options.onion_patience if fallback is Fallback.ONION else self._options.patience
@@ -200,6 +217,11 @@ class StreamRelays:
         if fallback is Fallback.ONION:
             return replace(self._options.waits, answer=self._options.onion_patience)
         return self._options.waits
+
+    async def _make(self, attempt: Attempt, fallback: Fallback) -> TurnConnection | TcpAllocation:
+        if fallback is Fallback.TCP_RELAY:
+            return await self._allocate_tcp(attempt, fallback)
+        return await self._allocate(attempt, fallback)
 
     async def _allocate(self, attempt: Attempt, fallback: Fallback) -> TurnConnection:
         server, proxy = attempt.server, self._isolated(attempt.proxy)
@@ -224,6 +246,19 @@ class StreamRelays:
 
         attempts = [lambda address=address: through(address) for address in addresses]
         return await first_success(attempts, stagger=STAGGER)
+
+    async def _allocate_tcp(self, attempt: Attempt, fallback: Fallback) -> TcpAllocation:
+        server = attempt.server
+        return await TcpAllocation.open(
+            server.relay_uri,
+            server.username,
+            server.password,
+            tls=self._tls,
+            proxy=attempt.proxy,
+            resolver=self._resolver,
+            waits=self._waits(fallback),
+            patience=self._patience(fallback),
+        )
 
     def _isolated(self, proxy: Proxy | None) -> Proxy | None:
         if proxy is None or proxy.kind is not ProxyKind.TOR:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from stunwire import TransportAddress
 
-from peerpath.ice.candidate import TcpType
+from peerpath.ice.candidate import DISCARD_PORT, TcpType
 from peerpath.ice.outputs import Output
 from peerpath.ice.stack import IceStack
 from peerpath.ice.tcp_stream import TcpStream
@@ -17,8 +18,6 @@ from peerpath.net.addresses import family_of, from_socket, to_socket
 from peerpath.net.streams import FrameStream
 from peerpath.stun.binding import BindingAnswer, BindingRequests, Send, Settled
 
-_DISCARD = 9
-"""The port of an active candidate, which nobody connects to (RFC 6544 section 4.5)."""
 _PATIENCE = 12.0
 """Seconds in which a connection must come up."""
 _SYN_SECONDS = 3.5
@@ -26,6 +25,8 @@ _SYN_SECONDS = 3.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 _MAX_SERVERS = 3
 _MAX_STREAMS = 64
+_ATTEMPTS = 5
+"""Of connections that end before anything was heard: the peer's relay may learn only now whom to let in."""
 _MAX_WAITING = 8
 """Datagrams kept for a connection that is being opened."""
 
@@ -50,6 +51,7 @@ class TcpCandidates:
         self._listeners: dict[TransportAddress, asyncio.Server] = {}
         self._streams: dict[PathKey, TcpStream] = {}
         self._opening: dict[PathKey, tuple[asyncio.Task[None], list[bytes]]] = {}
+        self._attempts: Counter[PathKey] = Counter()
         self._at_servers: list[FrameStream] = []
         self._seen: dict[str, list[TransportAddress]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,7 +64,7 @@ class TcpCandidates:
     async def begin(self, host: str, preference: int) -> TransportAddress | None:
         """The candidates of one address of this machine. Returns where connections are taken."""
         passive = None
-        self._add(TransportAddress(host, _DISCARD), TcpType.ACTIVE, preference)
+        self._add(TransportAddress(host, DISCARD_PORT), TcpType.ACTIVE, preference)
         for tcp_type in (TcpType.PASSIVE, TcpType.SIMULTANEOUS):
             with suppress(OSError):
                 base = await self._listen(host)
@@ -147,10 +149,17 @@ class TcpCandidates:
             waiting.append(data)
             del waiting[:-_MAX_WAITING]
         elif self._types.get(base) in (TcpType.ACTIVE, TcpType.SIMULTANEOUS):
-            self._opening[key] = (self._loop.create_task(self._open(base, remote)), [data])
+            self._attempts[key] = 0
+            self._open_soon(key, [data])
 
-    async def _open(self, base: TransportAddress, remote: TransportAddress) -> None:
+    def _open_soon(self, key: PathKey, waiting: list[bytes]) -> None:
+        pause = _FIRST_PAUSE * 2 ** self._attempts[key] if self._attempts[key] else 0.0
+        self._attempts[key] += 1
+        self._opening[key] = (self._loop.create_task(self._open(*key, pause)), waiting)
+
+    async def _open(self, base: TransportAddress, remote: TransportAddress, pause: float) -> None:
         key = (base, remote)
+        await asyncio.sleep(pause)
         try:
             async with asyncio.timeout(_PATIENCE):
                 made = await self._connect(base, remote)
@@ -175,7 +184,7 @@ class TcpCandidates:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _connected(self, base: TransportAddress, remote: TransportAddress) -> socket.socket:
-        port = 0 if base.port == _DISCARD else base.port
+        port = 0 if base.port == DISCARD_PORT else base.port
         made = _reusable_socket(base.host, port)
         try:
             await self._loop.sock_connect(made, to_socket(remote))
@@ -211,6 +220,10 @@ class TcpCandidates:
         key = (stream.base, stream.remote)
         if self._streams.get(key) is stream:
             del self._streams[key]
+            may_retry = not stream.is_heard and self._types.get(stream.base) is TcpType.ACTIVE
+            if may_retry and self._attempts[key] < _ATTEMPTS:
+                self._open_soon(key, stream.unheard)
+                return
             self._do(self._stack.connection_lost(stream.base, stream.remote, reason, self._loop.time()))
 
     def end(self, host: str) -> None:

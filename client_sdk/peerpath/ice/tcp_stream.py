@@ -14,11 +14,13 @@ _CONGESTED = 256 * 1024
 """Bytes waiting to be sent past which datagrams are dropped, as a full queue of a router does."""
 _PROOF_SECONDS = 10.0
 """For a connection of a stranger to turn out to be the peer's."""
+_MAX_UNHEARD = 8
 
 
 class TcpStream(asyncio.Protocol):
-    """From `base` to `remote`. One that was accepted counts as opened with its first datagram, if that is a
-    check of the peer's; before, it has no part in anything."""
+    """From `base` to `remote`, None for whoever it turns out to be. One that was accepted has an `is_check`,
+    and counts as opened with its first datagram, if that is a check of the peer's; before, it has no part in
+    anything."""
 
     def __init__(
         self,
@@ -31,16 +33,24 @@ class TcpStream(asyncio.Protocol):
     ) -> None:
         self.base = base
         self.remote = remote or base
-        self.is_accepted = remote is None
+        self.is_accepted = is_check is not None
+        self._is_remote_known = remote is not None
         self._on_open = on_open
         self._on_datagram = on_datagram
         self._on_close = on_close
         self._is_check = is_check
+        self.is_heard = False
+        """Something has come."""
+        self.unheard: list[bytes] = []
+        """The last datagrams sent before, which nobody else sends again (RFC 6544 section 7.1)."""
         self._framer = Rfc4571Framer()
         self._transport: asyncio.Transport | None = None
         self._proof: asyncio.TimerHandle | None = None
 
     def send(self, data: bytes) -> None:
+        if not self.is_heard:
+            self.unheard.append(data)
+            del self.unheard[:-_MAX_UNHEARD]
         transport = self._transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _CONGESTED:
             return
@@ -57,10 +67,12 @@ class TcpStream(asyncio.Protocol):
         if not self.is_accepted:
             self._admit()
             return
-        self.remote = from_socket(transport.get_extra_info("peername"))
+        if not self._is_remote_known:
+            self.remote = from_socket(transport.get_extra_info("peername"))
         self._proof = asyncio.get_running_loop().call_later(_PROOF_SECONDS, self.close)
 
     def data_received(self, data: bytes) -> None:
+        self.is_heard = True
         for datagram in self._framer.feed(data):
             if self._is_check is not None:
                 if not self._is_check(datagram):

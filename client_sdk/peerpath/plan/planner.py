@@ -24,27 +24,36 @@ _CERTAIN = 0.98
 _DOUBTFUL = 0.02
 """By the rules it can't be, but rules are measured."""
 _RELAY, _TUNNEL, _PROXY, _ONION = 0.99, 0.97, 0.95, 0.9
+_TCP_RELAY = 0.9
+"""Where it is asked for, the operator is taken to offer it: what is left is that the peer takes part."""
 
 _Verdict = tuple[int, float, str] | str
 """Stage, chance and reason; or why it is left out."""
 
 _FALLBACKS = {
     Strategy.RELAY: Fallback.TURN,
+    Strategy.TCP_RELAY: Fallback.TCP_RELAY,
     Strategy.TUNNEL: Fallback.HTTP_TUNNEL,
     Strategy.PROXY: Fallback.PROXY,
     Strategy.ONION: Fallback.ONION,
 }
 _LACKS = {
     Strategy.RELAY: "no TURN server is configured",
+    Strategy.TCP_RELAY: "no TURN server for TCP is configured: turns: or ?transport=tcp is wanted",
     Strategy.TUNNEL: "no relay is known that has an HTTP tunnel",
     Strategy.PROXY: "no proxy is configured and the system names none",
     Strategy.ONION: "no SOCKS port of Tor is configured",
 }
 _FALLBACK_CHANCES = {
     Strategy.RELAY: _RELAY,
+    Strategy.TCP_RELAY: _TCP_RELAY,
     Strategy.TUNNEL: _TUNNEL,
     Strategy.PROXY: _PROXY,
     Strategy.ONION: _ONION,
+}
+_NOTHING_ELSE = "for networks that let nothing else out"
+_FALLBACK_REASONS = {
+    Strategy.TCP_RELAY: "for relays that carry no UDP, and peers that are reached over TCP alone"
 }
 
 
@@ -195,7 +204,7 @@ def _fallback(strategy: Strategy, ours: Side, theirs: Side, policy: Policy) -> _
     # Side by side with the relay only where it is likely to be needed.
     first = 1 if _blocked(ours, theirs) or fallback is usable[0] else 2
     place = sum(each is not Fallback.TURN for each in usable[: usable.index(fallback)])
-    return first + place, _FALLBACK_CHANCES[strategy], "for networks that let nothing else out"
+    return first + place, _FALLBACK_CHANCES[strategy], _FALLBACK_REASONS.get(strategy, _NOTHING_ELSE)
 
 
 # -- what is known ------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peerpath.settings import Fallback, Settings
+from peerpath.fallbacks import USUAL_FALLBACKS, Fallback
+from peerpath.settings import Settings
+from peerpath.turn.carriers import meets_tcp_peers, parse_relay_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +16,15 @@ class Policy:
     automatic: bool = True
     relay_only: bool = False
     port_mapping: bool = True
-    fallbacks: tuple[Fallback, ...] = tuple(Fallback)
+    fallbacks: tuple[Fallback, ...] = USUAL_FALLBACKS
     has_turn: bool = False
     has_tunnel: bool = False
     has_proxy: bool = False
     has_onion: bool = False
     is_trusted: bool = True
     """Whether the peer may learn addresses of this machine; if not, it is as with `relay_only`."""
+    has_tcp_relay: bool = False
+    """Whether a TURN server is reached over TCP or TLS; whether it relays TCP is known when it is asked."""
 
     @classmethod
     def of(
@@ -42,11 +46,13 @@ class Policy:
             has_proxy,
             has_onion,
             is_trusted,
+            any(meets_tcp_peers(parse_relay_uri(server.uri)) for server in settings.turn_servers),
         )
 
     def has(self, fallback: Fallback) -> bool:
         return {
             Fallback.TURN: self.has_turn,
+            Fallback.TCP_RELAY: self.has_tcp_relay,
             Fallback.HTTP_TUNNEL: self.has_tunnel,
             Fallback.PROXY: self.has_proxy,
             Fallback.ONION: self.has_onion,

@@ -22,6 +22,8 @@ class Strategy(StrEnum):
     TCP = "tcp"
     """ICE over TCP, simultaneous opening included."""
     RELAY = "relay"
+    TCP_RELAY = "tcp_relay"
+    """A relay that meets peers over TCP (RFC 6062)."""
     TUNNEL = "tunnel"
     PROXY = "proxy"
     ONION = "onion"

@@ -39,6 +39,11 @@ def via(uri: RelayUri) -> str:
     return "tls" if uri.secure else uri.transport
 
 
+def meets_tcp_peers(uri: RelayUri) -> bool:
+    """Whether an allocation there can be one for TCP: its control connection is TCP or TLS (RFC 6062 4.1)."""
+    return not isinstance(uri, TunnelUri) and uri.transport == "tcp"
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How one server is reached, for its control connection and for those that carry data (RFC 6062).

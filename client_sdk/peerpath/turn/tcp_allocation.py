@@ -18,7 +18,7 @@ from peerpath.net.proxies import Proxy
 from peerpath.net.racing import AllFailed, first_success
 from peerpath.net.resolving import Resolver
 from peerpath.net.waits import Waits
-from peerpath.turn.carriers import RelayUri, parse_relay_uri
+from peerpath.turn.carriers import RelayUri, meets_tcp_peers, parse_relay_uri
 from peerpath.turn.client import DEFAULT_LIFETIME, canonical
 from peerpath.turn.connection import TurnConnection, TurnRefused, allocate
 from peerpath.turn.credentials import LongTermCredentials
@@ -33,7 +33,6 @@ from peerpath.turn.outputs import (
     PermissionRefused,
 )
 from peerpath.turn.tcp_client import TcpTurnClient
-from peerpath.turn.tunnel import TunnelUri
 
 BIND_SECONDS = 30.0
 """How long a server keeps a connection with a peer for its ConnectionBind (RFC 6062 section 5.2)."""
@@ -150,7 +149,7 @@ class TcpAllocation:
         `code` is 442 where the server relays no TCP. The others are those of `allocate`.
         """
         found = parse_relay_uri(uri) if isinstance(uri, str) else uri
-        if isinstance(found, TunnelUri) or found.transport != "tcp":
+        if not meets_tcp_peers(found):
             raise ValueError(f"{found}: TCP relays want turn:host?transport=tcp, or turns:host (RFC 6062)")
         resolver, credentials = resolver or Resolver(), LongTermCredentials(username, password)
         if proxy is not None and proxy.remote_names:

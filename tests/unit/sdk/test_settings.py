@@ -2,6 +2,7 @@
 
 import pytest
 from peerpath.errors import SettingsError
+from peerpath.fallbacks import USUAL_FALLBACKS
 from peerpath.settings import DEFAULT_STUN_SERVERS, Fallback, Settings
 from peerpath.stun.servers import StunServer
 
@@ -26,7 +27,7 @@ def test_the_defaults():
     assert settings.automatic
     assert not settings.relay_only
     assert settings.local_ports == (0, 0)
-    assert settings.fallbacks == tuple(Fallback)
+    assert settings.fallbacks == USUAL_FALLBACKS
     assert type(settings) is Settings
 
 
@@ -107,7 +108,7 @@ def test_lists_in_the_environment_are_written_with_commas(monkeypatch):
         ("backup_stun_servers", "h:99999", "1 to 65535"),
         ("server_selection", "best", "'fastest', 'ordered' or 'random'"),
         ("fallbacks", ["turn", "turn"], "each fallback once"),
-        ("fallbacks", ["pigeon"], "'turn', 'http_tunnel', 'proxy' or 'onion'"),
+        ("fallbacks", ["pigeon"], "'turn', 'tcp_relay', 'http_tunnel', 'proxy' or 'onion'"),
         ("turn_servers", [{"uri": "stun:h"}], "turn or turns is wanted"),
         ("turn_servers", [{"uri": "turn:h", "user": "x"}], "no such setting"),
         ("punch_time", 5, "there is no such setting"),

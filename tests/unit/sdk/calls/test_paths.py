@@ -29,6 +29,22 @@ def test_relayed_paths(via, proxy, kind, transport, method):
     assert (path.kind, path.transport, method_of(path).value) == (kind, transport, method)
 
 
+@pytest.mark.parametrize(
+    ("via", "proxy", "transport", "method"),
+    [
+        ("tcp", "", "turn-tcp-tcp", "tcp_relay"),
+        ("tls", "", "turn-tls-tcp", "tcp_relay"),
+        ("tls", "socks5", "turn-tls-tcp-socks5", "proxy"),
+    ],
+)
+def test_paths_by_relays_that_meet_the_peer_over_tcp(via, proxy, transport, method):
+    candidate = Candidate(CandidateType.RELAYED, HERE, 1, "a", transport="tcp")
+    local = LocalCandidate(candidate, HERE, via=via, proxy=proxy)
+    remote = Candidate(CandidateType.HOST, THERE, 1, "b", transport="tcp")
+    path = application_path(Path(local, remote, True, None))
+    assert (path.kind, path.transport, method_of(path).value) == ("tcp_relay", transport, method)
+
+
 def test_a_direct_path_is_no_relay():
     local = LocalCandidate(Candidate(CandidateType.HOST, HERE, 1, "a"), HERE)
     path = application_path(Path(local, Candidate(CandidateType.SERVER_REFLEXIVE, THERE, 1, "b"), True, None))

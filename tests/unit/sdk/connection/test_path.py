@@ -38,13 +38,14 @@ def ice_path(local: CandidateType, remote: CandidateType, transport: str = "udp"
         (RELAY, HOST, "udp", PathKind.RELAY),
         (HOST, RELAY, "udp", PathKind.RELAY),
         (HOST, HOST, "tcp", PathKind.TCP),
-        (RELAY, HOST, "tcp", PathKind.RELAY),
+        (RELAY, HOST, "tcp", PathKind.TCP_RELAY),
+        (HOST, RELAY, "tcp", PathKind.TCP_RELAY),
     ],
 )
 def test_the_kind_of_a_path(local, remote, transport, kind):
     path = path_from_ice(ice_path(local, remote, transport))
     assert path == Path(kind, transport, 0.02, "192.0.2.1 1", "192.0.2.2 2")
-    assert path.kind.is_direct == (kind is not PathKind.RELAY)
+    assert path.kind.is_direct == (kind not in (PathKind.RELAY, PathKind.TCP_RELAY))
 
 
 def test_whoever_gathered_it_knows_better():

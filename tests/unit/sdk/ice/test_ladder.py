@@ -1,13 +1,13 @@
 """When the next fallback begins, and when it never does."""
 
 import pytest
-from peerpath.fallbacks import Fallback
+from peerpath.fallbacks import USUAL_FALLBACKS, Fallback, with_tcp_relay
 from peerpath.ice.ladder import Ladder
 from peerpath.ice.relay_plan import RelayOptions, plan
 from peerpath.net.proxy_rules import ProxyRules
 from unit.sdk.ice.test_relay_plan import EVERYTHING, PROXY, STUN, TCP, TLS, TOR, TUNNEL, UDP
 
-TURN, HTTP_TUNNEL, VIA_PROXY, ONION = Fallback
+TURN, TCP_RELAY, HTTP_TUNNEL, VIA_PROXY, ONION = Fallback
 
 
 def ladder(servers=EVERYTHING, **options):
@@ -77,7 +77,15 @@ def test_a_direct_path_ends_the_climb():
     climbing = ladder()
     climbing.begin(0)
     assert names(climbing.finish("there is a direct path")) == [HTTP_TUNNEL, VIA_PROXY, ONION]
-    assert [entry.reason for entry in climbing.entries()][1:] == ["there is a direct path"] * 3
+    assert [entry.reason for entry in climbing.entries()][1:4] == ["there is a direct path"] * 3
+
+
+def test_tcp_relays_begin_where_they_are_asked_for_and_a_relay_for_udp_leads_nowhere():
+    climbing = ladder(fallbacks=with_tcp_relay(USUAL_FALLBACKS))
+    climbing.begin(0)
+    climbing.met(0)
+    assert names(climbing.succeeded(TURN, 0.1)) == [TCP_RELAY, HTTP_TUNNEL, VIA_PROXY, ONION]
+    assert names(climbing.handle_timeout(3.1)) == [TCP_RELAY]
 
 
 def test_what_was_tried_in_vain_says_so():

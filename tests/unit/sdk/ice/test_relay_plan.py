@@ -2,7 +2,7 @@
 
 import pytest
 from peerpath import Settings, SettingsError
-from peerpath.fallbacks import Fallback
+from peerpath.fallbacks import USUAL_FALLBACKS, Fallback, with_tcp_relay
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.from_settings import relay_options
 from peerpath.ice.relay_plan import RelayOptions, plan
@@ -41,7 +41,31 @@ def test_everything_there_is():
         "http_tunnel": [TUNNEL.uri],
         "proxy": [f"{uri} through http" for uri in streams],
         "onion": [f"{uri} through tor" for uri in streams],
+        "tcp_relay": "it is left out of the settings",
     }
+
+
+@pytest.mark.parametrize(
+    ("servers", "options", "expected"),
+    [
+        (EVERYTHING, {}, [TCP.uri, TLS.uri]),
+        (
+            EVERYTHING,
+            {"proxies": ProxyRules.always(PROXY)},
+            [TCP.uri, TLS.uri, f"{TCP.uri} through http", f"{TLS.uri} through http"],
+        ),
+        (
+            EVERYTHING,
+            {"proxies": ProxyRules.always(PROXY), "fallbacks": (Fallback.TCP_RELAY,)},
+            [TCP.uri, TLS.uri],
+        ),
+        ((STUN, UDP, TUNNEL), {}, "no TURN server for TCP is configured: turns: or ?transport=tcp is wanted"),
+        (EVERYTHING, {"onion_only": True, "tor": TOR}, "everything goes through Tor (onion_only)"),
+    ],
+)
+def test_tcp_relays_are_asked_of_turn_servers_over_streams(servers, options, expected):
+    options = {"fallbacks": with_tcp_relay(USUAL_FALLBACKS)} | options
+    assert shape(servers, **options)["tcp_relay"] == expected
 
 
 @pytest.mark.parametrize(
@@ -66,7 +90,8 @@ def test_why_a_fallback_is_not_tried(servers, options, expected):
 
 def test_the_order_is_that_of_the_settings_and_what_is_left_out_comes_last():
     order = (Fallback.ONION, Fallback.TURN)
-    assert list(shape(EVERYTHING, fallbacks=order, tor=TOR)) == ["onion", "turn", "http_tunnel", "proxy"]
+    left_out = ["tcp_relay", "http_tunnel", "proxy"]
+    assert list(shape(EVERYTHING, fallbacks=order, tor=TOR)) == ["onion", "turn", *left_out]
 
 
 def test_a_host_that_is_exempt_is_not_asked_through_the_proxy():

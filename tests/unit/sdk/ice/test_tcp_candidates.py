@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 
 import pytest
 from peerpath.ice import AgentOptions, Candidate, CandidateFound, CandidateType, Output, Refusal, Role
 from peerpath.ice.candidate import TcpType
-from peerpath.ice.outputs import CandidateRefused
-from peerpath.ice.priority import candidate_priority
+from peerpath.ice.outputs import CandidateRefused, Transmit
+from peerpath.ice.priority import candidate_priority, relay_preference, tcp_relay_preference
 from peerpath.ice.sdp import format_candidate, parse_candidate
+from peerpath.ice.servers import Inquiry
 from peerpath.ice.stack import IceStack
 from peerpath.ice.tcp_candidates import TcpCandidates
-from stunwire import TransportAddress, frame_rfc4571
+from stunwire import Message, MessageClass, TransportAddress, frame_rfc4571
 
 HOST = "127.0.0.1"
 
@@ -139,6 +141,103 @@ async def test_when_the_address_is_gone_so_are_its_candidates_and_connections(li
     with pytest.raises(OSError):
         await asyncio.open_connection(host, port)
     peer.close()
+
+
+async def test_what_was_said_before_a_connection_ended_unheard_is_said_again(listening: Listening) -> None:
+    """The peer's relay resets whom it is not told to let in, and may be told so only then."""
+    heard: list[bytes] = []
+    enough = asyncio.Event()
+
+    async def let_in_the_third(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readexactly(7))
+        if len(heard) == 3:
+            writer.write(frame_rfc4571(b"hello"))
+            enough.set()
+        writer.close()
+
+    async with await asyncio.start_server(let_in_the_third, HOST, 0) as server, asyncio.timeout(10):
+        peer = TransportAddress(*server.sockets[0].getsockname())
+        listening.tcp.send(listening.base(TcpType.ACTIVE), peer, b"check")
+        await enough.wait()
+        while not listening.arrived:
+            await asyncio.sleep(0.01)
+    assert heard == [frame_rfc4571(b"check")] * 3
+    assert listening.arrived == [b"hello"]
+
+
+# -- relayed addresses for TCP ----------------------------------------------------------------------------
+
+RELAYED, OTHER = TransportAddress("203.0.113.5", 50001), TransportAddress("203.0.113.9", 50002)
+MAPPED = TransportAddress("192.0.2.77", 41000)
+
+
+def with_a_tcp_relay(role: Role, relayed: TransportAddress) -> tuple[IceStack, list[Candidate]]:
+    """A stack, and its candidates."""
+    stack = IceStack(role, options=AgentOptions(tcp=True, relay_only=True))
+    report = stack.gatherer.expect_relay("turns:relay", "tls", 0.0, inquiry=Inquiry.TCP_ALLOCATION)
+    outputs = stack.add_tcp_relay(report, relayed, MAPPED, relayed.host, 0, 0.0)
+    return stack, [output.candidate.candidate for output in outputs if isinstance(output, CandidateFound)]
+
+
+def test_a_relayed_address_is_a_place_to_connect_from_and_one_to_be_connected_to() -> None:
+    _, found = with_a_tcp_relay(Role.CONTROLLING, RELAYED)
+    assert [(each.tcp_type, each.address) for each in found] == [
+        (TcpType.ACTIVE, (RELAYED.host, 9)),
+        (TcpType.PASSIVE, RELAYED),
+    ]
+    assert {(each.type, each.transport) for each in found} == {(CandidateType.RELAYED, "tcp")}
+    assert found[0].priority > found[1].priority
+
+
+def test_a_relay_that_meets_peers_over_tcp_ranks_below_each_that_does_so_over_udp() -> None:
+    over_tcp = [
+        candidate_priority(CandidateType.RELAYED, tcp_relay_preference(tcp_type, "tcp", 0), is_tcp=True)
+        for tcp_type in TcpType
+    ]
+    eighth_interface = 65535 - 7 * 256
+    last = candidate_priority(CandidateType.RELAYED, relay_preference(eighth_interface, "wss", 99, "tor"))
+    assert max(over_tcp) < last
+
+
+def test_two_relayed_addresses_are_one_pair_on_each_side() -> None:
+    """Whichever side connects: the relays have one connection between the two."""
+    one, its = with_a_tcp_relay(Role.CONTROLLING, RELAYED)
+    other, others = with_a_tcp_relay(Role.CONTROLLED, OTHER)
+    checks = one.set_remote(replace(other.description, candidates=tuple(others)), 0.0)
+    other.set_remote(replace(one.description, candidates=tuple(its)), 0.0)
+    assert [pair.key for pair in one.agent.pairs] == [(RELAYED, OTHER)]
+    assert [pair.key for pair in other.agent.pairs] == [(OTHER, RELAYED)]
+    queue = [(one, output) for output in checks]
+    while queue:
+        sender, output = queue.pop(0)
+        if isinstance(output, Transmit):
+            receiver = other if sender is one else one
+            queue += [
+                (receiver, more) for more in receiver.receive(output.data, output.remote, output.local, 1.0)
+            ]
+    for stack, relayed in ((one, RELAYED), (other, OTHER)):
+        assert stack.agent.path is not None
+        assert (stack.agent.path.local.type, stack.agent.path.local.address) == (
+            CandidateType.RELAYED,
+            relayed,
+        )
+
+
+def test_a_relay_connects_from_where_it_can_be_connected_to() -> None:
+    """So that its passive candidate is known by the address from which its connection comes."""
+    stack = IceStack(Role.CONTROLLED, options=AgentOptions(tcp=True))
+    base = TransportAddress("192.0.2.1", 4000)
+    stack.add_tcp_candidate(base, TcpType.PASSIVE, 65535, 0.0)
+    peer, its = with_a_tcp_relay(Role.CONTROLLING, RELAYED)
+    stack.set_remote(replace(peer.description, candidates=tuple(its)), 0.0)
+    checks = peer.set_remote(stack.description, 0.0)
+    [check] = [output for output in checks if isinstance(output, Transmit)]
+    assert (check.local, check.remote) == (RELAYED, base)
+    outputs = stack.receive(check.data, base, RELAYED, 1.0) + stack.handle_timeout(2.0)
+    sent = [Message.decode(output.data) for output in outputs if isinstance(output, Transmit)]
+    assert MessageClass.REQUEST in {message.message_class for message in sent}, "it checks nothing itself"
+    [pair] = stack.agent.pairs
+    assert (pair.remote.type, pair.remote.tcp_type) == (CandidateType.RELAYED, TcpType.ACTIVE)
 
 
 def _check_for(stack: IceStack) -> bytes:

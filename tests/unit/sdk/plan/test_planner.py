@@ -167,8 +167,37 @@ policies = st.builds(
     Policy,
     *[st.booleans()] * 3,
     st.lists(st.sampled_from(Fallback), unique=True).map(tuple),
-    *[st.booleans()] * 5,
+    *[st.booleans()] * 6,
 )
+
+
+def with_relays(*fallbacks: Fallback) -> Policy:
+    return replace(EVERYTHING, fallbacks=fallbacks, has_tcp_relay=True)
+
+
+@pytest.mark.parametrize("sides", [(EASY, EASY), (BLOCKED, BLOCKED)])
+def test_a_tcp_relay_comes_after_the_relay_for_udp_and_before_the_tunnel(sides: tuple[Side, Side]) -> None:
+    plan = make_plan(*sides, with_relays(*Fallback))
+    places = [stage_of(plan, each) for each in (Strategy.RELAY, Strategy.TCP_RELAY, Strategy.TUNNEL)]
+    assert places == sorted(set(places))
+    assert chance_of(plan, Strategy.TCP_RELAY) < chance_of(plan, Strategy.RELAY)
+    [step] = [step for step in plan.steps if step.strategy is Strategy.TCP_RELAY]
+    assert step.reason == "for relays that carry no UDP, and peers that are reached over TCP alone"
+
+
+def test_a_tcp_relay_has_to_be_asked_for_and_wants_a_server_over_tcp() -> None:
+    unasked = make_plan(EASY, EASY, replace(EVERYTHING, has_tcp_relay=True))
+    assert why_not(unasked, Strategy.TCP_RELAY) == "fallbacks in the settings leave it out"
+    unable = make_plan(EASY, EASY, replace(EVERYTHING, fallbacks=tuple(Fallback)))
+    assert why_not(unable, Strategy.TCP_RELAY).startswith("no TURN server for TCP is configured")
+    for uri, able in (
+        ("turn:a", False),
+        ("wss://a", False),
+        ("turns:a", True),
+        ("turn:a?transport=tcp", True),
+    ):
+        settings = Settings.load(turn_servers=[{"uri": uri, "username": "u", "password": "p"}])
+        assert Policy.of(settings).has_tcp_relay is able
 
 
 @given(sides, sides, policies)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from peerpath.errors import ServerError
-from peerpath.fallbacks import Fallback
+from peerpath.fallbacks import USUAL_FALLBACKS
 from peerpath.ice import AgentOptions, Pacer, Role
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
@@ -266,7 +266,7 @@ async def test_the_ladder_goes_on_past_all_of_them_and_the_report_names_each():
             async with asyncio.timeout(10):
                 assert [found async for found in endpoint.candidates()] == []
             report = endpoint.report()
-    assert [entry.fallback for entry in report.fallbacks if entry.tried] == list(Fallback)
+    assert [entry.fallback for entry in report.fallbacks if entry.tried] == list(USUAL_FALLBACKS)
     reasons = {(entry.transport, entry.proxy): entry.reason for entry in report.servers}
     assert "not STUN" in reasons["tcp", ""]
     assert "text" in reasons["ws", ""]
