@@ -1,6 +1,7 @@
 """A running relay is replaced by the next process: nobody who is connected notices."""
 
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -308,6 +309,18 @@ def test_the_command_says_who_serves(site):
             assert told.returncode == 1
             assert "goes on" in told.stderr
             assert "status 1" in told.stderr
+
+
+def test_the_service_manager_hears_which_process_serves(site, tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with UpgradableRelay(site, OPEN) as relay:
+            assert manager.recv(100) == b"READY=1"
+            relay.upgrade()
+            told = {manager.recv(100), manager.recv(100)}
+            assert told == {b"READY=1", f"MAINPID={relay.pid}".encode()}
 
 
 def test_several_workers_refuse_in_words(site):
