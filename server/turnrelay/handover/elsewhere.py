@@ -56,12 +56,14 @@ class Elsewhere:
         sock.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_LINE)
         telling = asyncio.create_task(_tell(writer, set(own), live))
-        with suppress(OSError, ValueError):
-            while line := await reader.readline():
-                self.ended(RelayedAddress(TransportAddress(*ended)) for ended in json.loads(line))
-        telling.cancel()
-        writer.close()
-        self.clear()
+        try:
+            with suppress(OSError, ValueError):
+                while line := await reader.readline():
+                    self.ended(RelayedAddress(TransportAddress(*ended)) for ended in json.loads(line))
+        finally:
+            telling.cancel()
+            writer.close()
+            self.clear()
 
 
 class AlsoElsewhere:

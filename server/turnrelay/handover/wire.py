@@ -84,7 +84,9 @@ class Wire:
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
-        if not data or not numbers or flags & socket.MSG_CTRUNC:
+        if not data:
+            raise ConnectionResetError
+        if not numbers or flags & socket.MSG_CTRUNC:
             close_all(numbers)
             raise WireError("descriptors did not arrive: the limit of open files may be too low")
         return list(numbers)

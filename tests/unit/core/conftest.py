@@ -62,6 +62,9 @@ class FakeQuotas:
             return self.limit
         if self.live(account) >= self.per_account:
             return Limit.ALLOCATIONS_PER_USER
+        return self.take_over(account, client_host)
+
+    def take_over(self, account: str, client_host: str) -> Lease:
         self.leases.append(FakeLease(account, client_host))
         return self.leases[-1]
 
