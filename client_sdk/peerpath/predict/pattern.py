@@ -16,6 +16,9 @@ PORTS = LAST_PORT - FIRST_PORT + 1
 
 _LARGEST_STEP = 32
 """Between two mappings; other hosts behind the same NAT take ports in between."""
+_MOST_STALE, _SHORTEST_CHAIN = 2, 4
+"""A socket that got the number of one which was closed a moment ago has that one's mappings: so many samples
+may be none of the sequence, if so many are."""
 _LARGEST_BLOCK = 2048
 """Six random ports lie as close together once in five million times."""
 _MARGIN = 64
@@ -109,15 +112,23 @@ def pattern_of(ports: Sequence[int]) -> PortPattern:
         return PortPattern(Pattern.CONSTANT, last, low, high)
     if len(ports) < 3:
         return PortPattern(Pattern.UNKNOWN, last, low, high)
-    steps = [_step(earlier, later) for earlier, later in pairwise(ports)]
-    upward = all(0 < step <= _LARGEST_STEP for step in steps)
-    downward = all(-_LARGEST_STEP <= step < 0 for step in steps)
-    if upward or downward:
+    chain = max((_chain(ports[start:], sign) for start in range(3) for sign in (1, -1)), key=len)
+    if len(chain) == len(ports) or len(chain) >= max(_SHORTEST_CHAIN, len(ports) - _MOST_STALE):
+        steps = [_step(earlier, later) for earlier, later in pairwise(chain)]
         [(usual, _)] = Counter(steps).most_common(1)
-        return PortPattern(Pattern.INCREMENT, last, low, high, usual, max(steps, key=abs))
+        return PortPattern(Pattern.INCREMENT, chain[-1], min(chain), max(chain), usual, max(steps, key=abs))
     if high - low < _LARGEST_BLOCK:
         return PortPattern(Pattern.BLOCK, last, low, high)
     return PortPattern(Pattern.RANDOM, last, low, high)
+
+
+def _chain(ports: Sequence[int], sign: int) -> list[int]:
+    """The first and what follows it in small steps of one direction."""
+    chain = [ports[0]]
+    for port in ports[1:]:
+        if 0 < sign * _step(chain[-1], port) <= _LARGEST_STEP:
+            chain.append(port)
+    return chain
 
 
 def _step(earlier: int, later: int) -> int:

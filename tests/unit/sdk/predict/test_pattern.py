@@ -25,6 +25,12 @@ RANDOM = Random(1)
         ([5000, 4999, 4998, 4997], Pattern.INCREMENT, -1),
         ([5000, 5001, 5004, 5005, 5006], Pattern.INCREMENT, 1),
         ([65534, 65535, 1024, 1025], Pattern.INCREMENT, 1),
+        # Two of mappings that were there before.
+        ([37224, 37225, 36926, 36927, 37226, 37227], Pattern.INCREMENT, 1),
+        ([10348, 10349, 10350, 10351, 9593, 9596], Pattern.INCREMENT, 1),
+        ([9593, 9596, 10351, 10350, 10349, 10348], Pattern.INCREMENT, -1),
+        ([10348, 10349, 60000, 9593, 9596, 10350], Pattern.RANDOM, 0),
+        ([10348, 10349, 10350, 60000], Pattern.RANDOM, 0),
         ([5000, 5400, 5100, 5250, 5020], Pattern.BLOCK, 0),
         ([5000, 42000, 13000, 61000], Pattern.RANDOM, 0),
     ],
@@ -32,6 +38,11 @@ RANDOM = Random(1)
 def test_known_sequences(ports: list[int], kind: Pattern, step: int) -> None:
     pattern = pattern_of(ports)
     assert (pattern.kind, pattern.step) == (kind, step)
+
+
+def test_what_was_there_before_is_no_part_of_the_sequence() -> None:
+    pattern = pattern_of([10348, 10349, 10350, 10351, 9593, 9596])
+    assert (pattern.last, pattern.low, pattern.high, pattern.is_exact) == (10351, 10348, 10351, True)
 
 
 @given(
