@@ -359,9 +359,10 @@ def test_allocations_of_an_account_share_its_bandwidth(any_rig):
     clients = [CLIENTS[4], TransportAddress("198.51.100.8", 40000)]
     for relay, client in zip(relays, clients, strict=True):
         any_rig.channel(relay, client, SERVERS[4], PEERS[4])
-    frame = from_client(data=pattern(1000))
+    frame, began = from_client(data=pattern(1000)), time.monotonic()
     verdicts = [any_rig.run(replace(frame, source=client))[0] for client in clients for _ in range(50)]
-    assert 70 <= verdicts.count(RELAY) <= 72
+    earned = 70 * (time.monotonic() - began)
+    assert 70 <= verdicts.count(RELAY) <= 72 + earned
 
 
 def test_what_userspace_spends_is_gone_for_the_kernel_and_the_other_way_round(any_rig):
@@ -371,8 +372,10 @@ def test_what_userspace_spends_is_gone_for_the_kernel_and_the_other_way_round(an
     now = time.monotonic()
     assert bucket.take(60_000, now)
     verdicts = [any_rig.run(from_client(data=pattern(1000)))[0] for _ in range(50)]
-    assert 40 <= verdicts.count(RELAY) <= 42
-    assert not bucket.take(5_000, time.monotonic())
+    earned = 100 * (time.monotonic() - now)
+    assert 40 <= verdicts.count(RELAY) <= 42 + earned
+    if earned < 50:  # else the bucket never ran dry, on a machine so busy
+        assert not bucket.take(10_000 + 1000 * earned, time.monotonic())
     assert bucket.take(1_000, time.monotonic() + 1)
 
 
