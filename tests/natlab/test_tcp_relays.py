@@ -101,14 +101,15 @@ def test_a_peer_that_is_reached_over_tcp_alone_is_reached_by_a_tcp_relay(
     assert talk(begin(stack, alice.dial(bob.key, send=MESSAGES, more=flags)))["kind"] == "tcp_relay"
 
 
-def test_a_peer_behind_a_nat_that_has_no_relay_connects_to_the_tcp_relay(
+def test_where_the_relay_for_udp_leads_nowhere_the_peer_connects_to_the_one_for_tcp(
     world: World, stack: ExitStack
 ) -> None:
+    """The peer has a NAT, no relay and no UDP, so that no datagram of a relay arrives."""
     alice, bob = world.person(world.blocked[0], world.relays[0]), world.person(world.blocked[1])
     bob.servers = [f"stun:{world.relays[1].site.address}"]
     begin(stack, bob.listen(alice.key))
-    flags = ["--relay-only", *world.config('fallbacks = ["tcp_relay"]\n')]
-    assert talk(begin(stack, alice.dial(bob.key, send=MESSAGES, more=flags)))["kind"] == "tcp_relay"
+    dialer = begin(stack, alice.dial(bob.key, send=MESSAGES, more=["--tcp-relay", "--relay-only"]))
+    assert talk(dialer)["kind"] == "tcp_relay"
 
 
 def test_a_relay_without_tcp_relays_is_named_with_its_reason(world: World, stack: ExitStack) -> None:
