@@ -69,7 +69,7 @@ class Relay:
         self._families = frozenset(family_of(host.local) for host in self._hosts)
         self._discovery = discovery_addresses(settings, self._hosts)
         self._peers = PeerAccessPolicy(allow=settings.allow_peer, deny=settings.deny_peer)
-        self._path = path = DataPath(settings, self._hosts, place.devices)
+        self._path = path = DataPath(settings, self._hosts, place)
         self._metrics = Metrics(__version__, path.plane_name, path.mover_name)
         self._readiness = Readiness(lambda: place.is_ready)
         self._certificate = ServedCertificate(settings.tls, self._metrics.health.certificate)
@@ -83,7 +83,7 @@ class Relay:
             self._metrics.answered,
             path.mover,
         )
-        self._plane = path.make_plane(place, self._driver)
+        self._plane = path.make_plane(self._driver)
         self._driver.use_plane(self._plane)
         self._listeners = self._make_listeners()
         place.connect(self._driver, self._listeners)

@@ -18,36 +18,40 @@ from turnrelay.relay.userspace import UserspacePlane
 from turnrelay.settings import Settings
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.interfaces import expand
-from turnrelay.workers.place import Alone
+from turnrelay.workers.kernel import account_buckets
+from turnrelay.workers.place import SUPERVISOR, Alone
 
 
 class DataPath:
     """The kernel's programs and the mover, which are there before the plane that uses them."""
 
-    def __init__(
-        self, settings: Settings, hosts: Sequence[RelayHost], given: Sequence[GivenDevice] = ()
-    ) -> None:
-        """OperatorError where the settings demand what is not to be had. On the devices that are `given`
-        another process' programs run."""
+    def __init__(self, settings: Settings, hosts: Sequence[RelayHost], place: Alone) -> None:
+        """OperatorError where the settings demand what is not to be had. On the devices that the place was
+        given another process' programs run."""
         self._settings = settings
         self._hosts = hosts
-        self._log = structlog.get_logger()
-        self.kernel = self._load_kernel_plane(given)
+        self._place = place
+        alone = settings.worker_processes == 1
+        self.kernel = load_kernel_plane(settings, hosts, place.devices) if alone else None
+        self._shared_kernel = place.kernel
         self.mover = self._make_mover()
 
     @property
     def plane_name(self) -> str:
-        return "userspace" if self.kernel is None else "xdp"
+        return "userspace" if self.kernel is None and self._shared_kernel is None else "xdp"
 
     @property
     def mover_name(self) -> str:
         return "python" if self.mover is None else "c"
 
-    def make_plane(self, place: Alone, driver: Driver) -> UserspacePlane | XdpPlane:
-        """The plane of this process, between the ports of `place` and the driver."""
-        bandwidth = place.bandwidth()
-        if self.kernel is not None:
-            bandwidth = KernelBandwidth(bandwidth, self.kernel.kernel.buckets, time.monotonic)
+    def make_plane(self, driver: Driver) -> UserspacePlane | XdpPlane:
+        """The plane of this process, between the ports of its place and the driver."""
+        place, bandwidth, kernel, share = self._place, self._place.bandwidth(), self.kernel, None
+        if self._shared_kernel is not None:
+            kernel, share = self._shared_kernel.attachments, self._shared_kernel.share(place.member)
+        if kernel is not None:
+            numbers = None if share is None else share.buckets
+            bandwidth = KernelBandwidth(bandwidth, kernel.kernel.buckets, time.monotonic, numbers)
         loop, pools = asyncio.get_running_loop(), {host: place.port_pool(host) for host in self._hosts}
         tcp = None
         if self._settings.tcp_relay == "on":
@@ -64,29 +68,15 @@ class DataPath:
             place.neighbours,
             tcp,
         )
-        return userspace if self.kernel is None else XdpPlane(self.kernel, userspace)
+        return userspace if kernel is None else XdpPlane(kernel, userspace, share)
 
     def close(self) -> None:
         if self.kernel is not None:
             self.kernel.close()
+        if self._shared_kernel is not None and self._place.member == SUPERVISOR:
+            self._shared_kernel.close()
         if self.mover is not None:
             self.mover.close()
-
-    def _load_kernel_plane(self, given: Sequence[GivenDevice]) -> Attachments | None:
-        """The programs of the kernel plane on this machine's interfaces, None if userspace carries all."""
-        settings = self._settings
-        if settings.plane == "userspace" or settings.worker_processes > 1:
-            return None
-        limited = settings.limits.bandwidth_per_allocation or settings.limits.bandwidth_per_user
-        # Where packets of clients and peers come in.
-        addresses = [*(host.local for host in self._hosts), *expand(settings.listen)]
-        try:
-            return attach_kernel_plane(addresses, limited=bool(limited), given=given)
-        except KernelPlaneUnavailable as reason:
-            if settings.plane == "xdp":
-                raise OperatorError(f"--plane xdp: {reason}") from reason
-            self._log.info("userspace relays, the kernel plane is not to be had", reason=str(reason))
-            return None
 
     def _make_mover(self) -> PacketMover | None:
         """What moves packets in userspace besides Python, None for nothing."""
@@ -97,5 +87,33 @@ class DataPath:
         except MoverUnavailable as reason:
             if self._settings.mover == "c":
                 raise OperatorError(f"--mover c: {reason}") from reason
-            self._log.info("packets are moved by Python alone", reason=str(reason))
+            structlog.get_logger().info("packets are moved by Python alone", reason=str(reason))
             return None
+
+
+def load_kernel_plane(
+    settings: Settings, hosts: Sequence[RelayHost], given: Sequence[GivenDevice] = ()
+) -> Attachments | None:
+    """The programs of the kernel plane on this machine's interfaces, None if userspace carries all.
+
+    On the devices that are `given` another process' programs run. OperatorError where the settings demand
+    what is not to be had.
+    """
+    if settings.plane == "userspace":
+        return None
+    limits = settings.limits
+    limited = limits.bandwidth_per_allocation or limits.bandwidth_per_user
+    # Where packets of clients and peers come in.
+    addresses = [*(host.local for host in hosts), *expand(settings.listen)]
+    try:
+        return attach_kernel_plane(
+            addresses,
+            limited=bool(limited),
+            accounts=account_buckets(settings, len(hosts)),
+            given=given,
+        )
+    except KernelPlaneUnavailable as reason:
+        if settings.plane == "xdp":
+            raise OperatorError(f"--plane xdp: {reason}") from reason
+        structlog.get_logger().info("userspace relays, the kernel plane is not to be had", reason=str(reason))
+        return None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 
 from turnrelay.app import Relay
+from turnrelay.data_path import load_kernel_plane
 from turnrelay.departure import Departure
 from turnrelay.handover.successor import Successor
 from turnrelay.observe.log import configure
@@ -17,7 +18,7 @@ from turnrelay.observe.service_manager import tell_service_manager
 from turnrelay.operator_side import make_desk
 from turnrelay.pid_file import PidFile
 from turnrelay.policy.errors import OperatorError
-from turnrelay.relay.hosts import RelayHostError
+from turnrelay.relay.hosts import RelayHostError, relay_hosts
 from turnrelay.settings import Settings
 from turnrelay.succession import Succession, take_over
 from turnrelay.transports.interfaces import detect_relay_addresses
@@ -57,7 +58,8 @@ def _run_several(settings: Settings, workers: int) -> None:
     """As supervisor of so many workers."""
     # Once for all: what the processes share is laid out by it.
     settings = settings.model_copy(update={"relay_ip": settings.relay_ip or detect_relay_addresses()})
-    common = Common(settings, workers)
+    hosts = relay_hosts(settings.relay_ip, [str(mapping) for mapping in settings.external_ip])
+    common = Common(settings, workers, load_kernel_plane(settings, hosts))
     nursery = Nursery(partial(_work, common))
     _run_on_best_loop(_serve(settings, partial(Supervisor, common, nursery)))
 

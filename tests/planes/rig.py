@@ -61,6 +61,8 @@ class _Userspace:
     def local_address(self, relay: RelayedAddress) -> TransportAddress | None:
         return self.local.get(relay)
 
+    address_on_this_machine = local_address
+
     def grant(self, flow: object, expires_at: float) -> None:
         pass
 

@@ -152,6 +152,11 @@ class UserspacePlane:
         host, port = self._hosts[relay]
         return TransportAddress(host.local, port)
 
+    def address_on_this_machine(self, relay: RelayedAddress) -> TransportAddress | None:
+        """The same, also for a relayed address that another process of the relay has open."""
+        elsewhere = self.reach_neighbour(relay)
+        return self.local_address(relay) if elsewhere is None else TransportAddress(*elsewhere)
+
     # -- flows ------------------------------------------------------------------------------------------
 
     def grant(self, flow: Flow, expires_at: float) -> None:

@@ -132,13 +132,9 @@ def _check_users(settings: Settings, origins: Origins) -> Iterator[Problem]:
 
 
 def _check_workers(settings: Settings, origins: Origins) -> Iterator[Problem]:
-    if settings.worker_processes == 1:
-        return
-    if sys.platform != "linux":
+    spreads_clients = sys.platform == "linux"
+    if settings.worker_processes > 1 and not spreads_clients:
         message = "only Linux spreads clients over processes; expected 1 on this system"
-        yield Problem("workers", origins["workers"], message, str(settings.workers))
-    if settings.plane == "xdp":
-        message = f"the kernel plane ({origins['plane']}) belongs to one process; expected 1 with it"
         yield Problem("workers", origins["workers"], message, str(settings.workers))
 
 

@@ -47,11 +47,16 @@ class SharedBuckets(Holdings):
             if found is None:  # which takes four times as many accounts as there may be allocations
                 return TokenBucket(self.rate, self.burst, now), None
             place, is_new = found
-            state = self._state(place)
             if is_new:
-                state[:] = memoryview(TokenBucket(self.rate, self.burst, now).state)
+                self.fill(place, now)
             self.hold(place, member)
-        return TokenBucket.over(state), place
+        return self.bucket(place, now), place
+
+    def fill(self, place: int, now: float) -> None:
+        self._state(place)[:] = memoryview(TokenBucket(self.rate, self.burst, now).state)
+
+    def bucket(self, place: int, now: float) -> TokenBucket:
+        return TokenBucket.over(self._state(place))
 
     def _state(self, place: int) -> "memoryview[float]":
         return self._doubles[_DOUBLES * place : _DOUBLES * (place + 1)]

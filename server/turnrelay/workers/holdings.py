@@ -14,6 +14,14 @@ _FINGERPRINT_BYTES = 8
 _NO_LIMIT = 1 << 32
 
 
+def places_for(most_keys: int) -> int:
+    """How many places there are for so many keys."""
+    sets = 1
+    while sets * _WAYS < most_keys * _SPARE:
+        sets *= 2
+    return sets * _WAYS
+
+
 class Holdings:
     """Counts by key and process. What a dead process held is forgotten in one stroke.
 
@@ -24,12 +32,9 @@ class Holdings:
 
     def __init__(self, members: int, most_keys: int) -> None:
         """For `members` processes and at most `most_keys` keys at a time."""
-        sets = 1
-        while sets * _WAYS < most_keys * _SPARE:
-            sets *= 2
-        self.places = sets * _WAYS
+        self.places = places_for(most_keys)
         self.lock = SharedLock()
-        self._mask = sets - 1
+        self._mask = self.places // _WAYS - 1
         self._secret = secrets.token_bytes(16)
         self._keys = SharedMemory(8 * self.places).as_integers("Q")
         self._counts = [SharedMemory(4 * self.places).as_integers("I") for _ in range(members)]

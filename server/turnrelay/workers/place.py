@@ -18,7 +18,7 @@ from turnrelay.policy.connection_limits import ConnectionLimits
 from turnrelay.policy.quotas import AllocationQuotas
 from turnrelay.policy.rate_limits import SLOTS, PrefixRateLimit
 from turnrelay.relay.hosts import relay_hosts
-from turnrelay.relay.kernel.attachments import GivenDevice
+from turnrelay.relay.kernel.attachments import Attachments, GivenDevice
 from turnrelay.relay.plane import BandwidthPolicy, Neighbours, RelayHost
 from turnrelay.relay.ports import PortPool
 from turnrelay.settings import Settings
@@ -28,6 +28,7 @@ from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.bandwidth import SharedBuckets, WholeBandwidth
 from turnrelay.workers.exchange import Exchange, Post
 from turnrelay.workers.holdings import SharedCounts
+from turnrelay.workers.kernel import KernelBuckets, SharedKernel, account_buckets
 from turnrelay.workers.ledger import Ledger
 from turnrelay.workers.limits import WholeConnectionLimits, WholeQuotas, take_over_allocation
 from turnrelay.workers.memory import SharedMemory
@@ -61,6 +62,8 @@ class Alone:
         self._settings = settings
         self.member = SUPERVISOR
         self.processes: Processes = OneProcess()
+        self.kernel: SharedKernel | None = None
+        """The kernel plane, where it is there already."""
         self.neighbours: Neighbours | None = None
         self.nonce_keys = [secrets.token_bytes(32)] if legacy is None else legacy.nonce_keys
         self.self_test_user = _self_test_user() if legacy is None else legacy.self_test_user
@@ -135,8 +138,8 @@ class Alone:
 class Common:
     """What the processes of a relay share. Made before the first of them is forked."""
 
-    def __init__(self, settings: Settings, workers: int) -> None:
-        """`settings.relay_ip` names the relay addresses."""
+    def __init__(self, settings: Settings, workers: int, kernel: Attachments | None) -> None:
+        """`settings.relay_ip` names the relay addresses; `kernel` are the programs of the kernel plane."""
         limits = settings.limits
         hosts = relay_hosts(settings.relay_ip, [str(mapping) for mapping in settings.external_ip])
         allocations = settings.allocations_total(len(hosts))
@@ -148,13 +151,18 @@ class Common:
         self.self_test_user = _self_test_user()
         self.allocations = SharedCounts(self.members, 2 * allocations + 1)
         self.connections = SharedCounts(self.members, connections + 1)
-        self.buckets = SharedBuckets(
+        make_buckets: Callable[..., SharedBuckets] = SharedBuckets
+        if kernel is not None and limits.bandwidth_per_user:
+            make_buckets = partial(KernelBuckets, kernel.kernel.buckets)
+        self.buckets = make_buckets(
             self.members,
             allocations,
             limits.bandwidth_per_user,
             limits.bandwidth_burst_seconds,
             time.monotonic,
         )
+        accounts = account_buckets(settings, len(hosts))
+        self.kernel = None if kernel is None else SharedKernel(kernel, workers, accounts)
         self.rates = SharedMemory(8 * 2 * SLOTS).as_doubles()
         self.rates_key = secrets.token_bytes(16)
         self.ports = PortMap(hosts)
@@ -167,6 +175,8 @@ class Common:
         with self.buckets.lock:
             self.buckets.forget(member)
         self.ports.forget(member)
+        if self.kernel is not None:
+            self.kernel.forget(member)
 
 
 class OneOfMany(Alone):
@@ -178,6 +188,7 @@ class OneOfMany(Alone):
         self.member = common.ports.member = member
         self.nonce_keys, self.self_test_user = common.nonce_keys, common.self_test_user
         self.neighbours = common.ports
+        self.kernel = common.kernel
         self.processes = _Processes(member, common)
 
     def exchange(self, driver: Driver, listeners: Listeners, post: Post) -> Exchange:

@@ -21,14 +21,16 @@ _XDP_FLAGS_SKB_MODE, _XDP_FLAGS_DRV_MODE = 2, 4
 
 
 def attach_kernel_plane(
-    addresses: Iterable[str], *, limited: bool, given: "Iterable[GivenDevice]" = ()
+    addresses: Iterable[str], *, limited: bool, accounts: int = 0, given: "Iterable[GivenDevice]" = ()
 ) -> "Attachments":
     """The programs, running where these local addresses are; KernelPlaneUnavailable names what is missing.
 
-    `limited` if there are bandwidth limits, which take room too. On devices that are `given` another
-    process' programs run until `switch()`.
+    `limited` if there are bandwidth limits, which take room too; `accounts` is room beside that for buckets
+    that several processes spend from. On devices that are `given` another process' programs run until
+    `switch()`.
     """
-    attachments = Attachments(KernelObject(_CHANNELS, 2 * _CHANNELS if limited else 0), given=given)
+    buckets = (2 * _CHANNELS if limited else 0) + accounts
+    attachments = Attachments(KernelObject(_CHANNELS, buckets), given=given)
     attachments.follow(addresses)
     if not attachments.modes:
         reasons = attachments.refusals or ["no Ethernet interface has an address of the relay"]

@@ -1,6 +1,6 @@
 """Bandwidth limits that hold across both planes: one bucket, spent from by the process and in the kernel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from turnrelay.core.token_bucket import TokenBucket
 from turnrelay.relay.kernel.layouts import Bucket
@@ -36,6 +36,14 @@ class SharedBucket(TokenBucket):
         entry.process_moved_ns = entry.process_ns
         entry.paid_at_ns = max(int(now * _SECOND) + missing_ns, 0)
 
+    @classmethod
+    def of_all(cls, rate: float, burst: float, index: int, entry: Bucket, now: float) -> "SharedBucket":
+        """One that other processes spend from, too; its level is what they left."""
+        bucket = cls.__new__(cls)
+        TokenBucket.__init__(bucket, rate, burst, now)
+        bucket.index, bucket._entry = index, entry
+        return bucket
+
     def take(self, amount: float, now: float) -> bool:
         entry, now_ns = self._entry, int(now * _SECOND)
         cost = int(amount) * entry.ns_per_mib >> 20
@@ -44,6 +52,11 @@ class SharedBucket(TokenBucket):
         # Only the programs write the other words: nothing that they add is lost.
         entry.process_ns += cost
         return True
+
+    def is_full(self, now: float) -> bool:
+        """Whether all that was admitted is paid for."""
+        now_ns = int(now * _SECOND)
+        return self._paid_at(now_ns) <= now_ns
 
     def write_back(self, original: TokenBucket, now: float) -> None:
         """Leaves the level in the bucket that this one stands for."""
@@ -69,12 +82,17 @@ class KernelBandwidth:
     """A BandwidthPolicy whose buckets the programs can spend from. The policy behind it makes the rules."""
 
     def __init__(
-        self, policy: BandwidthPolicy, entries: SharedArray[Bucket], clock: Callable[[], float]
+        self,
+        policy: BandwidthPolicy,
+        entries: SharedArray[Bucket],
+        clock: Callable[[], float],
+        numbers: Sequence[int] | None = None,
     ) -> None:
+        """`numbers` are those of the buckets that belong to this process, None for all."""
         self._policy = policy
         self._entries = entries
         self._clock = clock
-        self._free = list(range(entries.max_entries - 1, 0, -1))
+        self._free = list(reversed(range(1, entries.max_entries) if numbers is None else numbers))
         self._held: dict[int, _Held] = {}
         """By the identity of the policy's bucket, which lives as long as it is held."""
 
@@ -85,8 +103,8 @@ class KernelBandwidth:
         )
 
     def _take(self, original: TokenBucket | None, now: float) -> TokenBucket | None:
-        if original is None:
-            return None
+        if original is None or isinstance(original, SharedBucket):
+            return original
         held = self._held.get(id(original))
         if held is None:
             if not self._free:

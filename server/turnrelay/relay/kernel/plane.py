@@ -14,6 +14,7 @@ from turnrelay.core.outputs import ChannelFlow, Flow
 from turnrelay.relay.kernel.attachments import Attachments
 from turnrelay.relay.kernel.buckets import bucket_index
 from turnrelay.relay.kernel.layouts import Hop, Leg, LegKey, Totals, family_number, leg_key, packed_address
+from turnrelay.relay.kernel.share import KernelShare
 from turnrelay.relay.plane import Neighbours, Opened, Traffic
 from turnrelay.relay.relay_socket import RelaySocket
 from turnrelay.relay.userspace import UserspacePlane
@@ -29,15 +30,19 @@ class XdpPlane:
     So a flow changes planes without anybody noticing, and any failure here costs speed only.
     """
 
-    def __init__(self, attachments: Attachments, userspace: UserspacePlane) -> None:
+    def __init__(
+        self, attachments: Attachments, userspace: UserspacePlane, share: KernelShare | None = None
+    ) -> None:
+        """`share` is what belongs to this plane, all of the maps where it has them to itself."""
         self._kernel = kernel = attachments.kernel
+        self._share = share or KernelShare(range(0, kernel.counters.max_entries, 2), ())
         self._userspace = userspace
         self._installed: dict[ChannelFlow, tuple[LegKey, LegKey, int]] = {}
         """The keys of both legs, towards the peer first, and the slot of that one."""
         self._by_relay: defaultdict[RelayedAddress, set[ChannelFlow]] = defaultdict(set)
         self._past: defaultdict[RelayedAddress, Traffic] = defaultdict(Traffic)
         """What channels that are in the maps no longer have relayed."""
-        self._free = list(range(kernel.counters.max_entries - 2, -1, -2))
+        self._free = list(reversed(self._share.slots))
         self._full = False
         self._late = [0] * len(Totals._fields_)
         self._log = structlog.get_logger()
@@ -163,7 +168,9 @@ class XdpPlane:
         return [own + late for own, late in zip(self.own_totals(), self._late, strict=True)]
 
     def own_totals(self) -> list[int]:
-        """Those of this process' maps."""
+        """Those of this process' maps, where it is this process that tells them."""
+        if not self._share.tells_totals:
+            return [0] * len(Totals._fields_)
         return self._kernel.totals.sums(ctypes.c_uint32(0))
 
     def _install(self, flow: ChannelFlow, expires_ns: int) -> None:
@@ -184,6 +191,7 @@ class XdpPlane:
         self._by_relay[flow.relay].add(flow)
         try:
             for key, leg in legs:
+                self._share.note(leg.slot, key)
                 self._kernel.legs.set(key, leg)
         except OSError as error:
             self._log.error("channel stays in userspace", error=error.strerror)
@@ -206,7 +214,7 @@ class XdpPlane:
             return None
 
         # A peer that is a relayed address of ours is found under the key of what this client's would send it.
-        peer_relay = self._userspace.local_address(RelayedAddress(peer))
+        peer_relay = self._userspace.address_on_this_machine(RelayedAddress(peer))
         source, destination = (local, peer) if peer_relay is None else (flow.relay, peer_relay)
         to_peer = _leg(source, destination, 0)
         to_peer.hairpin = peer_relay is not None
@@ -222,8 +230,9 @@ class XdpPlane:
         self._past[flow.relay].add(carried)
         installed = self._installed.pop(flow)
         *keys, slot = installed
-        for key in keys:
+        for direction, key in enumerate(keys):
             self._kernel.legs.delete(key)
+            self._share.note(slot + direction, None)
         flows = self._by_relay[flow.relay]
         flows.discard(flow)
         if not flows:
