@@ -1,41 +1,6 @@
 // What Python calls to have sockets read and flows moved, and to end both.
 #pragma once
-#include "sockets.h"
-
-// -- addresses --------------------------------------------------------------------------------------------------
-
-// The tuples of Python's socket module; IPv6 addresses have four items there.
-static int to_address(PyObject *tuple, union address *address) {
-    const char *host;
-    unsigned int port, flow_label = 0, scope = 0;
-    memset(address, 0, sizeof *address);
-    if (!PyArg_ParseTuple(tuple, "sI|II:address", &host, &port, &flow_label, &scope)) return -1;
-    int is_v6 = PyTuple_Size(tuple) == 4;
-    address->any.sa_family = is_v6 ? AF_INET6 : AF_INET;
-    void *packed = is_v6 ? (void *)&address->v6.sin6_addr : (void *)&address->v4.sin_addr;
-    if (port > 65535 || inet_pton(address->any.sa_family, host, packed) != 1) {
-        PyErr_Format(PyExc_ValueError, "no address of a socket: %R", tuple);
-        return -1;
-    }
-    if (is_v6) {
-        address->v6.sin6_port = htons(port);
-        address->v6.sin6_scope_id = scope;
-    } else {
-        address->v4.sin_port = htons(port);
-    }
-    return 0;
-}
-
-static PyObject *from_address(const union address *address) {
-    char host[INET6_ADDRSTRLEN];
-    if (address->any.sa_family != AF_INET6) {
-        inet_ntop(AF_INET, &address->v4.sin_addr, host, sizeof host);
-        return Py_BuildValue("(si)", host, ntohs(address->v4.sin_port));
-    }
-    inet_ntop(AF_INET6, &address->v6.sin6_addr, host, sizeof host);
-    return Py_BuildValue("(siII)", host, ntohs(address->v6.sin6_port), ntohl(address->v6.sin6_flowinfo),
-                         address->v6.sin6_scope_id);
-}
+#include "packets.h"
 
 // -- sockets ----------------------------------------------------------------------------------------------------
 
@@ -57,26 +22,54 @@ static uint32_t free_number(struct mover *mover) {
     return mover->free_from++;
 }
 
+static struct endpoint *new_endpoint(struct mover *mover, PyObject *owner) {
+    uint32_t number = free_number(mover);
+    struct endpoint *endpoint = number == UINT32_MAX ? NULL : calloc(1, sizeof *endpoint);
+    if (!endpoint) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    *endpoint = (struct endpoint){.fd = -1, .number = number, .read_at = -INFINITY};
+    Py_INCREF(owner);
+    endpoint->owner = owner;
+    mover->endpoints[number] = endpoint;
+    return endpoint;
+}
+
+static void remove_endpoint(struct mover *mover, struct endpoint *endpoint);
+static void free_removed(struct mover *mover);
+
 static PyObject *mover_add(PyObject *self, PyObject *arguments) {
     struct mover *mover = (struct mover *)self;
     int fd, is_listener;
     PyObject *owner;
     if (!PyArg_ParseTuple(arguments, "iOp:add", &fd, &owner, &is_listener)) return NULL;
-    uint32_t number = free_number(mover);
-    struct endpoint *endpoint = number == UINT32_MAX ? NULL : calloc(1, sizeof *endpoint);
-    if (!endpoint) return PyErr_NoMemory();
-    *endpoint = (struct endpoint){.fd = fd, .is_listener = is_listener, .number = number, .read_at = -INFINITY};
+    struct endpoint *endpoint = new_endpoint(mover, owner);
+    if (!endpoint) return NULL;
+    endpoint->fd = fd;
+    endpoint->is_listener = is_listener;
     endpoint->segment_limit = mover->has_segments ? UINT16_MAX : 0;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = endpoint};
     if (epoll_ctl(mover->poll, EPOLL_CTL_ADD, fd, &event) < 0) {
-        free(endpoint);
-        mover->free_from = number < mover->free_from ? number : mover->free_from;
-        return PyErr_SetFromErrno(PyExc_OSError);
+        PyErr_SetFromErrno(PyExc_OSError);
+        remove_endpoint(mover, endpoint);
+        if (!mover->is_running) free_removed(mover);
+        return NULL;
     }
-    Py_INCREF(owner);
-    endpoint->owner = owner;
-    mover->endpoints[number] = endpoint;
-    return PyLong_FromUnsignedLong(number);
+    return PyLong_FromUnsignedLong(endpoint->number);
+}
+
+static PyObject *mover_add_stream(PyObject *self, PyObject *arguments) {
+    struct mover *mover = (struct mover *)self;
+    PyObject *tuple, *owner;
+    union address client;
+    if (!PyArg_ParseTuple(arguments, "O!O:add_stream", &PyTuple_Type, &tuple, &owner)) return NULL;
+    if (to_address(tuple, &client) < 0) return NULL;
+    struct endpoint *endpoint = new_endpoint(mover, owner);
+    if (!endpoint) return NULL;
+    endpoint->is_listener = endpoint->is_stream = 1;
+    endpoint->client = client;
+    return PyLong_FromUnsignedLong(endpoint->number);
 }
 
 static void drop_flow(struct mover *mover, struct flow *flow) {
@@ -93,7 +86,7 @@ static void drop_flow(struct mover *mover, struct flow *flow) {
 }
 
 static void remove_endpoint(struct mover *mover, struct endpoint *endpoint) {
-    epoll_ctl(mover->poll, EPOLL_CTL_DEL, endpoint->fd, NULL);
+    if (endpoint->fd >= 0) epoll_ctl(mover->poll, EPOLL_CTL_DEL, endpoint->fd, NULL);
     while (endpoint->flows) drop_flow(mover, endpoint->flows);
     for (uint32_t i = 0; endpoint->is_listener && i < mover->endpoint_count; i++) {
         if (!mover->endpoints[i]) continue;
@@ -113,6 +106,7 @@ static void free_removed(struct mover *mover) {
     for (struct endpoint *endpoint; (endpoint = mover->removed);) {
         mover->removed = endpoint->next_removed;
         Py_CLEAR(endpoint->owner);
+        free(endpoint->tail);
         free(endpoint);
     }
 }

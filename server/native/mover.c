@@ -6,111 +6,11 @@
 // UdpListener do the same without this. All on one thread, the event loop's, which polls `fileno()` and calls `run()`.
 #define _GNU_SOURCE
 #include "grants.h"
+#include "streams.h"
 
-#include <sys/random.h>
+enum { MOST_AT_ONCE = 512 };
 
-enum { CHANNEL_HEADER = 4, MOST_AT_ONCE = 512 };
-
-// -- up to Python -----------------------------------------------------------------------------------------------
-
-// Python may grant, revoke and remove whatever it likes now: nothing that is queued may point there.
-static void call(PyObject *owner, const char *method, PyObject *arguments) {
-    PyObject *function = arguments ? PyObject_GetAttrString(owner, method) : NULL;
-    PyObject *result = function ? PyObject_CallObject(function, arguments) : NULL;
-    if (!result) PyErr_WriteUnraisable(owner);
-    Py_XDECREF(result);
-    Py_XDECREF(function);
-    Py_XDECREF(arguments);
-}
-
-static void flush_and_report(struct mover *mover) {
-    flush(mover);
-    for (int i = 0; i < mover->failure_count; i++) {
-        struct failure failure = mover->failures[i];
-        call(failure.owner, "not_sent",
-             Py_BuildValue("(iON)", failure.error, failure.data, from_address(&failure.peer)));
-        Py_DECREF(failure.data);
-        Py_DECREF(failure.owner);
-    }
-    mover->failure_count = 0;
-}
-
-static void hand_up(struct mover *mover, struct endpoint *from, const uint8_t *data, uint32_t size,
-                    const union address *source) {
-    flush_and_report(mover);
-    if (!from->is_removed)
-        call(from->owner, "receive", Py_BuildValue("(y#N)", data, (Py_ssize_t)size, from_address(source)));
-}
-
-// -- packets ----------------------------------------------------------------------------------------------------
-
-static int pay(struct mover *mover, struct flow *flow, uint32_t size, double now) {
-    if (spend(flow, size, now)) return 1;
-    mover->drops[BANDWIDTH]++;
-    return 0;
-}
-
-// NULL where the system has no random bytes to give.
-static const uint8_t *new_transaction_id(struct mover *mover) {
-    if (!mover->lots_left) {
-        if (getrandom(mover->lots, sizeof mover->lots, 0) != sizeof mover->lots) return NULL;
-        mover->lots_left = sizeof mover->lots;
-    }
-    mover->lots_left -= TRANSACTION_ID;
-    return mover->lots + mover->lots_left;
-}
-
-// Peer to client: ChannelData (RFC 8656 section 12.4), or by permission a Data indication (section 11.3). Whether it
-// was moved.
-static int move_to_client(struct mover *mover, struct endpoint *relay, uint8_t *data, uint32_t size,
-                          const union address *source, double now) {
-    struct key key = key_of(relay->number, source, FROM_PEER);
-    struct flow *flow = find_flow(&mover->table, &key);
-    if (flow && flow->expires_at > now) {
-        if (!pay(mover, flow, size, now)) return 1;
-        put16(put16(data - CHANNEL_HEADER, flow->channel), size);
-        enqueue(mover, flow, flow->listener, data - CHANNEL_HEADER, size + CHANNEL_HEADER, size);
-        return 1;
-    }
-    key.port = 0;
-    key.channel = PERMISSION;
-    flow = find_flow(&mover->table, &key);
-    if (!flow || flow->expires_at <= now || size > MOST_DATA) return 0;
-    const uint8_t *transaction_id = new_transaction_id(mover);
-    if (!transaction_id) return 0;
-    if (!pay(mover, flow, size, now)) return 1;
-    uint8_t *message = write_data_indication(data, size, source, transaction_id);
-    enqueue(mover, flow, flow->listener, message, data + padded(size) - message, size);
-    return 1;
-}
-
-// Client to peer by a Send indication (RFC 8656 section 11.2): where that peer was admitted and is still permitted.
-static int move_send(struct mover *mover, struct endpoint *listener, const uint8_t *data, uint32_t size,
-                     const union address *source, double now) {
-    struct sending sending;
-    if (!read_send(data, size, &sending)) return 0;
-    struct key key = admitted_key(&mover->table, listener->number, source, &sending.peer);
-    struct flow *flow = find_flow(&mover->table, &key);
-    if (!flow || flow->expires_at <= now || !is_same(&flow->client, source)) return 0;
-    if (pay(mover, flow, sending.size, now))
-        enqueue(mover, flow, flow->relay, sending.data, sending.size, sending.size);
-    return 1;
-}
-
-// Client to peer: what the length says, and padding behind it is left out.
-static int move_to_peer(struct mover *mover, struct endpoint *listener, uint8_t *data, uint32_t size,
-                        const union address *source, double now) {
-    if (size < CHANNEL_HEADER) return 0;
-    uint32_t channel = get16(data), length = get16(data + 2);
-    if (channel == SEND_INDICATION) return move_send(mover, listener, data, size, source, now);
-    if (channel < FIRST_CHANNEL || channel > LAST_CHANNEL || length > size - CHANNEL_HEADER) return 0;
-    struct key key = key_of(listener->number, source, channel);
-    struct flow *flow = find_flow(&mover->table, &key);
-    if (!flow || flow->expires_at <= now) return 0;
-    if (pay(mover, flow, length, now))
-        enqueue(mover, flow, flow->relay, data + CHANNEL_HEADER, length, length);
-    return 1;
-}
+// -- sockets ----------------------------------------------------------------------------------------------------
 
 // Reads a batch from one socket into the buffers behind those that are in use. How many packets that was.
 static int drain(struct mover *mover, struct endpoint *from, double now) {
@@ -272,6 +172,9 @@ static void mover_dealloc(PyObject *self) {
 
 static PyMethodDef methods[] = {
     {"add", mover_add, METH_VARARGS, "add(fd, owner, is_listener) -> number: reads this socket from now on."},
+    {"add_stream", mover_add_stream, METH_VARARGS, "add_stream(client, owner) -> number: for feed()."},
+    {"feed", mover_feed, METH_VARARGS, "feed(stream, data) -> when frames were completed, or None."},
+    {"unread", mover_unread, METH_O, "unread(stream) -> the beginning of a frame that is not complete yet."},
     {"remove", mover_remove, METH_O, "remove(number): the socket is no longer read, its flows end."},
     {"grant", mover_grant, METH_VARARGS, "grant(relay, listener, channel, client, peer, expires_at, buckets)"},
     {"revoke", mover_revoke, METH_VARARGS, "revoke(relay, peer)"},

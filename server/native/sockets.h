@@ -36,6 +36,10 @@ struct packet {
 struct endpoint {
     int fd;
     int is_listener, is_removed;
+    int is_stream;         // a listener's part for one client; Python reads it, and writes to it
+    union address client;  // of a stream
+    uint8_t *tail;         // of a stream: the beginning of a frame that is yet to be completed
+    uint32_t tail_size;
     uint32_t number;
     PyObject *owner;
     double read_at;

@@ -8,13 +8,16 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from turnrelay.core.addresses import ServerAddress, Transport
+from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
 from turnrelay.core.outputs import ChannelFlow, Flow, PermissionFlow
 from turnrelay.core.token_bucket import TokenBucket
 from turnrelay.relay.flows import SocketAddress, client_socket_address
 from turnrelay.relay.plane import Traffic
+
+if TYPE_CHECKING:
+    from turnrelay.relay._mover import Mover
 
 
 class MoverUnavailable(Exception):
@@ -26,6 +29,16 @@ class Listener(Protocol):
 
     def receive(self, data: bytes, source: SocketAddress) -> None:
         """A datagram that belongs to no flow."""
+
+
+class Stream(Protocol):
+    """A client's connection, which Python reads."""
+
+    def receive(self, frame: bytes, is_last: bool) -> None:
+        """A frame that belongs to no flow, without padding; whether nothing has come behind it."""
+
+    def break_off(self) -> None:
+        """What came can be no frame: the stream is past saving."""
 
 
 class Relay(Protocol):
@@ -53,6 +66,7 @@ class PacketMover:
         self._loop = loop
         self._mover = _mover.Mover(clock)
         self._listeners: dict[ServerAddress, int] = {}
+        self._streams: dict[FiveTuple, MovedStream] = {}
         loop.add_reader(self._mover.fileno(), self._mover.run)
 
     def close(self) -> None:
@@ -65,6 +79,12 @@ class PacketMover:
 
     def remove_listener(self, address: ServerAddress) -> None:
         self._mover.remove(self._listeners.pop(address))
+
+    def add_stream(self, path: FiveTuple, stream: Stream) -> "MovedStream":
+        """Takes apart what a client's connection brings, from now on."""
+        number = self._mover.add_stream(client_socket_address(path.client), stream)
+        self._streams[path] = moved = MovedStream(self._mover, number, lambda: self._streams.pop(path, None))
+        return moved
 
     def add_relay(self, sock: socket.socket, relay: Relay) -> int:
         """The number of the relayed address, for the calls below."""
@@ -132,10 +152,34 @@ class PacketMover:
         return Counter(self._mover.drops())
 
     def _listener_of(self, flow: Flow, buckets: Sequence[TokenBucket]) -> int | None:
-        """The number of the socket that the client writes to; None for a flow that is Python's."""
+        """The number of what the client's bytes come by; None for a flow that is Python's."""
         # Other buckets are spent from elsewhere too, by rules of their own.
-        if flow.path.transport is not Transport.UDP or any(
-            type(bucket) is not TokenBucket for bucket in buckets
-        ):
+        if any(type(bucket) is not TokenBucket for bucket in buckets):
             return None
-        return self._listeners.get(flow.path.server)
+        if flow.path.transport is Transport.UDP:
+            return self._listeners.get(flow.path.server)
+        stream = self._streams.get(flow.path)
+        return None if stream is None else stream.number
+
+
+class MovedStream:
+    """One client's connection in the mover."""
+
+    def __init__(self, mover: "Mover", number: int, forget: "Callable[[], MovedStream | None]") -> None:
+        self.number = number
+        self._mover = mover
+        self._forget = forget
+
+    def feed(self, data: bytes) -> float | None:
+        """Takes bytes that have come. When that was, if frames are complete with them."""
+        return self._mover.feed(self.number, data)
+
+    @property
+    def unread(self) -> bytes:
+        """The beginning of a frame that is not complete yet."""
+        return self._mover.unread(self.number)
+
+    def close(self) -> None:
+        """Ends its flows; nothing is to be fed any more. Harmless after the mover's own end."""
+        if self._forget() is not None:
+            self._mover.remove(self.number)

@@ -11,6 +11,7 @@ from stunwire import DecodeError, StreamFramer
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.policy.connection_limits import ConnectionLimits, Place
+from turnrelay.relay.mover import MovedStream
 from turnrelay.relay.peer_stream import PeerStream
 from turnrelay.relay.plane import Forwarder
 from turnrelay.relay.send_indications import PeerKey, forward_send
@@ -37,6 +38,8 @@ class StreamConnection(asyncio.Protocol):
         self._clients = clients
         self._driver = clients.driver
         self._framer = StreamFramer()
+        self._moved: MovedStream | None = None
+        """What takes the stream apart instead of the framer, where there is a mover."""
         self._transport: asyncio.Transport | None = None
         self._place = place
         self._given = given
@@ -72,6 +75,8 @@ class StreamConnection(asyncio.Protocol):
     def _register(self, path: FiveTuple) -> None:
         self.path = path
         self._driver.add_stream(path, self)
+        if self._driver.mover is not None:
+            self._moved = self._driver.mover.add_stream(path, self)
         self._clients.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -80,35 +85,44 @@ class StreamConnection(asyncio.Protocol):
             return
         if self.path is None:
             return
-        now = self._driver.clock()
+        if self._moved is not None:
+            moment = self._moved.feed(data)
+            if moment is not None:
+                self.idle_since = moment
+            return
         try:
             frames = self._framer.feed(data)
         except DecodeError:
-            self._break()
+            self.break_off()
             return
         for frame in frames:
-            if frame[0] > _LAST_STUN_BYTE:
-                forwarder = self.channels.get(frame[0] << 8 | frame[1])
-                if forwarder is None:
-                    self._clients.unbound += 1
-                else:
-                    forwarder.forward(memoryview(frame)[4:], now)
-            elif not self.admitted or not forward_send(memoryview(frame), len(frame), self.admitted, now):
-                self._has_more = frame is not frames[-1] or self._framer.holds_part
-                self._driver.receive(frame, self.path)
-                if self.path is None:
-                    return
-                if self._splice is not None:
-                    # RFC 6062 section 4.4: data follows the answer. What came before it has been taken apart.
-                    if self._has_more:
-                        self._break()
-                    return
+            self.receive(frame, frame is frames[-1] and not self._framer.holds_part)
+            if self.path is None or self._splice is not None:
+                return
         if frames:
-            self.idle_since = now
+            self.idle_since = self._driver.clock()
         if self._framer.failed:
-            self._break()
+            self.break_off()
 
-    def _break(self) -> None:
+    def receive(self, frame: bytes, is_last: bool) -> None:
+        """A frame that no mover has moved: a STUN message, or ChannelData without its padding."""
+        if self.path is None:
+            return
+        now = self._driver.clock()
+        if frame[0] > _LAST_STUN_BYTE:
+            forwarder = self.channels.get(frame[0] << 8 | frame[1])
+            if forwarder is None:
+                self._clients.unbound += 1
+            else:
+                forwarder.forward(memoryview(frame)[4:], now)
+        elif not self.admitted or not forward_send(memoryview(frame), len(frame), self.admitted, now):
+            self._has_more = not is_last
+            self._driver.receive(frame, self.path)
+            # RFC 6062 section 4.4: data follows the answer. What came before it has been taken apart.
+            if self.path is not None and self._splice is not None and self._has_more:
+                self.break_off()
+
+    def break_off(self) -> None:
         """There is no way to find the next message in a broken stream."""
         self._clients.broken += 1
         self.abort()
@@ -131,6 +145,7 @@ class StreamConnection(asyncio.Protocol):
         if self.path is not None:
             path, self.path = self.path, None
             self._driver.disconnected(path)
+            self._leave_mover()
 
     def pause_writing(self) -> None:
         self._congested = True
@@ -199,7 +214,7 @@ class StreamConnection(asyncio.Protocol):
     @property
     def unread(self) -> bytes:
         """The beginning of a message whose end has not come."""
-        return self._framer.unread
+        return self._framer.unread if self._moved is None else self._moved.unread
 
     def fileno(self) -> int:
         assert self._transport is not None  # it is movable
@@ -213,8 +228,11 @@ class StreamConnection(asyncio.Protocol):
 
     def expect(self, path: FiveTuple, unread: bytes) -> None:
         """Takes the place of a connection of another process, before it is connected itself."""
-        self._framer.feed(unread)
         self._register(path)
+        if self._moved is None:
+            self._framer.feed(unread)
+        else:
+            self._moved.feed(unread)
 
     def forget(self) -> None:
         """Another process goes on with it; what is closed here is open there."""
@@ -224,13 +242,20 @@ class StreamConnection(asyncio.Protocol):
         path, self.path = self.path, None
         if path is not None:
             self._driver.forget_stream(path)
+        self._leave_mover()
         self.abort()
+
+    def _leave_mover(self) -> None:
+        moved, self._moved = self._moved, None
+        if moved is not None:
+            moved.close()
 
     # -- a data connection (RFC 6062) -------------------------------------------------------------------
 
     def carry(self, splice: Splice) -> None:
         """From now on this is no STUN connection any more."""
         self._splice = splice
+        self._leave_mover()
         if self._congested:
             splice.to_client.set_congested(True)
 
@@ -266,11 +291,12 @@ class StreamConnection(asyncio.Protocol):
     def hand_over(self) -> socket.socket | None:
         """The client's own socket; with TLS, whose state stays in this process, one that leads to it."""
         transport, self.path = self._transport, None
+        self._leave_mover()
         if transport is None or transport.is_closing():
             return None
         # What was read or is not yet written stays in this process.
         if self._has_more or self._framer.holds_part or transport.get_write_buffer_size():
-            self._break()
+            self.break_off()
             return None
         if self._clients.kind is Transport.TLS:
             return self._lead_on()
