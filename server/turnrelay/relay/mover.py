@@ -70,7 +70,8 @@ class PacketMover:
         loop.add_reader(self._mover.fileno(), self._mover.run)
 
     def close(self) -> None:
-        """Nothing is moved any more; the sockets stay open."""
+        """Nothing is moved any more; the sockets stay open, and streams may still be removed."""
+        self._streams.clear()
         self._loop.remove_reader(self._mover.fileno())
         self._mover.close()
 

@@ -194,10 +194,14 @@ class CoreRig:
         self.plane.forget_admitted()
 
     def close(self) -> None:
+        """The second call does nothing."""
+        if not self.listeners:
+            return
         self.driver.carry_out(self.server.shut_down(self.clock.now))
         self.streams.close()
         for listener in self.listeners.values():
             listener.close()
+        self.listeners.clear()
         if self.mover is not None:
             self.mover.close()
         for end in self._ends:

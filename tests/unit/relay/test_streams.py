@@ -173,3 +173,15 @@ async def test_both_buckets_are_paid_from(new_rig):
     await until(lambda: rig.plane.drops() == {"bandwidth": 1})
     assert (rig.bandwidth.opened[0].allocation.level, account.level) == (100, 50)
     assert rig.plane.traffic()[Transport.TCP] == Traffic(2, 200, 0, 0)
+
+
+async def test_a_connection_may_end_after_the_mover_did(new_rig, caplog):
+    """A relay that stops aborts its connections, and hears of their ends when all else is closed."""
+    rig = new_rig()
+    client = await rig.stream()
+    rig.allocate(client)
+    [connection] = rig.streams.clients.connections
+    connection.abort()
+    rig.close()
+    await until(lambda: not rig.streams.clients.connections)
+    assert not caplog.records
