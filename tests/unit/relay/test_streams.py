@@ -79,6 +79,7 @@ def test_frames_are_those_of_stunwire_however_the_stream_is_cut(seed):
         if framer.failed:
             break
         assert moment == (5.0 if expected else None)
+        assert mover.unread(stream) == framer.unread
     mover.remove(stream)
     with pytest.raises(LookupError):
         mover.feed(stream, b"x")
