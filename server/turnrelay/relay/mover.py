@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
@@ -170,10 +171,8 @@ class MovedStream:
         self.number = number
         self._mover = mover
         self._forget = forget
-
-    def feed(self, data: bytes) -> float | None:
+        self.feed: Callable[[bytes], float | None] = partial(mover.feed, number)
         """Takes bytes that have come. When that was, if frames are complete with them."""
-        return self._mover.feed(self.number, data)
 
     @property
     def unread(self) -> bytes:
