@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 from reliability.turn_peer import DatagramClient, Peer, StreamClient
-from reliability.upgradable import ByChannel, ByIndication, ByRelay, Numbered, Traffic, UpgradableRelay
+from reliability.upgradable import (
+    ByChannel,
+    ByIndication,
+    ByRelay,
+    Numbered,
+    SharedTls,
+    Traffic,
+    UpgradableRelay,
+)
 from reliability.workers import RelayOfTwo, error_of, eventually, succeeded
 from stunwire import EVEN_PORT, RESERVATION_TOKEN, XOR_RELAYED_ADDRESS
 from support.ports import loopback_address
@@ -100,7 +108,11 @@ def over_tls(site, closing) -> Callable[[], StreamClient]:
 
     def make() -> StreamClient:
         server = (site.address, 5349)
-        client = closing(StreamClient(server, OPEN.username, OPEN.password, wrap=context.wrap_socket))
+        client = closing(
+            StreamClient(
+                server, OPEN.username, OPEN.password, wrap=lambda sock: SharedTls(context.wrap_socket(sock))
+            )
+        )
         client.sock.settimeout(0.2)
         return client
 

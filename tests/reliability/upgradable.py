@@ -1,13 +1,16 @@
 """A relay whose code can be replaced while it runs, and traffic that knows what it lost."""
 
 import os
+import select
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -87,6 +90,37 @@ class UpgradableRelay(TurnRelayServer):
 
     def _argv(self) -> list[str | Path]:
         return [sys.executable, self.script, *super()._argv()[1:]]
+
+
+class SharedTls:
+    """A TLS socket that one thread reads and another one writes, which Python's own does not bear."""
+
+    def __init__(self, tls: ssl.SSLSocket) -> None:
+        tls.setblocking(False)
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._timeout = 5.0
+
+    def settimeout(self, seconds: float) -> None:
+        self._timeout = seconds
+
+    def recv(self, size: int) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            with self._lock, suppress(ssl.SSLWantReadError):
+                return self._tls.recv(size)
+            if not select.select([self._tls], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise TimeoutError
+
+    def sendall(self, data: bytes) -> None:
+        while True:
+            with self._lock, suppress(ssl.SSLWantWriteError):
+                self._tls.send(data)  # all or nothing: TLS sends records
+                return
+            select.select([], [self._tls], [], self._timeout)
+
+    def close(self) -> None:
+        self._tls.close()
 
 
 class Numbered:
