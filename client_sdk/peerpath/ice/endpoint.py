@@ -47,6 +47,7 @@ from peerpath.ice.stream_relays import StreamRelays
 from peerpath.ice.tcp_candidates import TcpCandidates
 from peerpath.ice.tcp_relays import TcpRelays
 from peerpath.nat.behaviour import Dependence, NatBehaviour
+from peerpath.net.alarm import Alarm
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.interfaces import host_addresses
 from peerpath.net.resolving import Resolver
@@ -139,7 +140,7 @@ class IceEndpoint:
         self._tcp_hosts: set[str] = set()
         if gateways is not None and not self.options.relay_only:
             self._mappings = PortMappings(self.stack, self._do, gateways, self._tcp.seen_as)
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._on_time)
         self._arming: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._found: asyncio.Queue[LocalCandidate | None] = asyncio.Queue()
@@ -434,8 +435,7 @@ class IceEndpoint:
     def _arrived(self, data: bytes, base: TransportAddress, source: TransportAddress) -> None:
         self._do(self.stack.receive(data, base, source, self._now()))
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self._do(self.stack.handle_timeout(self._now()))
 
     def _do(self, outputs: Sequence[Output]) -> None:
@@ -513,14 +513,7 @@ class IceEndpoint:
 
     def _arm(self) -> None:
         self._arming = None
-        deadline = self.stack.next_deadline()
-        if self._timer is not None:
-            if deadline is not None and self._timer.when() <= deadline:
-                return  # fires early, finds nothing due, and arms itself anew
-            self._timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
+        self._alarm.set(self.stack.next_deadline())
 
     def _spawn(self, work: object) -> None:
         self._keep(self._loop.create_task(work))  # type: ignore[arg-type]
@@ -548,9 +541,9 @@ class IceEndpoint:
         sockets, self._sockets = list(self._sockets.values()), {}
         for each in sockets:
             each.close()
-        for handle in (self._arming, self._timer):
-            if handle is not None:
-                handle.cancel()
+        if self._arming is not None:
+            self._arming.cancel()
+        self._alarm.cancel()
 
     async def __aenter__(self) -> Self:
         return self

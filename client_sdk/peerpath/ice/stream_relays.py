@@ -20,6 +20,7 @@ from peerpath.ice.relays import needs_channel
 from peerpath.ice.servers import SKIPPED, Inquiry, ServerReport
 from peerpath.ice.stack import IceStack
 from peerpath.ice.tcp_relays import TcpRelays
+from peerpath.net.alarm import Alarm
 from peerpath.net.dialing import STAGGER
 from peerpath.net.proxies import Proxy, ProxyKind
 from peerpath.net.racing import AllFailed, first_success
@@ -56,7 +57,7 @@ class StreamRelays:
         self._reports: dict[tuple[Fallback, Attempt], ServerReport] = {}
         self._connections: dict[TransportAddress, TurnConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._on_time)
         self._is_closed = False
 
     def __contains__(self, relayed: TransportAddress) -> bool:
@@ -114,7 +115,7 @@ class StreamRelays:
 
     async def close(self) -> None:
         self._is_closed = True
-        self._disarm()
+        self._alarm.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -133,10 +134,7 @@ class StreamRelays:
         self._loop.call_soon(self._tell_whether_climbing)
 
     def _arm(self) -> None:
-        self._disarm()
-        deadline = self._ladder.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
+        self._alarm.set(self._ladder.next_deadline())
 
     def _skip_soon(self, stages: list[Stage]) -> None:
         """Not at once: whoever says so is in the middle of carrying out what the stack decided."""
@@ -155,14 +153,8 @@ class StreamRelays:
     def _reason_of(self, fallback: Fallback) -> str:
         return next(entry.reason for entry in self._ladder.entries() if entry.fallback == fallback.value)
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self._start(self._ladder.handle_timeout(self._loop.time()))
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

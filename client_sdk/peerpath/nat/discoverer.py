@@ -13,6 +13,7 @@ from peerpath.errors import PeerpathError, ServerFailure, TraversalError
 from peerpath.nat.behaviour import NatBehaviour
 from peerpath.nat.discovery import BehaviourDiscovery, Discovered, Output, Progress, SendFrom, Socket
 from peerpath.net.addresses import join_host_port
+from peerpath.net.alarm import Alarm
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.interfaces import source_towards
 from peerpath.net.racing import AllFailed, first_success
@@ -92,7 +93,7 @@ class _Driver:
         self._on_progress = on_progress
         self._core = BehaviourDiscovery(servers, {label: made.local for label, made in sockets.items()})
         self._end: asyncio.Future[Discovered] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._on_time)
 
     async def run(self) -> Discovered:
         for label, socket in self._sockets.items():
@@ -101,8 +102,7 @@ class _Driver:
             self._carry_out(self._core.start(self._loop.time()))
             return await self._end
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._alarm.cancel()
 
     def server_lives(self, answer: asyncio.Future[BindingAnswer]) -> None:
         """TCP has got an answer, or has failed to."""
@@ -116,7 +116,7 @@ class _Driver:
 
         socket.on_datagram = received
 
-    def _on_timer(self) -> None:
+    def _on_time(self) -> None:
         self._carry_out(self._core.handle_timeout(self._loop.time()))
 
     def _carry_out(self, outputs: list[Output]) -> None:
@@ -128,12 +128,7 @@ class _Driver:
                     self._on_progress(output.text, output.done)
             elif not self._end.done():
                 self._end.set_result(output)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._core.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
+        self._alarm.set(self._core.next_deadline())
 
 
 async def _resolve(

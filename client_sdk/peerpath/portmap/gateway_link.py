@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from stunwire import TransportAddress
 
 from peerpath.net.addresses import to_socket
+from peerpath.net.alarm import Alarm
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.portmap.client import GatewayClient
 from peerpath.portmap.gateways import Gateway
@@ -30,7 +31,7 @@ class GatewayLink:
         self._loop = asyncio.get_running_loop()
         self._socket: DatagramSocket | None = None
         self._announcements: DatagramSocket | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._on_time)
 
     async def open(self) -> None:
         """Begins to ask."""
@@ -76,9 +77,7 @@ class GatewayLink:
         if self._socket is None:
             return
         self._do(self.client.close(self._loop.time()))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
         self._socket.close()
         self._socket = None
         if self._announcements is not None:
@@ -100,16 +99,7 @@ class GatewayLink:
                 self._on_event(output)
             elif self._socket is not None:
                 self._socket.send(output.data, TransportAddress(self._gateway.host, self._gateway.port))
-        self._arm()
+        self._alarm.set(None if self._socket is None else self.client.next_deadline())
 
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self.client.next_deadline()
-        if deadline is not None and self._socket is not None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self._do(self.client.handle_timeout(self._loop.time()))

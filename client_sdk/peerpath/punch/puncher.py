@@ -9,6 +9,7 @@ from stunwire import TransportAddress
 
 from peerpath.errors import ServerFailure, TraversalError
 from peerpath.net.addresses import is_numeric, join_host_port
+from peerpath.net.alarm import Alarm
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.resolving import Resolver
 from peerpath.punch.hole_punch import HolePunch, Output, Punched, SendTo
@@ -79,7 +80,7 @@ class _Driver:
         self._socket = socket
         self._core = core
         self._end: asyncio.Future[Punched] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._on_time)
         self._heard = False
 
     async def run(self) -> Punched:
@@ -89,8 +90,7 @@ class _Driver:
             return await self._end
         finally:
             self._socket.on_datagram = None
-            if self._timer is not None:
-                self._timer.cancel()
+            self._alarm.cancel()
 
     def findings(self) -> str:
         if self._heard:
@@ -102,7 +102,7 @@ class _Driver:
         self._heard = self._heard or bool(outputs)
         self._carry_out(outputs)
 
-    def _on_timer(self) -> None:
+    def _on_time(self) -> None:
         self._carry_out(self._core.handle_timeout(self._loop.time()))
 
     def _carry_out(self, outputs: list[Output]) -> None:
@@ -111,9 +111,4 @@ class _Driver:
                 self._socket.send(output.data, output.to)
             elif not self._end.done():
                 self._end.set_result(output)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._core.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
+        self._alarm.set(self._core.next_deadline())

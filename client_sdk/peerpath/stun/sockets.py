@@ -10,6 +10,7 @@ from stunwire import TransportAddress
 
 from peerpath.errors import ServerError
 from peerpath.net.addresses import join_host_port
+from peerpath.net.alarm import Alarm
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.streams import FrameStream
 from peerpath.stun.binding import (
@@ -38,7 +39,7 @@ class _Carrier:
         self._send = send
         self._waiting: dict[bytes, asyncio.Future[BindingAnswer | BindingFailure]] = {}
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._on_time)
 
     async def ask(
         self, server: TransportAddress, options: BindingOptions | None
@@ -63,8 +64,7 @@ class _Carrier:
             if not answer.done():
                 answer.set_result(BindingFailure(reason))
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self._carry_out(self._requests.handle_timeout(self._loop.time()))
 
     def _carry_out(self, outputs: list[Output]) -> None:
@@ -78,12 +78,7 @@ class _Carrier:
         self._arm()
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._requests.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
+        self._alarm.set(self._requests.next_deadline())
 
 
 class StunSocket:

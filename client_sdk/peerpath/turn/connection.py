@@ -12,6 +12,7 @@ from stunwire import AddressFamily, TransportAddress
 
 from peerpath.errors import ServerError
 from peerpath.net.addresses import join_host_port
+from peerpath.net.alarm import Alarm
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.proxies import Proxy
 from peerpath.net.resolving import Resolver
@@ -68,8 +69,8 @@ class TurnConnection:
         self.ended: Ended | None = None
         self.lost_because = ""
         self._carrier: Carrier | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._alarm = Alarm(self._loop, self._on_time)
         self._changed = asyncio.Event()
 
     @classmethod
@@ -188,9 +189,7 @@ class TurnConnection:
 
     def abort(self) -> None:
         """Lets go at once: the server finds out when the allocation expires, or the connection breaks."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
         if self._carrier is not None:
             self._carrier.close()
         if self.ended is None:
@@ -216,8 +215,7 @@ class TurnConnection:
         if not self.client.relayed and isinstance(error, ConnectionRefusedError):
             self._disconnected("nobody listens on that port")
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self._carry_out(self.client.handle_timeout(self._loop.time()))
 
     def _carry_out(self, outputs: list[Output]) -> None:
@@ -230,7 +228,7 @@ class TurnConnection:
                 self._note(output)
             if self.on_output is not None:
                 self.on_output(output)
-        self._arm()
+        self._alarm.set(self.client.next_deadline())
 
     def _note(self, output: Output) -> None:
         if isinstance(output, Refused):
@@ -242,16 +240,6 @@ class TurnConnection:
             if self._carrier is not None:
                 self._carrier.close()
         self._changed.set()
-
-    def _arm(self) -> None:
-        deadline = self.client.next_deadline()
-        if self._timer is not None:
-            if deadline is not None and self._timer.when() <= deadline:
-                return  # fires early, finds nothing due, and arms itself anew
-            self._timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
 
 
 async def allocate(

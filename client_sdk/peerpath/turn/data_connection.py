@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
+from peerpath.net.alarm import Alarm
 from peerpath.turn.carriers import Way
 from peerpath.turn.connection_bind import BindOutput, Bound, ConnectionBind, NotBound
 from peerpath.turn.outputs import Transmit
@@ -31,7 +32,7 @@ class DataConnection(asyncio.Protocol):
         self._factory = factory
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._on_time)
         self._done: asyncio.Future[asyncio.Protocol] = self._loop.create_future()
 
     @classmethod
@@ -49,7 +50,7 @@ class DataConnection(asyncio.Protocol):
             transport.abort()
             raise
         finally:
-            made._disarm()
+            made._alarm.cancel()
 
     # -- what asyncio calls ------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ class DataConnection(asyncio.Protocol):
                 self._fail(BindFailed(output.code, output.reason))
             else:
                 self._hand_over(self._transport, output)
-        self._arm()
+        self._alarm.set(self._core.next_deadline())
 
     def _hand_over(self, transport: asyncio.Transport, bound: Bound) -> None:
         """At once, so that no byte of the peer's comes to the wrong protocol."""
@@ -94,17 +95,5 @@ class DataConnection(asyncio.Protocol):
             with suppress(BindFailed):
                 self._done.exception()  # asyncio complains of those that nobody looks at
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self._carry_out(self._core.handle_timeout(self._loop.time()))
-
-    def _arm(self) -> None:
-        self._disarm()
-        deadline = self._core.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_at(deadline, self._on_timer)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
