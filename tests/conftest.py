@@ -4,7 +4,12 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 from support import netns, processes
+
+# Hypothesis would fail an example that takes 200 ms, which on a busy machine any may.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_sessionstart() -> None:
