@@ -11,7 +11,7 @@ from support.relay import TRANSPORTS, Site, Transport
 from support.turnrelay_server import TurnRelayServer
 from support.uclient import INTERVAL_MS, Report, UClient
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SENDING_MS, LENGTH, CLIENTS = 1500, 300, 8
 STREAMS: tuple[Transport, ...] = ("tcp", "tls")

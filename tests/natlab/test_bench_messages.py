@@ -10,6 +10,10 @@ from support.requirements import require_root_and_netns
 from bench.sdk_messages import OURS, THEIRS, Cable, Pair
 
 
+# It measures; whose time a sample shows depends on what else runs.
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture
 def cable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cable]:
     require_root_and_netns()

@@ -65,7 +65,7 @@ class Process:
             return self._final_output
         return os.pread(self._output.fileno(), 1 << 24, 0).decode(errors="replace")
 
-    def wait_until(self, ready: Callable[[], bool], timeout: float = 15.0) -> Self:
+    def wait_until(self, ready: Callable[[], bool], timeout: float = 60.0) -> Self:
         """Poll `ready` until it is true. Raises when the program ends first or the time is up."""
         deadline = time.monotonic() + timeout
         while not ready():
