@@ -9,7 +9,6 @@ from support.requirements import require_root_and_netns
 
 from bench.sdk_messages import OURS, THEIRS, Cable, Pair
 
-
 # It measures; whose time a sample shows depends on what else runs.
 pytestmark = pytest.mark.alone
 
