@@ -63,6 +63,12 @@ class TurnServerSettings(BaseModel):
     def _is_turn_uri(cls, value: str) -> str:
         return str(parse_relay_uri(value))
 
+    @model_validator(mode="after")
+    def _has_credentials(self) -> Self:
+        if not self.username:
+            raise ValueError(f"{self.uri}: a TURN server wants a user name and a password")
+        return self
+
 
 def _split(value: object) -> object:
     """Lists come as lists from TOML and code, and with commas from the environment."""

@@ -20,8 +20,10 @@ from peerpath.calls.listener import Listener
 from peerpath.calls.outcome_reporter import OutcomeReporter
 from peerpath.connection import Connection, ConnectionOptions
 from peerpath.errors import TraversalError
+from peerpath.fallbacks import Fallback
 from peerpath.ice.endpoint import IceEndpoint
-from peerpath.ice.from_settings import endpoint_from
+from peerpath.ice.from_settings import endpoint_from, relay_options, servers_from
+from peerpath.ice.relay_plan import plan
 from peerpath.ice.role import Role
 from peerpath.identity import Identity, PublicKey
 from peerpath.nat.behaviour import NatBehaviour
@@ -31,8 +33,6 @@ from peerpath.plan import Policy
 from peerpath.settings import Settings, TurnServerSettings
 from peerpath.signaling import Rendezvous, ReplayGuard, Signaling
 from peerpath.stun.servers import StunServer
-
-_TUNNELS = ("ws:", "wss:")
 
 Privacy = Literal["full", "relay_only"]
 
@@ -184,12 +184,16 @@ class Traversal:
         return endpoint_from(role, settings, isolation=peer.raw)
 
     def _policy(self, is_trusted: bool) -> Policy:
-        settings, rules = self.settings, self.settings.proxy_rules()
+        settings = self.settings
+        # What the ladder will climb, so that the two never say different things.
+        stages = plan(servers_from(settings), relay_options(settings))
+        has = {stage.fallback for stage in stages if not stage.is_empty}
         return Policy.of(
             settings,
-            has_tunnel=any(server.uri.lower().startswith(_TUNNELS) for server in settings.turn_servers),
-            has_proxy=bool(settings.turn_servers and (rules.secure or rules.plain)),
-            has_onion=bool(settings.turn_servers and settings.tor),
+            has_turn=Fallback.TURN in has,
+            has_tunnel=Fallback.HTTP_TUNNEL in has,
+            has_proxy=Fallback.PROXY in has,
+            has_onion=Fallback.ONION in has,
             is_trusted=is_trusted and self._privacy == "full",
         )
 

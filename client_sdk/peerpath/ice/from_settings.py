@@ -40,6 +40,7 @@ def relay_options(settings: Settings, isolation: bytes = b"") -> RelayOptions:
         Proxy.tor(settings.tor) if settings.tor else None,
         settings.onion_only,
         isolation,
+        automatic=settings.automatic,
     )
 
 

@@ -36,6 +36,8 @@ class RelayOptions:
     """How long one server gets to give a relayed address, all in all."""
     onion_patience: float = 60.0
     """The same through Tor, whose circuits take their time; and what each step may take there."""
+    automatic: bool = True
+    """Whether ways are looked for at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ def _relays(servers: Sequence[IceServer]) -> Iterator[tuple[int, IceServer]]:
 
 
 def _stage(fallback: Fallback, relays: list[tuple[int, IceServer]], options: RelayOptions) -> Stage:
+    if not options.automatic:
+        return Stage(fallback, left_out="automatic is off in the settings")
     if fallback not in options.fallbacks:
         return Stage(fallback, left_out="it is left out of the settings")
     if options.onion_only and fallback is not Fallback.ONION:

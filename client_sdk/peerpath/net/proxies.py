@@ -22,6 +22,7 @@ from peerpath.net.resolving import Resolver
 from peerpath.net.socks5 import Socks5
 from peerpath.net.tls_bridge import bridge
 from peerpath.net.waits import Waits, within
+from peerpath.net.words import in_words
 
 _PIECE = 4096
 _DEFAULT_PORTS = {"http": 8080, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -113,26 +114,23 @@ class Proxy:
 
     async def _dial(self, proxy: TransportAddress, host: str, port: int, waits: Waits) -> Dialed:
         try:
+            negotiation = self._negotiation(host, port)
             dialed = await dial(proxy, waits)
-            return await self._negotiate(dialed, host, port, waits)
+            return await self._negotiate(negotiation, dialed, waits)
         except ProxyRefused as refused:
             raise ProxyError(str(refused)) from refused
-        except ssl.SSLCertVerificationError as error:
-            raise ProxyError(f"its certificate is not accepted: {error.verify_message}") from error
-        except ssl.SSLError as error:
-            raise ProxyError(f"no TLS with it: {error.reason or error}") from error
         except (ConnectionResetError, BrokenPipeError) as error:
             raise ProxyError("it closed the connection without an answer") from error
-        except OSError as error:
-            raise ProxyError(error.strerror or str(error) or "the connection was lost") from error
+        except (OSError, UnicodeError) as error:
+            raise ProxyError(in_words(error)) from error
 
-    async def _negotiate(self, dialed: Dialed, host: str, port: int, waits: Waits) -> Dialed:
+    def _negotiation(self, host: str, port: int) -> Negotiation:
+        protocol = HttpConnect if self.kind is ProxyKind.HTTP else Socks5
+        return protocol(host, port, self.username, self.password)
+
+    async def _negotiate(self, negotiation: Negotiation, dialed: Dialed, waits: Waits) -> Dialed:
         loop = asyncio.get_running_loop()
         limit = waits.for_answer(dialed.round_trip)
-        if self.kind is ProxyKind.HTTP:
-            negotiation: Negotiation = HttpConnect(host, port, self.username, self.password)
-        else:
-            negotiation = Socks5(host, port, self.username, self.password)
         if self.secure:
             dialed = await self._inside_tls(dialed, limit)
         began, sock = loop.time(), dialed.sock

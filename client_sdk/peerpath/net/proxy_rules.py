@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from peerpath.net.addresses import is_numeric
 from peerpath.net.proxies import Proxy
 
 # In the order in which they are asked, for connections inside TLS and without; curl's names.
@@ -77,8 +78,10 @@ def _covers(entry: str, host: str, port: int) -> bool:
             return False
         entry = name
     entry = entry.strip("[]")
-    try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        domain = entry.lstrip("*").lstrip(".")
-        return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    if is_numeric(host):
+        try:
+            return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+        except ValueError:
+            return False
+    domain = entry.lstrip("*").lstrip(".")
+    return bool(domain) and (host == domain or host.endswith(f".{domain}"))

@@ -12,6 +12,7 @@ _NO_AUTHENTICATION, _PASSWORD, _NONE_ACCEPTABLE = 0, 2, 0xFF
 _PASSWORD_VERSION = 1
 _CONNECT = 1
 _IPV4, _NAME, _IPV6 = 1, 3, 4
+_LONGEST_NAME = 255
 _ADDRESS_BYTES = {_IPV4: 4, _IPV6: 16}
 # RFC 1928 section 6.
 _REASONS = {
@@ -118,4 +119,6 @@ def _address(host: str) -> bytes:
         packed = ip_address(host.partition("%")[0]).packed
         return bytes([_IPV4 if len(packed) == 4 else _IPV6]) + packed
     name = host.encode("ascii")
+    if len(name) > _LONGEST_NAME:
+        raise ProxyRefused(f"a name of {len(name)} bytes cannot be said to it")
     return bytes([_NAME, len(name)]) + name

@@ -41,8 +41,8 @@ _LACKS = {
     Strategy.RELAY: "no TURN server is configured",
     Strategy.TCP_RELAY: "no TURN server for TCP is configured: turns: or ?transport=tcp is wanted",
     Strategy.TUNNEL: "no relay is known that has an HTTP tunnel",
-    Strategy.PROXY: "no proxy is configured and the system names none",
-    Strategy.ONION: "no SOCKS port of Tor is configured",
+    Strategy.PROXY: "no proxy is configured for a server over TCP, and the system names none",
+    Strategy.ONION: "no SOCKS port of Tor is configured, or no server over TCP",
 }
 _FALLBACK_CHANCES = {
     Strategy.RELAY: _RELAY,
@@ -71,6 +71,8 @@ def make_plan(ours: Side, theirs: Side, policy: Policy) -> ConnectionPlan:
 
 
 def _verdict(strategy: Strategy, ours: Side, theirs: Side, policy: Policy) -> _Verdict:
+    if policy.onion_only and strategy is not Strategy.ONION:
+        return "everything goes through Tor (onion_only)"
     if strategy.is_direct:
         if policy.relay_only:
             return "relay_only is set: the peer learns no address of this machine"
@@ -191,7 +193,7 @@ _DIRECT_WAYS: dict[Strategy, Callable[[Side, Side, Policy], _Verdict]] = {
 
 def _fallback(strategy: Strategy, ours: Side, theirs: Side, policy: Policy) -> _Verdict:
     fallback = _FALLBACKS[strategy]
-    if not policy.automatic and strategy is not Strategy.RELAY:
+    if not policy.automatic:
         return "automatic is off in the settings"
     if fallback not in policy.fallbacks:
         return "fallbacks in the settings leave it out"

@@ -25,12 +25,14 @@ class Policy:
     """Whether the peer may learn addresses of this machine; if not, it is as with `relay_only`."""
     has_tcp_relay: bool = False
     """Whether a TURN server is reached over TCP or TLS; whether it relays TCP is known when it is asked."""
+    onion_only: bool = False
 
     @classmethod
     def of(
         cls,
         settings: Settings,
         *,
+        has_turn: bool = False,
         has_tunnel: bool = False,
         has_proxy: bool = False,
         has_onion: bool = False,
@@ -41,12 +43,13 @@ class Policy:
             settings.relay_only,
             settings.port_mapping,
             settings.fallbacks,
-            bool(settings.turn_servers),
+            has_turn,
             has_tunnel,
             has_proxy,
             has_onion,
             is_trusted,
             any(meets_tcp_peers(parse_relay_uri(server.uri)) for server in settings.turn_servers),
+            settings.onion_only,
         )
 
     def has(self, fallback: Fallback) -> bool:

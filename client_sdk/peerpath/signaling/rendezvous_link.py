@@ -35,6 +35,7 @@ from yarl import URL
 from peerpath.errors import PeerpathError
 from peerpath.identity import Identity, PublicKey
 from peerpath.net.dialing import Dial
+from peerpath.net.words import in_words
 
 Receive = Callable[[PublicKey, bytes], None]
 
@@ -94,12 +95,13 @@ class RendezvousLink:
             raise RendezvousError(f"{url}: {reason}") from error
         except RendezvousError:
             raise
-        except (PeerpathError, InvalidHandshake, OSError) as error:
+        except (PeerpathError, InvalidHandshake, OSError, UnicodeError) as error:
             if limit.expired():
                 raise RendezvousError(
                     f"{url}: no answer within {HANDSHAKE_SECONDS:.0f} s; is there a relay with a rendezvous?"
                 ) from error
-            raise RendezvousError(f"{url}: cannot be reached: {error}") from error
+            reason = in_words(error) if isinstance(error, OSError | UnicodeError) else str(error)
+            raise RendezvousError(f"{url}: cannot be reached: {reason}") from error
 
     async def run(self, receive: Receive) -> None:
         """Hands every message with its sender's key to `receive`; LinkLost when the connection ends."""

@@ -18,6 +18,7 @@ from peerpath.net.proxies import Proxy, ProxyError
 from peerpath.net.resolving import Resolver
 from peerpath.net.streams import FrameStream
 from peerpath.net.waits import Waits, within
+from peerpath.net.words import in_words
 from peerpath.turn.tunnel import TunnelFraming, TunnelUri
 
 RelayUri = TurnUri | TunnelUri
@@ -108,13 +109,12 @@ class Way:
         try:
             yield
         except ssl.SSLCertVerificationError as error:
-            reason = f"its certificate is not accepted: {error.verify_message}"
-            raise ServerError(str(self.uri), reason) from error
+            raise ServerError(str(self.uri), in_words(error)) from error
         except ProxyError as error:
             raise ServerError(str(self.uri), str(error)) from error
-        except OSError as error:
-            reason = error.strerror or str(error) or type(error).__name__
-            raise ServerError(str(self.uri), f"{join_host_port(self.address)}: {reason}") from error
+        except (OSError, UnicodeError) as error:
+            reason = f"{join_host_port(self.address)}: {in_words(error)}"
+            raise ServerError(str(self.uri), reason) from error
 
 
 def _usual_tls(uri: RelayUri) -> ssl.SSLContext:

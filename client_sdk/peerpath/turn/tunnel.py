@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from stunwire import UriError
+from stunwire import TurnUri, UriError
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
@@ -50,7 +50,7 @@ class TunnelUri:
             raise UriError("scheme", "begin with wss:// or ws://")
         if "@" in parts.netloc:
             raise UriError("host", "drop the part before @, credentials are given separately")
-        if not parts.hostname or not parts.hostname.isascii():
+        if not parts.hostname or not _is_host(parts.hostname):
             raise UriError("host", "write a DNS name (international ones as xn--...) or an address")
         if parts.query or parts.fragment or not parts.path.isascii():
             raise UriError("path", f"write {DEFAULT_PATH}, or nothing")
@@ -62,6 +62,15 @@ class TunnelUri:
         host = f"[{self.host}]" if ":" in self.host else self.host
         usual = self.port == _DEFAULT_PORTS[self.scheme]
         return f"{self.scheme}://{host}{'' if usual else f':{self.port}'}{self.path}"
+
+
+def _is_host(text: str) -> bool:
+    """What `turn:` URIs take for a host."""
+    try:
+        TurnUri.parse(f"turn:{f'[{text}]' if ':' in text else text}")
+    except UriError:
+        return False
+    return True
 
 
 class TunnelFraming:

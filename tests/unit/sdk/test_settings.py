@@ -111,6 +111,7 @@ def test_lists_in_the_environment_are_written_with_commas(monkeypatch):
         ("fallbacks", ["pigeon"], "'turn', 'tcp_relay', 'http_tunnel', 'proxy' or 'onion'"),
         ("turn_servers", [{"uri": "stun:h"}], "turn or turns is wanted"),
         ("turn_servers", [{"uri": "turn:h", "user": "x"}], "no such setting"),
+        ("turn_servers", [{"uri": "turn:h"}], "wants a user name"),
         ("punch_time", 5, "there is no such setting"),
     ],
 )

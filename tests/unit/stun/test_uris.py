@@ -74,6 +74,8 @@ def test_str_leaves_out_what_is_usual(uri, text):
         ("turn:example.org#here", "host"),
         ("turn:example.org\n", "host"),
         ("turn:" + "a" * 254, "host"),
+        ("turn:" + "a" * 64 + ".example.org", "host"),
+        ("turn:relay..example.org", "host"),
         ("turn:example.org:", "port"),
         ("turn:example.org:0", "port"),
         ("turn:example.org:65536", "port"),

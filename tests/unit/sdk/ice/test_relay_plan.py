@@ -4,7 +4,7 @@ import pytest
 from peerpath import Settings, SettingsError
 from peerpath.fallbacks import USUAL_FALLBACKS, Fallback, with_tcp_relay
 from peerpath.ice.configuration import IceServer
-from peerpath.ice.from_settings import relay_options
+from peerpath.ice.from_settings import relay_options, servers_from
 from peerpath.ice.relay_plan import RelayOptions, plan
 from peerpath.net.proxies import Proxy
 from peerpath.net.proxy_rules import ProxyRules
@@ -116,6 +116,12 @@ def test_the_environment_names_the_proxy_unless_the_settings_do(environment):
     assert relay_options(Settings.load()).proxies.secure.host == "first.test"
     assert relay_options(Settings.load(proxy="socks5h://second.test:2")).proxies.secure.host == "second.test"
     assert relay_options(Settings.load(proxy="off")).proxies.secure is None
+
+
+def test_without_automatic_traversal_that_is_the_reason_for_each(environment):
+    settings = Settings.load(automatic=False, turn_servers=[{"uri": "turn:h", "username": "u"}])
+    stages = plan(servers_from(settings), relay_options(settings))
+    assert {stage.left_out for stage in stages} == {"automatic is off in the settings"}
 
 
 def test_onion_only_knows_no_other_proxy(environment):

@@ -94,6 +94,8 @@ def test_the_environment_names_proxies_as_it_does_for_curl(environ, secure, plai
         ("a.test, b.test", "b.test", 443, True),
         ("a.test b.test", "b.test", 443, True),
         (",", "relay.test", 443, False),
+        # What domains end with says nothing of addresses.
+        (".0.1", "192.0.0.1", 443, False),
     ],
 )
 def test_no_proxy_exempts_hosts(no_proxy, host, port, exempt):

@@ -142,6 +142,19 @@ def test_fallbacks_come_in_their_order_and_only_if_there_is_something_to_use() -
     assert "no TURN server" in why_not(make_plan(EASY, EASY, Policy()), Strategy.RELAY)
 
 
+def test_with_tor_alone_nothing_else_is_promised() -> None:
+    plan = make_plan(OPEN, OPEN, replace(EVERYTHING, onion_only=True))
+    assert [step.strategy for step in plan.steps] == [Strategy.ONION]
+    assert plan.direct_chance == 0
+    assert all("onion_only" in entry.reason for entry in plan.left_out)
+
+
+def test_where_nothing_is_automatic_no_fallback_is_promised() -> None:
+    plan = make_plan(EASY, EASY, replace(EVERYTHING, automatic=False))
+    assert [step.strategy for step in plan.steps] == [Strategy.ICE]
+    assert "automatic is off" in why_not(plan, Strategy.RELAY)
+
+
 def test_a_policy_comes_from_the_settings() -> None:
     settings = Settings.load(relay_only=True, port_mapping=False, fallbacks="turn")
     policy = Policy.of(settings, has_proxy=True)

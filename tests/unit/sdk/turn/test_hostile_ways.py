@@ -17,7 +17,7 @@ from peerpath.net.proxy_rules import ProxyRules
 from peerpath.turn import LongTermCredentials
 from peerpath.turn.carriers import parse_relay_uri
 from peerpath.turn.connection import allocate
-from stunwire import TransportAddress
+from stunwire import TransportAddress, TurnUri
 from websockets.asyncio.server import serve
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
@@ -91,6 +91,16 @@ async def agrees_and_echoes(reader, writer):
         writer.write(b"\xff" + data)
 
 
+async def agrees_to_everything(reader, writer):
+    if (await reader.read(1000)).startswith(b"CONNECT"):
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    else:
+        writer.write(b"\x05\x00")
+        await reader.read(1000)
+        writer.write(b"\x05\x00\x00\x01" + bytes(6))
+    await silent(reader, writer)
+
+
 async def socks_picks_what_was_not_offered(reader, writer):
     await reader.read(10)
     writer.write(b"\x05\x02")
@@ -140,6 +150,33 @@ async def test_a_hostile_proxy_is_one_clear_error(scheme, behaviour, reason):
 
 
 # -- tunnels ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        (hangs_up, "127.0.0.1:{}: it closed the connection"),
+        (says_garbage, "127.0.0.1:{}: no TLS with it: "),
+        (None, "127.0.0.1:{}: Connection refused"),
+    ],
+)
+async def test_what_speaks_no_tls_is_one_clear_error(behaviour, reason):
+    async with listening(behaviour or hangs_up) as port:
+        port = port if behaviour else 1
+        uri, address = parse_relay_uri(f"turns:relay.test:{port}"), TransportAddress("127.0.0.1", port)
+        with pytest.raises(ServerError, match=reason.format(port)):
+            await allocate(uri, address, CREDENTIALS, patience=5)
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+@pytest.mark.parametrize("name", ["relay..test", "b" * 64 + ".test", ".".join(["b" * 60] * 5)])
+async def test_a_name_that_is_none_is_an_error_of_the_server_that_has_it(scheme, name):
+    """What takes URIs refuses it; a caller who makes one is told the same way."""
+    async with listening(agrees_to_everything) as port:
+        proxy = Proxy.parse(f"{scheme}://127.0.0.1:{port}")
+        uri = TurnUri(name, 443, secure=True, transport="tcp")
+        with pytest.raises(ServerError, match=r"not a host name|cannot be said|SERVERNAME"):
+            await allocate(uri, TransportAddress(name, 443), CREDENTIALS, proxy=proxy, patience=5)
 
 
 async def sends_text(websocket):

@@ -35,6 +35,10 @@ def test_uris_are_read_and_written(text, expected, again):
         ("wss://relay.test/?q=1", "path"),
         ("wss://relay.test/#f", "path"),
         ("wss://bücher.test", "host"),
+        ("wss://relay .test", "host"),
+        ("wss://relay..test", "host"),
+        (f"wss://{'a' * 64}.test", "host"),
+        (f"wss://{'.'.join(['b' * 60] * 5)}", "host"),
     ],
 )
 def test_what_is_no_tunnel_is_refused(text, place):
