@@ -185,6 +185,7 @@ class Relay:
             expires_at=expires_at,
             relay_addresses=[host.advertised for host in self._hosts],
             ports=(settings.min_port, settings.max_port),
+            relays_tcp=settings.tcp_relay == "on",
             http=self.http.authority if self.http is not None else None,
             tunnels=self._uris.tunnels() if settings.tunnel == "on" else [],
             operator_token=operator_token_place(settings),

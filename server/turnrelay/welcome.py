@@ -19,6 +19,7 @@ class Welcome:
     """Unix time at which the printed credential ends."""
     relay_addresses: Sequence[str]
     ports: tuple[int, int]
+    relays_tcp: bool
     http: str | None
     tunnels: Sequence[str]
     """URLs of the tunnel on the shared ports."""
@@ -39,7 +40,9 @@ class Welcome:
             servers = {"urls": list(self.uris), "username": self.username, "credential": self.password}
             lines += ["  Or into a WebRTC page:", "", f"    iceServers: [{json.dumps(servers)}]"]
         first, last = self.ports
-        lines += ["", f"  Relay addresses  {', '.join(self.relay_addresses)}, ports {first}-{last}, UDP"]
+        transports = "UDP and TCP" if self.relays_tcp else "UDP"
+        addresses = ", ".join(self.relay_addresses)
+        lines += ["", f"  Relay addresses  {addresses}, ports {first}-{last}, {transports}"]
         lines += [f"  Data plane       {self.plane}"]
         if self.http is not None:
             lines += [f"  Console, test    http://{self.http}/, /test"]

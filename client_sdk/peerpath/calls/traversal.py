@@ -185,6 +185,8 @@ class Traversal:
 
     def _policy(self, is_trusted: bool) -> Policy:
         settings = self.settings
+        if self._privacy == "relay_only":
+            settings = settings.model_copy(update={"relay_only": True})
         # What the ladder will climb, so that the two never say different things.
         stages = plan(servers_from(settings), relay_options(settings))
         has = {stage.fallback for stage in stages if not stage.is_empty}
@@ -194,7 +196,7 @@ class Traversal:
             has_tunnel=Fallback.HTTP_TUNNEL in has,
             has_proxy=Fallback.PROXY in has,
             has_onion=Fallback.ONION in has,
-            is_trusted=is_trusted and self._privacy == "full",
+            is_trusted=is_trusted,
         )
 
     async def _discover(self) -> None:

@@ -23,7 +23,7 @@ from peerpath.ice.tcp_relays import TcpRelays
 from peerpath.net.alarm import Alarm
 from peerpath.net.dialing import STAGGER
 from peerpath.net.proxies import Proxy, ProxyKind
-from peerpath.net.racing import AllFailed, first_success
+from peerpath.net.racing import first_success
 from peerpath.net.resolving import Resolver
 from peerpath.net.waits import Waits
 from peerpath.turn import outputs as turn
@@ -177,7 +177,7 @@ class StreamRelays:
                 made = await self._make(attempt, fallback)
         except (PeerpathError, OSError) as error:
             late = isinstance(error, TimeoutError)
-            reason = f"no relayed address within {patience:g} s" if late else _words(error)
+            reason = f"no relayed address within {patience:g} s" if late else str(error)
             self._do(self._stack.settle_relay(report, reason, self._loop.time()))
             self._start(self._ladder.failed(fallback, self._loop.time()))
             return
@@ -269,7 +269,3 @@ class StreamRelays:
             with suppress(KeyError):
                 del self._connections[relayed]
             self._do(stack.remove_relay(relayed, f"the relay is gone: {output.reason.value}", now))
-
-
-def _words(error: Exception) -> str:
-    return str(error) if not isinstance(error, AllFailed) else "; ".join(map(str, error.failures))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from peerpath.errors import PeerpathError
+from peerpath.net.words import in_words
 
 T = TypeVar("T")
 Attempt = Callable[[], Awaitable[T]]
@@ -17,8 +18,13 @@ class AllFailed(PeerpathError):
     """No attempt succeeded. `failures` has the error of each, in the order in which they came."""
 
     def __init__(self, failures: Sequence[Exception]) -> None:
-        super().__init__("; ".join(str(failure) for failure in failures) or "there was nothing to try")
+        reasons = dict.fromkeys(_words(failure) for failure in failures)
+        super().__init__("; ".join(reasons) or "there was nothing to try")
         self.failures = tuple(failures)
+
+
+def _words(failure: Exception) -> str:
+    return in_words(failure) if isinstance(failure, OSError) else str(failure)
 
 
 async def first_success(attempts: Sequence[Attempt[T]], *, stagger: float = 0.0) -> T:

@@ -91,7 +91,8 @@ class TurnClient:
     The driver sees to it that it came from the server. Times are seconds of any clock that never goes back.
     Call `handle_timeout` at `next_deadline()`. Peers may be named before there is an allocation.
 
-    `families` None asks for what the server gives by default (IPv4); both families make a dual allocation.
+    `families` None asks for what the server gives by default (IPv4), and for IPv6 where it has no IPv4; both
+    families make a dual allocation.
     `rto` is the first retransmission interval over UDP, `keepalive` the longest silence towards the server
     that NATs on the way get to see (None: no keepalive).
     """
@@ -136,16 +137,7 @@ class TurnClient:
         if self.state is not ClientState.NEW:
             raise RuntimeError(f"start() is called once; this client is {self.state.name}")
         self.state = ClientState.ALLOCATING
-        attributes: list[tuple[Attribute[Any], Any]] = [(REQUESTED_TRANSPORT, self._peer_transport)]
-        if self._families >= {AddressFamily.IPV4, AddressFamily.IPV6}:
-            attributes.append((ADDITIONAL_ADDRESS_FAMILY, AddressFamily.IPV6))
-            attributes.append((_DRAFT_ADDITIONAL_ADDRESS_FAMILY, bytes((AddressFamily.IPV6, 0, 0, 0))))
-        elif AddressFamily.IPV6 in self._families:
-            attributes.append((REQUESTED_ADDRESS_FAMILY, AddressFamily.IPV6))
-        # IPv4 alone is what a server gives unasked, also one that predates the attribute.
-        if self._lifetime != DEFAULT_LIFETIME:
-            attributes.append((LIFETIME, self._lifetime))
-        return self._sent(self._transactions.begin(Request(Method.ALLOCATE, attributes, now), now), now)
+        return self._allocate(now)
 
     def permit(self, peers: Iterable[str | TransportAddress], now: float) -> list[Output]:
         """Wants permission for these hosts (or the hosts of these addresses) until they are forgotten."""
@@ -261,6 +253,18 @@ class TurnClient:
 
     # -- requests ---------------------------------------------------------------------------------------
 
+    def _allocate(self, now: float) -> list[Output]:
+        attributes: list[tuple[Attribute[Any], Any]] = [(REQUESTED_TRANSPORT, self._peer_transport)]
+        if self._families >= {AddressFamily.IPV4, AddressFamily.IPV6}:
+            attributes.append((ADDITIONAL_ADDRESS_FAMILY, AddressFamily.IPV6))
+            attributes.append((_DRAFT_ADDITIONAL_ADDRESS_FAMILY, bytes((AddressFamily.IPV6, 0, 0, 0))))
+        elif AddressFamily.IPV6 in self._families:
+            attributes.append((REQUESTED_ADDRESS_FAMILY, AddressFamily.IPV6))
+        # IPv4 alone is what a server gives unasked, also one that predates the attribute.
+        if self._lifetime != DEFAULT_LIFETIME:
+            attributes.append((LIFETIME, self._lifetime))
+        return self._sent(self._transactions.begin(Request(Method.ALLOCATE, attributes, now), now), now)
+
     def _ask_for_grants(self, now: float) -> list[Output]:
         """Requests for whatever is wanted and not asked for yet, once there is an allocation."""
         if self.state is not ClientState.ALLOCATED or self._closing:
@@ -369,6 +373,10 @@ class TurnClient:
         if failure.code == ErrorCode.TRY_ALTERNATE and failure.response is not None and alternate is not None:
             domain = failure.response.get(ALTERNATE_DOMAIN)
             return [TryAlternate(alternate, domain), *self._end(EndReason.REDIRECTED)]
+        if failure.code == ErrorCode.ADDRESS_FAMILY_NOT_SUPPORTED and not self._families:
+            # Its default is IPv4, which it has none of: a server on a network of IPv6 alone.
+            self._families = frozenset({AddressFamily.IPV6})
+            return self._allocate(now)
         refused = Refused(failure.code, failure.reason, Method.ALLOCATE)
         if failure.code == ErrorCode.ALLOCATION_MISMATCH:
             return [refused, *self._end(EndReason.NEW_FIVE_TUPLE_NEEDED)]

@@ -1,6 +1,8 @@
 """first_success: who begins when, who wins, who is cancelled."""
 
 import asyncio
+import errno
+import os
 
 import pytest
 from peerpath.errors import PeerpathError
@@ -87,3 +89,10 @@ async def test_who_cancels_the_race_cancels_all(track):
     with pytest.raises(asyncio.CancelledError):
         await race
     assert sorted(track.events[2:]) == ["a is cancelled", "b is cancelled"]
+
+
+async def test_what_the_system_says_is_told_in_its_words_and_once(track):
+    refused = OSError(errno.ECONNREFUSED, "Connect call failed ('192.0.2.1', 9)")
+    attempts = [track.fail(str(number), error=refused) for number in range(2)]
+    with pytest.raises(AllFailed, match=rf"^{os.strerror(errno.ECONNREFUSED)}$"):
+        await first_success(attempts)

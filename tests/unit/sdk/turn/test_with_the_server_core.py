@@ -85,6 +85,14 @@ def test_ipv6_alone_can_be_had():
     assert [address.host for address in allocated.relayed] == ["2001:db8::5"]
 
 
+def test_a_server_of_ipv6_alone_gives_that_unless_ipv4_was_asked_for():
+    families = frozenset({AddressFamily.IPV6})
+    [allocated] = joined(Relay(families=families)).start()
+    assert [":" in relayed.host for relayed in allocated.relayed] == [True]
+    [refused, ended] = joined(Relay(families=families), families=[AddressFamily.IPV4]).start()
+    assert (refused.code, ended.reason) == (440, EndReason.REFUSED)
+
+
 def test_data_goes_out_once_the_host_is_permitted():
     cable = joined()
     cable.start()
