@@ -11,7 +11,8 @@ MAP(hops, BPF_MAP_TYPE_ARRAY, __u32, struct hop, 0, 0);
 MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct counter, 0, 0);
 MAP(totals, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct totals, 1, 0);
 MAP(buckets, BPF_MAP_TYPE_ARRAY, __u32, struct bucket, 0, BPF_F_MMAPABLE);
-MAP(links, BPF_MAP_TYPE_HASH, struct link_key, struct link, 1024, 0);
+MAP(links, BPF_MAP_TYPE_HASH, struct link_key, struct link, 4096, 0);
+MAP(watched, BPF_MAP_TYPE_ARRAY, __u32, struct watch, 1, 0);
 
 /* What becomes of it. */
 struct decision {
@@ -29,17 +30,55 @@ inline_always const struct leg *live_leg(const struct leg_key *key, __u64 now)
 	return leg && leg->expires_ns > now ? leg : NULL;
 }
 
-/* Whether the frame is for us: the system drops what a switch floods, and so does this. */
-inline_always int is_for_us(const __u8 *data, __u32 ifindex, __u32 vlan)
+/* Whether the frame is for us: the system drops what a switch floods, and so does this. It has to come in where
+ * its address is, or where the system sends to who sent it; anything else is the system's to judge (rp_filter). */
+inline_always int is_for_us(const __u8 *data, __u32 ifindex, const struct packet *packet, const struct leg *leg)
 {
-	struct link_key key = {.ifindex = ifindex, .vlan = vlan};
-	const struct link *link = bpf_map_lookup_elem(&links, &key);
+	struct link_key key = {.ifindex = ifindex, .vlan = (__u16)packet->vlan, .family = packet->key.family};
+	const struct link *link;
 	const __u16 *to = (const void *)data, *mac;
 
-	if (!link)
-		return 0;
+	__builtin_memcpy(key.address, packet->key.local, 16);
+	link = bpf_map_lookup_elem(&links, &key);
+	if (!link) {
+		__u32 slot = leg->slot ^ 1;
+		const struct hop *back = bpf_map_lookup_elem(&hops, &slot);
+
+		key.family = 0;
+		__builtin_memset(key.address, 0, 16);
+		link = bpf_map_lookup_elem(&links, &key);
+		if (!link || !back || back->ifindex != link->send_ifindex || back->vlan != link->send_vlan)
+			return 0;
+	}
 	mac = (const void *)link->mac;
 	return to[0] == mac[0] && to[1] == mac[1] && to[2] == mac[2];
+}
+
+inline_always struct watch *watch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&watched, &zero);
+}
+
+/* Whether XDP cannot trust its eyes, see `watch_tags`. Notes that it sees the tags that this frame has. */
+inline_always int may_be_blind(const __u8 *data, const __u8 *end, __u32 ifindex)
+{
+	const struct ethhdr *eth = (const void *)data;
+	const struct vlan_tag *tag = (const void *)(eth + 1);
+	const struct watch *seen = watch();
+
+	if (!seen || seen->blind_ifindex)
+		return 1;
+	if ((const __u8 *)(tag + 1) <= end && is_tag(eth->h_proto)) {
+		struct link_key key = {.ifindex = ifindex};
+		struct link *link = bpf_map_lookup_elem(&links, &key);
+		__u8 tags = is_tag(tag->protocol) ? 2 : 1;
+
+		if (link && !(link->tags_seen & tags))
+			link->tags_seen |= tags;
+	}
+	return 0;
 }
 
 /* The way out, or NULL if the system has to be asked, by passing the packet on. */
@@ -187,7 +226,7 @@ inline_always enum verdict decide(const __u8 *data, const __u8 *end, struct pack
 		packet->key.channel = 0;
 		leg = live_leg(&packet->key, now);
 	}
-	if (!leg || !is_for_us(data, ifindex, packet->vlan))
+	if (!leg || !is_for_us(data, ifindex, packet, leg))
 		return PASS;
 	out = leg;
 	if (leg->hairpin) {

@@ -28,6 +28,11 @@ struct channel_header {
 	__be16 length;
 };
 
+inline_always int is_tag(__be16 protocol)
+{
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
 /* Tells the verifier what the compiler knows already: it loses sight of a value on the stack. */
 inline_always __u32 at_most(__u32 value, const __u32 mask)
 {

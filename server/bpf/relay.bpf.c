@@ -31,7 +31,7 @@ inline_always int relay_frame(struct xdp_md *ctx, int is_frame)
 	__u32 ip_offset, vlan;
 	int grow;
 
-	if (read_frame(data, end, &packet) != RELAY)
+	if (may_be_blind(data, end, ctx->ingress_ifindex) || read_frame(data, end, &packet) != RELAY)
 		return XDP_PASS;
 	switch (decide(data, end, &packet, &decision, ctx->ingress_ifindex, is_frame)) {
 	case PASS:
@@ -138,8 +138,6 @@ int relay_skb(struct __sk_buff *ctx)
 	case RELAY:
 		break;
 	}
-	if (decision.hop->vlan)
-		return TCX_DROP; /* the process gives none where this program is attached */
 	if (decision.leg->family != packet.key.family &&
 	    bpf_skb_change_proto(ctx, decision.leg->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), 0))
 		return TCX_DROP;
@@ -150,7 +148,26 @@ int relay_skb(struct __sk_buff *ctx)
 		WRITE_SKB(4, iphdr)
 	else
 		WRITE_SKB(6, ipv6hdr)
-	return (int)bpf_redirect(decision.hop->ifindex, 0);
+	/* A VLAN device puts its tag on. */
+	return (int)bpf_redirect(decision.hop->device, 0);
+}
+
+/* Where an XDP program is: a tag that it was to see and did not. The device has taken it off into its descriptor,
+ * or a veth was handed it beside the packet, and XDP takes a frame of that VLAN for one without. */
+SEC("tcx/watch")
+int watch_tags(struct __sk_buff *ctx)
+{
+	struct link_key key = {.ifindex = ctx->ifindex};
+	const struct link *link;
+	struct watch *seen;
+
+	if (!ctx->vlan_present)
+		return TCX_NEXT;
+	link = bpf_map_lookup_elem(&links, &key);
+	seen = watch();
+	if (link && seen && !(link->tags_seen & (is_tag((__be16)ctx->protocol) ? 2 : 1)))
+		seen->blind_ifindex = ctx->ifindex;
+	return TCX_NEXT;
 }
 
 /* Learns the next hop of a leg from the packets that the system sends for it. */
@@ -235,6 +252,7 @@ int learn(struct __sk_buff *ctx)
 	__builtin_memcpy(hop->destination_mac, eth->h_dest, 6);
 	__builtin_memcpy(hop->source_mac, eth->h_source, 6);
 	hop->ifindex = link->send_ifindex;
+	hop->device = ctx->ifindex;
 	hop->refresh_at_ns = now + REFRESH_NS;
 	hop->valid_until_ns = now + VALID_NS;
 	return TCX_NEXT;

@@ -45,7 +45,7 @@ struct hop {
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u32 flags;
-	__u32 zero;
+	__u32 device; /* what the system sent through: there an skb goes, while frames go to `ifindex` with `vlan` */
 };
 
 #define HOP_TAKES_FRAMES 1 /* the device sends frames that XDP redirects to it */
@@ -80,11 +80,14 @@ struct bucket {
 	__u64 zero[3]; /* up to a cache line */
 };
 
-/* Devices on which the relay has addresses. With vlan 0 by the device itself; a tagged frame that arrives on
- * a device is taken only if there is an entry for its tag. */
+/* Networks in which the relay has addresses, told by the device and, of frames with a tag, the VLAN: an entry for
+ * each of its addresses there, and one without an address. */
 struct link_key {
 	__u32 ifindex;
-	__u32 vlan;
+	__u16 vlan;
+	__u8 family; /* 4 or 6; 0 without an address */
+	__u8 zero;
+	__u8 address[16]; /* written like those of a leg's key */
 };
 
 struct link {
@@ -92,8 +95,16 @@ struct link {
 	__u16 send_vlan;
 	__u16 mtu;
 	__u8 mac[6];
-	__u8 zero[2];
+	__u8 tags_seen; /* by XDP: 1 for frames with one VLAN tag, 2 for frames with more */
+	__u8 zero;
 	__u32 hop_flags;
+};
+
+/* A device that takes VLAN tags off before XDP sees the frame. While there is one, XDP passes everything on, until
+ * the process has taken its program off. */
+struct watch {
+	__u32 blind_ifindex; /* 0: none */
+	__u32 zero;
 };
 
 /* A map, as the loader reads it from section "maps" of the object. */

@@ -292,6 +292,7 @@ class Relay:
         """Follows what changed on this machine."""
         self._notice_addresses()
         self._listeners.follow_interfaces()
+        self._path.follow_interfaces()
 
     def _notice_addresses(self) -> None:
         """Tells the peer policy what this machine's own addresses and ports are."""

@@ -70,6 +70,14 @@ class DataPath:
         )
         return userspace if kernel is None else XdpPlane(kernel, userspace, share)
 
+    def follow_interfaces(self) -> None:
+        """Has the kernel's programs where the addresses are now."""
+        kernel = self.kernel
+        if self._shared_kernel is not None and self._place.member == SUPERVISOR:
+            kernel = self._shared_kernel.attachments
+        if kernel is not None:
+            kernel.follow(_addresses(self._settings, self._hosts))
+
     def close(self) -> None:
         if self.kernel is not None:
             self.kernel.close()
@@ -103,11 +111,9 @@ def load_kernel_plane(
         return None
     limits = settings.limits
     limited = limits.bandwidth_per_allocation or limits.bandwidth_per_user
-    # Where packets of clients and peers come in.
-    addresses = [*(host.local for host in hosts), *expand(settings.listen)]
     try:
         return attach_kernel_plane(
-            addresses,
+            _addresses(settings, hosts),
             limited=bool(limited),
             accounts=account_buckets(settings, len(hosts)),
             given=given,
@@ -117,3 +123,8 @@ def load_kernel_plane(
             raise OperatorError(f"--plane xdp: {reason}") from reason
         structlog.get_logger().info("userspace relays, the kernel plane is not to be had", reason=str(reason))
         return None
+
+
+def _addresses(settings: Settings, hosts: Sequence[RelayHost]) -> list[str]:
+    """Where packets of clients and peers come in."""
+    return [*(host.local for host in hosts), *expand(settings.listen)]

@@ -32,6 +32,7 @@ from turnrelay.relay.kernel.layouts import (
     LinkKey,
     Mac,
     leg_key,
+    link_key,
 )
 from turnrelay.relay.kernel.plane import XdpPlane
 from turnrelay.relay.plane import Traffic
@@ -93,7 +94,9 @@ class Rig:
         self.plane = XdpPlane(SimpleNamespace(kernel=kernel), self._userspace)  # type: ignore[arg-type]
         self.no_limits = BandwidthLimits(0, 0)
         self._policies: dict[BandwidthLimits, KernelBandwidth] = {}
-        kernel.links.set(LinkKey(HERE, 0), Link(HERE, 0, 1500, Mac(*OUR_MAC), hop_flags=HOP_TAKES_FRAMES))
+        self._arrival_keys: list[LinkKey] = []
+        self._vlans = [0]
+        kernel.links.set(LinkKey(HERE), _link())
         self._before = self.plane.traffic()[Transport.UDP], self.plane.drops().get("bandwidth", 0)
 
     def relay(
@@ -111,6 +114,7 @@ class Rig:
         bandwidth = self._policies[limits].open(account, time.monotonic())
         self._userspace.relays[relayed] = SimpleNamespace(link=object(), bandwidth=bandwidth)
         self._userspace.local[relayed] = local or address
+        self._expect_at(local or address)
         return relayed
 
     def buckets(self, relay: RelayedAddress) -> tuple[TokenBucket | None, TokenBucket | None]:
@@ -130,9 +134,20 @@ class Rig:
         """Binds a channel, and lets both of its legs know their next hop."""
         path = FiveTuple(Transport.UDP, ServerAddress(server), ClientAddress(client))
         flow = ChannelFlow(path, relay, channel, PeerAddress(peer))
+        self._expect_at(server)
         self.plane.grant(flow, time.monotonic() + expires_in)
         self.know_hop(flow, hop or fresh_hop())
         return flow
+
+    def join_vlan(self, vlan: int) -> None:
+        """What is sent to the addresses that are used from now on may have this tag."""
+        self._vlans.append(vlan)
+
+    def _expect_at(self, address: TransportAddress) -> None:
+        for vlan in self._vlans:
+            key = link_key(HERE, vlan, address.host)
+            self.kernel.links.set(key, _link(vlan))
+            self._arrival_keys.append(key)
 
     def know_hop(self, flow: ChannelFlow, hop: Hop) -> None:
         leg = self.kernel.legs.get(leg_key(flow.path.client, flow.path.server, flow.channel))
@@ -171,13 +186,18 @@ class Rig:
     def close(self) -> None:
         for relay in list(self._userspace.relays):
             self.plane.close(relay)
+        for key in self._arrival_keys:
+            self.kernel.links.delete(key)
+
+
+def _link(vlan: int = 0) -> Link:
+    return Link(HERE, vlan, 1500, Mac(*OUR_MAC), hop_flags=HOP_TAKES_FRAMES)
 
 
 def fresh_hop(ifindex: int = HERE, mtu: int = 1500, vlan: int = 0, age: float = 0.0, flags: int = 1) -> Hop:
     learned = time.monotonic_ns() - int(age * 1e9)
-    return Hop(
-        learned + VALID_NS, learned + REFRESH_NS, ifindex, mtu, vlan, Mac(*NEXT_MAC), Mac(*OUR_MAC), flags
-    )
+    macs = Mac(*NEXT_MAC), Mac(*OUR_MAC)
+    return Hop(learned + VALID_NS, learned + REFRESH_NS, ifindex, mtu, vlan, *macs, flags, ifindex)
 
 
 @contextmanager

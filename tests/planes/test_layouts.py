@@ -19,6 +19,7 @@ _STRUCTURES = {
     "bucket": layouts.Bucket,
     "link_key": layouts.LinkKey,
     "link": layouts.Link,
+    "watch": layouts.Watch,
     "map_definition": layouts.MapDefinition,
 }
 

@@ -1,5 +1,6 @@
 """The rules of the kernel plane, packet by packet (BPF_PROG_TEST_RUN)."""
 
+import ctypes
 import itertools
 import struct
 import time
@@ -26,7 +27,7 @@ from stunwire import TransportAddress
 from turnrelay.core.addresses import ClientAddress, RelayedAddress, Transport
 from turnrelay.policy.bandwidth import BandwidthLimits
 from turnrelay.relay.kernel.kernel_object import GENERIC, INGRESS, NATIVE
-from turnrelay.relay.kernel.layouts import HOP_TAKES_FRAMES, Link, LinkKey, Mac
+from turnrelay.relay.kernel.layouts import Watch, link_key
 from turnrelay.relay.plane import Traffic
 
 FAMILIES = list(itertools.product((4, 6), (4, 6)))
@@ -290,10 +291,8 @@ def test_frames_are_not_redirected_to_a_device_that_loses_them(kernel, program):
 def trunk(kernel):
     """VLAN 100 of the device is one of ours; 200 is not."""
     with rig(kernel, NATIVE) as it:
-        key = LinkKey(HERE, 100)
-        kernel.links.set(key, Link(HERE, 100, 1500, Mac(*OUR_MAC), hop_flags=HOP_TAKES_FRAMES))
+        it.join_vlan(100)
         yield it
-        kernel.links.delete(key)
 
 
 @pytest.mark.parametrize(("tag_in", "tag_out"), [(0, 100), (100, 0), (100, 100), (100, 300)])
@@ -310,6 +309,41 @@ def test_a_vlan_that_is_not_ours_is_passed_on(trunk):
     twice = bytearray(replace(from_client(), vlan=100).encode())
     twice[16:18] = b"\x81\x00"
     assert trunk.run(bytes(twice))[0] == PASS
+
+
+def test_what_comes_from_elsewhere_for_an_address_of_another_network_is_for_the_system(any_rig):
+    """The address is not where the packet arrives; neither does the system send there to who sent it."""
+    flow = bind(any_rig)
+    any_rig.kernel.links.delete(link_key(HERE, 0, SERVERS[4].host))
+    assert any_rig.run(from_client())[0] == RELAY
+    any_rig.know_hop(flow, fresh_hop(ifindex=ELSEWHERE))
+    assert any_rig.run(from_client())[0] == PASS
+
+
+def test_an_address_on_one_vlan_is_not_reached_from_another(trunk):
+    bind(trunk, hop=fresh_hop(vlan=300))
+    trunk.kernel.links.delete(link_key(HERE, 0, SERVERS[4].host))
+    assert trunk.relayed(replace(from_client(), vlan=100)).destination == PEERS[4]
+    assert trunk.run(from_client())[0] == PASS
+
+
+@pytest.mark.parametrize("program", [NATIVE, GENERIC])
+def test_nothing_is_relayed_by_xdp_while_a_device_hides_tags(kernel, program):
+    with rig(kernel, program) as it:
+        bind(it)
+        kernel.watched.set(ctypes.c_uint32(0), Watch(ELSEWHERE))
+        try:
+            assert it.run(from_client())[0] == PASS
+        finally:
+            kernel.watched.set(ctypes.c_uint32(0), Watch())
+        assert it.run(from_client())[0] == RELAY
+
+
+def test_an_skb_goes_through_the_vlan_device_which_puts_the_tag_on(kernel):
+    """What XDP sends below with a tag: the way that was learned serves both."""
+    with rig(kernel, INGRESS) as it:
+        bind(it, hop=fresh_hop(vlan=100))
+        assert it.relayed(from_client()).vlan == 0
 
 
 # -- bandwidth and counters --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Attachments: on which devices the programs run, and in which mode."""
 
+import ctypes
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,14 +10,16 @@ import structlog
 
 from turnrelay.relay.kernel import syscall
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
-from turnrelay.relay.kernel.interfaces import XDP_BASIC, XDP_NDO_XMIT, Interface, interfaces_of, xdp_features
-from turnrelay.relay.kernel.kernel_object import EGRESS, GENERIC, INGRESS, NATIVE, KernelObject
-from turnrelay.relay.kernel.layouts import HOP_TAKES_FRAMES, Link, LinkKey, packed_mac
+from turnrelay.relay.kernel.interfaces import Interface, interfaces_of, shared_addresses
+from turnrelay.relay.kernel.kernel_object import EGRESS, GENERIC, INGRESS, NATIVE, WATCH, KernelObject
+from turnrelay.relay.kernel.layouts import HOP_TAKES_FRAMES, Link, LinkKey, Watch, link_key, packed_mac
+from turnrelay.relay.kernel.netlink import XDP_BASIC, XDP_NDO_XMIT, xdp_features
 
 MODES = ("native", "tcx", "generic")
 """In the order in which they are tried."""
 _CHANNELS = 65_536
 """Room in the maps; what does not fit stays in userspace. Costs 10 MB, and 2 MB more for each CPU."""
+_WATCHED = ctypes.c_uint32(0)
 _XDP_FLAGS_SKB_MODE, _XDP_FLAGS_DRV_MODE = 2, 4
 
 
@@ -76,6 +79,10 @@ class Attachments:
         """Device, program and link of those that run another process' programs yet."""
         self._attached: dict[int, _Attached] = {}
         self._refused: dict[int, str] = {}
+        self._blind: set[int] = set()
+        """Devices whose VLAN tags XDP was seen not to see. A restart forgets them."""
+        self._shared: set[str] = set()
+        """Addresses on several devices: what is sent to them is told apart by the way back alone."""
         self._log = structlog.get_logger()
 
     @property
@@ -109,13 +116,15 @@ class Attachments:
     def follow(self, addresses: Iterable[str]) -> None:
         """Attaches to the devices that these addresses are on, and lets go of others and of changed ones."""
         present = {interface.index: interface for interface in interfaces_of(addresses)}
+        self._notice_blind()
+        self._notice_shared(shared_addresses(present.values()))
         for index, attached in list(self._attached.items()):
             if present.get(index) != attached.interface or not _still_fit(attached):
                 self._detach(index)
         for index in [index for index in self._refused if index not in present]:
             del self._refused[index]
-        # A VLAN needs its parent's program, so parents come first.
-        for interface in sorted(present.values(), key=lambda interface: interface.parent is not None):
+        # A VLAN needs the program of the device below, so that comes first.
+        for interface in sorted(present.values(), key=lambda interface: interface.below is not None):
             if interface.index not in self._attached:
                 self._attach(interface)
 
@@ -128,12 +137,32 @@ class Attachments:
         self._given.clear()
         self.kernel.close()
 
+    def _notice_blind(self) -> None:
+        seen = self.kernel.watched.get(_WATCHED)
+        if seen is None or not seen.blind_ifindex:
+            return
+        self._blind.add(seen.blind_ifindex)
+        self._detach(seen.blind_ifindex)
+        # Until here every XDP program has passed on all that it saw.
+        self.kernel.watched.set(_WATCHED, Watch())
+
+    def _notice_shared(self, shared: set[str]) -> None:
+        if shared == self._shared:
+            return
+        self._shared = shared
+        # They are attached anew, with the addresses that are each on one of them.
+        for index in list(self._attached):
+            self._detach(index)
+
     def _attach(self, interface: Interface) -> None:
         reasons: list[str] = []
         given = self._given.get(interface.index)
         # The mode that there is comes first: another one would be in its way.
         modes = self._modes if given is None else dict.fromkeys((given.mode, *self._modes))
         for mode in modes:
+            # Below a VLAN only XDP is of use, which takes tags off and puts them on.
+            if not interface.addresses and mode != "native":
+                continue
             try:
                 attached = self._try(interface, mode)
             except _ModeUnfit as reason:
@@ -146,8 +175,10 @@ class Attachments:
             )
             return
         refusal = f"{interface.name}: {', '.join(reasons)}"
-        if self._refused.get(interface.index) != refusal:
-            self._refused[interface.index] = refusal
+        if self._refused.get(interface.index) == refusal:
+            return
+        self._refused[interface.index] = refusal
+        if interface.addresses:
             self._log.warning("kernel plane not on this interface", interface=interface.name, reasons=reasons)
 
     def _try(self, interface: Interface, mode: str) -> _Attached:
@@ -161,7 +192,7 @@ class Attachments:
             elif mode == "tcx":
                 self._link(attached, INGRESS, interface.index, syscall.ATTACH_TCX_INGRESS)
             else:
-                self._link(attached, GENERIC, interface.index, syscall.ATTACH_XDP, _XDP_FLAGS_SKB_MODE)
+                self._xdp(attached, GENERIC, _XDP_FLAGS_SKB_MODE)
         except _ModeUnfit:
             self._keep(interface.index)
             _release(attached)
@@ -174,30 +205,47 @@ class Attachments:
             packed_mac(interface.mac),
             hop_flags=HOP_TAKES_FRAMES if features & XDP_NDO_XMIT else 0,
         )
-        attached.keys.append(LinkKey(interface.index, 0))
+        networks = [(interface.index, 0)]
         if attached.below:
-            attached.keys.append(LinkKey(attached.below, interface.vlan))
+            networks.append((attached.below, interface.vlan))
+        for index, vlan in networks:
+            attached.keys.append(LinkKey(index, vlan))
+            attached.keys += [link_key(index, vlan, host) for host in interface.addresses - self._shared]
         for key in attached.keys:
             self.kernel.links.set(key, link)
         return attached
 
     def _native(self, attached: _Attached) -> None:
         interface = attached.interface
-        if interface.parent is not None:
+        if interface.below is not None:
             # The driver's program is that of the device below; it takes the tags off and puts them on.
-            below = [other for other in self._attached.values() if other.interface.name == interface.parent]
-            if not below or below[0].mode != "native":
-                raise _ModeUnfit(f"{interface.parent} below it has no native program of the relay")
-            attached.below = below[0].interface.index
+            below = self._attached.get(interface.below)
+            if below is None or below.mode != "native":
+                reason = self._refused.get(interface.below, "no native program")
+                raise _ModeUnfit(f"on the device below: {reason}")
+            attached.below = interface.below
             return
+        if interface.kind == "bond":
+            raise _ModeUnfit("frames arrive on the devices that are bonded")
         if not xdp_features(interface.index) & XDP_BASIC:
             raise _ModeUnfit("the driver has no XDP")
-        self._link(attached, NATIVE, interface.index, syscall.ATTACH_XDP, _XDP_FLAGS_DRV_MODE)
+        self._xdp(attached, NATIVE, _XDP_FLAGS_DRV_MODE)
         if not xdp_features(interface.index) & XDP_NDO_XMIT:
             raise _ModeUnfit(
                 "the device loses frames that XDP sends; a veth takes them once its other end has GRO "
                 "(ethtool -K OTHER_END gro on) or an XDP program"
             )
+
+    def _xdp(self, attached: _Attached, program: str, flags: int) -> None:
+        interface = attached.interface
+        if interface.hides_tags or interface.index in self._blind:
+            other_end = ", and txvlan off at the other end of the veth" if interface.kind == "veth" else ""
+            raise _ModeUnfit(
+                "VLAN tags are taken off before XDP sees them "
+                f"(ethtool -K {interface.name} rxvlan off{other_end}, then restart)"
+            )
+        self._link(attached, WATCH, interface.index, syscall.ATTACH_TCX_INGRESS)
+        self._link(attached, program, interface.index, syscall.ATTACH_XDP, flags)
 
     def _link(self, attached: _Attached, program: str, ifindex: int, kind: int, flags: int = 0) -> None:
         given = self._given.get(ifindex)

@@ -12,17 +12,19 @@ from pathlib import Path
 from turnrelay.relay.kernel import syscall
 from turnrelay.relay.kernel.elf import ObjectFile, Program
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
-from turnrelay.relay.kernel.layouts import Bucket, Counter, Hop, Leg, Link, MapDefinition, Totals
+from turnrelay.relay.kernel.layouts import Bucket, Counter, Hop, Leg, Link, MapDefinition, Totals, Watch
 from turnrelay.relay.kernel.maps import Map, PerCpuMap, SharedArray
 
 OBJECT_PATH = Path(__file__).with_name("relay.bpf.o")
-NATIVE, GENERIC, INGRESS, EGRESS = "xdp/native", "xdp/generic", "tcx/ingress", "tcx/egress"
+NATIVE, GENERIC = "xdp/native", "xdp/generic"
+INGRESS, EGRESS, WATCH = "tcx/ingress", "tcx/egress", "tcx/watch"
 
 _KINDS = {
     NATIVE: (syscall.XDP, syscall.ATTACH_XDP),
     GENERIC: (syscall.XDP, syscall.ATTACH_XDP),
     INGRESS: (syscall.SCHED_CLS, syscall.ATTACH_TCX_INGRESS),
     EGRESS: (syscall.SCHED_CLS, syscall.ATTACH_TCX_EGRESS),
+    WATCH: (syscall.SCHED_CLS, syscall.ATTACH_TCX_INGRESS),
 }
 _OLDEST_KERNEL = (6, 6)
 """Next hops are learned by a program on tcx, which came with it."""
@@ -53,6 +55,7 @@ class KernelObject:
             # Number 0 stands for no limit.
             self.buckets = SharedArray("buckets", expect("buckets", Bucket), Bucket, buckets + 1)
             self.links = Map("links", expect("links", Link), Link, 0)
+            self.watched = Map("watched", expect("watched", Watch), Watch, 1)
             self.programs = {name: self._load(name, self.object.programs[name]) for name in _KINDS}
         except syscall.ProgramRejected as error:
             self.close()
@@ -64,7 +67,7 @@ class KernelObject:
 
     def close(self) -> None:
         """Programs that are attached stay until their links are closed, too."""
-        for part in ("legs", "hops", "counters", "totals", "buckets", "links"):
+        for part in ("legs", "hops", "counters", "totals", "buckets", "links", "watched"):
             opened: Map[ctypes.Structure] | None = self.__dict__.pop(part, None)
             if opened is not None:
                 opened.close()

@@ -59,7 +59,7 @@ class Hop(ctypes.Structure):
         ("destination_mac", Mac),
         ("source_mac", Mac),
         ("flags", ctypes.c_uint32),
-        ("zero", ctypes.c_uint32),
+        ("device", ctypes.c_uint32),
     )
 
 
@@ -89,7 +89,13 @@ class Bucket(ctypes.Structure):
 
 
 class LinkKey(ctypes.Structure):
-    _fields_ = (("ifindex", ctypes.c_uint32), ("vlan", ctypes.c_uint32))
+    _fields_ = (
+        ("ifindex", ctypes.c_uint32),
+        ("vlan", ctypes.c_uint16),
+        ("family", ctypes.c_uint8),
+        ("zero", ctypes.c_uint8),
+        ("address", Address),
+    )
 
 
 class Link(ctypes.Structure):
@@ -98,9 +104,14 @@ class Link(ctypes.Structure):
         ("send_vlan", ctypes.c_uint16),
         ("mtu", ctypes.c_uint16),
         ("mac", Mac),
-        ("zero", ctypes.c_uint8 * 2),
+        ("tags_seen", ctypes.c_uint8),
+        ("zero", ctypes.c_uint8),
         ("hop_flags", ctypes.c_uint32),
     )
+
+
+class Watch(ctypes.Structure):
+    _fields_ = (("blind_ifindex", ctypes.c_uint32), ("zero", ctypes.c_uint32))
 
 
 class MapDefinition(ctypes.Structure):
@@ -123,6 +134,11 @@ def leg_key(remote: TransportAddress, local: TransportAddress, channel: int) -> 
         socket.htons(channel),
         family_number(local.host),
     )
+
+
+def link_key(ifindex: int, vlan: int, host: str) -> LinkKey:
+    """The key of what arrives for that address of ours."""
+    return LinkKey(ifindex, vlan, family_number(host), 0, packed_address(host))
 
 
 def packed_address(host: str) -> ctypes.Array[ctypes.c_uint8]:
