@@ -203,6 +203,7 @@ class _Relayed:
         elif isinstance(output, PermissionRefused) and not self._permission.done():
             reason = f"permission for {output.host} refused ({output.code})"
             self._permission.set_exception(ServerError("server", reason))
+            self._permission.exception()  # asyncio complains of those that nobody looks at
 
     async def permitted(self) -> None:
         await self._permission

@@ -343,7 +343,9 @@ class TurnClient:
 
     def _allocated(self, outcome: Success, now: float) -> list[Output]:
         response = outcome.response
-        relayed, mapped = response.get_all(XOR_RELAYED_ADDRESS), response.get(XOR_MAPPED_ADDRESS)
+        # coturn without IPv4 names 0.0.0.0:0 beside the address of IPv6.
+        relayed = [each for each in response.get_all(XOR_RELAYED_ADDRESS) if _is_address(each)]
+        mapped = response.get(XOR_MAPPED_ADDRESS)
         lifetime = response.get(LIFETIME)
         if not relayed or mapped is None or not lifetime:
             refused = Refused(
@@ -499,6 +501,10 @@ _ON_FAILURE: dict[int, Callable[[TurnClient, Failure, float], list[Output]]] = {
     Method.CREATE_PERMISSION: TurnClient._permission_failed,
     Method.CHANNEL_BIND: TurnClient._bind_failed,
 }
+
+
+def _is_address(relayed: TransportAddress) -> bool:
+    return relayed.port != 0 and relayed.host not in ("0.0.0.0", "::")
 
 
 def canonical(host: str) -> str:

@@ -119,6 +119,14 @@ def allocated_client(**options):
     return client
 
 
+def test_an_address_that_is_none_is_not_taken_for_one_of_the_relay():
+    client, request = challenged_client()
+    message = Message.success_to(request)
+    message.add(XOR_RELAYED_ADDRESS, TransportAddress("0.0.0.0", 0)).add(XOR_RELAYED_ADDRESS, RELAYED)
+    message.add(XOR_MAPPED_ADDRESS, MAPPED).add(LIFETIME, 600)
+    assert client.receive(sealed(request, message), 0) == [Allocated((RELAYED,), MAPPED, 600)]
+
+
 # -- the first request -----------------------------------------------------------------------------------
 
 
