@@ -9,6 +9,7 @@ from peerpath.net.negotiation import ProxyRefused
 
 _LONGEST_ANSWER = 16 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?")
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}(?: [^\r\n]*)?(?:\r\n|\Z)")
 _WANTED = re.compile(rb"(?im)^proxy-authenticate:(.*)$")
 _QUOTED = re.compile(rb'"[^"]*"')
 # A list of challenges (RFC 9110 section 11.6.1): what begins one, and is no parameter of the one before.
@@ -39,6 +40,8 @@ class HttpConnect:
         self._request = connect_request(host, port, username, password)
         self._has_credentials = bool(username)
         self._received = b""
+        self._size = 0
+        """Bytes received, interim answers included: of those, too, there is an end."""
         self._is_done = False
 
     @property
@@ -52,9 +55,14 @@ class HttpConnect:
         if not data:
             raise ProxyRefused("it closed the connection without an answer")
         self._received += data
+        self._size += len(data)
         head, end, rest = self._received.partition(b"\r\n\r\n")
+        while end and _INTERIM.match(head):
+            # RFC 9110 section 15.2: an interim answer, before the one that counts, means nothing here.
+            self._received = rest
+            head, end, rest = self._received.partition(b"\r\n\r\n")
         if not end:
-            if len(self._received) > _LONGEST_ANSWER:
+            if self._size > _LONGEST_ANSWER:
                 raise ProxyRefused(f"its answer is longer than {_LONGEST_ANSWER} bytes")
             # Told by the first bytes, so that nobody waits for the end of what is no HTTP at all.
             if not b"HTTP/1.".startswith(head[:7]):

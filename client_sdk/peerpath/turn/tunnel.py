@@ -129,7 +129,9 @@ class TunnelFraming:
         failure = self._protocol.handshake_exc
         if isinstance(failure, InvalidStatus):
             reason = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
-            raise FramingBroken(f"{reason} where 101 is wanted: is the path right?")
+            # A port that wants TLS answers plain HTTP with 400 as a rule.
+            advice = ", and is it ws:// or wss:// there?" if response.status_code == 400 else "?"
+            raise FramingBroken(f"{reason} where 101 is wanted: is the path right{advice}")
         if failure is not None:
             raise FramingBroken(f"the server does not agree to a WebSocket: {failure}")
         if self._protocol.subprotocol != _SUBPROTOCOL:

@@ -121,6 +121,7 @@ def test_the_request_is_what_rfc_9110_wants():
         b"HTTP/1.0 200 Connection established\r\nProxy-agent: tinyproxy/1.11.1\r\n\r\n",
         b"HTTP/1.1 200\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\nX: y\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -157,6 +158,8 @@ def test_a_yes_in_pieces_of_any_size(answer, size):
         ),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", "nobody asked for"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000, "longer than"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "101: it refuses"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, "longer than"),
     ],
 )
 def test_a_no_has_its_reason(answer, reason):
