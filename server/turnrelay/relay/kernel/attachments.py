@@ -129,9 +129,9 @@ class Attachments:
                 self._attach(interface)
 
     def close(self) -> None:
-        """Takes the programs off, and frees them."""
-        for index in list(self._attached):
-            self._detach(index)
+        """Lets go of the programs: they are gone when no other process holds their links."""
+        while self._attached:
+            _release(self._attached.popitem()[1])
         for device in self._given.values():
             _close_links(device.links)
         self._given.clear()
@@ -267,7 +267,13 @@ class Attachments:
             self._detach(other)
         for key in attached.keys:
             self.kernel.links.delete(key)
+        # Ways that were learned there lead to where nobody listens any more, or with too large packets.
+        self.kernel.hops.zero_all()
         self._keep(index)
+        for link in attached.links.values():
+            # Workers hold the descriptors that they were forked with, so closing one takes nothing off.
+            with suppress(OSError):
+                syscall.detach_link(link)
         _release(attached)
 
     def _keep(self, index: int) -> None:

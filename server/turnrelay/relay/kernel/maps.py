@@ -45,6 +45,10 @@ class Map(Generic[Value]):
         """Whether it was there."""
         return syscall.delete(self.fd, key)
 
+    def zero_all(self) -> None:
+        """For arrays."""
+        syscall.zero_array(self.fd, ctypes.sizeof(self._value_type), self.max_entries)
+
     def close(self) -> None:
         os.close(self.fd)
 

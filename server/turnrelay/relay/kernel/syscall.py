@@ -15,7 +15,7 @@ _NUMBERS = {
     "s390x": 351,
 }
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
-_PROG_LOAD, _LINK_CREATE, _LINK_UPDATE = 5, 28, 29
+_PROG_LOAD, _MAP_UPDATE_BATCH, _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 5, 26, 28, 29, 34
 
 SCHED_CLS: Final = 3
 XDP: Final = 6
@@ -53,6 +53,19 @@ class _MapElement(ctypes.Structure):
         ("fd", ctypes.c_uint32),
         ("key", ctypes.c_uint64),
         ("value", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+    )
+
+
+class _MapBatch(ctypes.Structure):
+    _fields_ = (
+        ("in_batch", ctypes.c_uint64),
+        ("out_batch", ctypes.c_uint64),
+        ("keys", ctypes.c_uint64),
+        ("values", ctypes.c_uint64),
+        ("count", ctypes.c_uint32),
+        ("fd", ctypes.c_uint32),
+        ("element_flags", ctypes.c_uint64),
         ("flags", ctypes.c_uint64),
     )
 
@@ -124,6 +137,14 @@ def update(
     call(_MAP_UPDATE, element, "map entry")
 
 
+def zero_array(map_fd: int, value_size: int, entries: int) -> None:
+    """Sets every entry of an array to zeros; raises OSError."""
+    keys = (ctypes.c_uint32 * entries)(*range(entries))
+    values = ctypes.create_string_buffer(value_size * entries)
+    batch = _MapBatch(keys=ctypes.addressof(keys), values=ctypes.addressof(values), count=entries, fd=map_fd)
+    call(_MAP_UPDATE_BATCH, batch, "map")
+
+
 def delete(map_fd: int, key: Key) -> bool:
     """Whether there was such an entry."""
     return _element(_MAP_DELETE, map_fd, key, 0)
@@ -161,6 +182,11 @@ def update_link(link_fd: int, program_fd: int) -> None:
     call(_LINK_UPDATE, _LinkUpdate(link_fd, program_fd), "link")
 
 
+def detach_link(link_fd: int) -> None:
+    """Takes the program off the device, whoever else holds the link; raises OSError."""
+    call(_LINK_DETACH, ctypes.c_uint32(link_fd), "link")
+
+
 def _verifier_log(attributes: _ProgLoad) -> str:
     log = ctypes.create_string_buffer(_LOG_BYTES)
     attributes.log, attributes.log_size, attributes.log_level = ctypes.addressof(log), len(log), 1
@@ -179,7 +205,7 @@ def _element(command: int, map_fd: int, key: Key, value: int) -> bool:
     return True
 
 
-def call(command: int, attributes: ctypes.Structure, subject: str) -> int:
+def call(command: int, attributes: ctypes.Structure | ctypes.c_uint32, subject: str) -> int:
     """bpf(2) itself; the OSError that it raises names `subject`."""
     number = _NUMBERS.get(platform.machine())
     if number is None:
