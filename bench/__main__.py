@@ -35,8 +35,11 @@ def main() -> None:
     kinds = relays.kinds(_has_kernel_plane(), everything=not options.quick or options.only is not None)
     worker_kinds = relays.worker_kinds()
     if options.only:
+        names = [kind.name for kind in (*kinds, *worker_kinds)]
         kinds = [kind for kind in kinds if any(word in kind.name for word in options.only)]
         worker_kinds = [kind for kind in worker_kinds if any(word in kind.name for word in options.only)]
+        if not kinds and not worker_kinds:
+            sys.exit(f"No relay's name contains {' or '.join(options.only)}. There are: {', '.join(names)}.")
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="turnrelay-bench-") as folder:
         samples = plan.Run(chosen, kinds, worker_kinds, Path(folder)).everything()

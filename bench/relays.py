@@ -161,6 +161,8 @@ def kinds(xdp: bool, everything: bool) -> list[Kind]:
     if (system := shutil.which("turnserver")) is not None:
         found.append(Coturn(system))
     if (other := os.environ.get("BENCH_COTURN")) is not None:
+        if shutil.which(other) is None:
+            sys.exit(f"BENCH_COTURN={other} is no program that can be run.")
         found.append(Coturn(other, "coturn (BENCH_COTURN)"))
     if not found:
         sys.exit("coturn is missing: apt-get install coturn, or name a turnserver with BENCH_COTURN=")

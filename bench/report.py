@@ -111,8 +111,10 @@ pion/turn (`apt-get install golang-go golang-github-pion-turn.v2-dev`) and turnr
 - A relay's CPU is that of its process (all threads, `/proc/PID/task/*/schedstat`) and of the threads that
   poll the server's two interfaces: with threaded NAPI nothing is worked off in a softirq of somebody else.
   An echo counts as two packets. The receiving ends poll every 50 us while there is something to poll, as a
-  card's interrupt moderation does, so that sending wakes nobody up; idle tasks
-  keep the cores from halting. Ping-pong is measured without the threads.
+  card's interrupt moderation does, so that sending wakes nobody up. Idle
+  cores poll instead of halting (`/dev/cpu_dma_latency`): a virtual machine pays some 20 us for each interrupt
+  from one core to another, which is this machine's price and no relay's. On a machine that is busy with other
+  things cores are not idle, and every relay's CPU has that in it. Ping-pong is measured without the threads.
 - Fixed rates: {FIXED:,} packets/s one way, {ECHO:,} there and back, {ECHO:,} Send indications,
   {STREAM_RATE:,} over TCP and TLS, where each frame is a write of its own; a flood is {FLOOD:,}. The highest
   rate is raised until it fails and then found by bisection, a rate being tried again where it fails by
@@ -120,7 +122,7 @@ pion/turn (`apt-get install golang-go golang-github-pion-turn.v2-dev`) and turnr
 - Rounds are interleaved, another relay beginning each. Figures are medians over the rounds, with the least
   and the most; "to coturn" is the median of the ratios within the rounds.
 - "kernel forwarding" is the same load routed by the server's kernel without any relay: what two interfaces
-  cost. At {FIXED:,} packets/s nearly all of it is waking the polling threads, for every relay alike.
+  cost, waking the polling threads included, for every relay alike.
 - Allocations: challenge, Allocate, CreatePermission and ChannelBind; "per s of one core" follows from the
   CPU, the clients themselves are not that fast. Memory is the growth of the resident set.
 """
