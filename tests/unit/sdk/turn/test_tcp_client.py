@@ -1,6 +1,9 @@
 """TcpTurnClient and ConnectionBind against the server's own core (RFC 6062)."""
 
 import pytest
+
+pytest.importorskip("turnrelay.core", reason="the server is not installed here")
+
 from peerpath.turn import (
     Allocated,
     Bound,
@@ -34,7 +37,14 @@ from turnrelay.core.addresses import (
     ServerAddress,
     Transport,
 )
-from unit.sdk.turn.relay_in_memory import CREDENTIALS, DENIED_HOST, OTHER_PEER, PEER, Cable, Relay
+from unit.sdk.turn.relay_in_memory import (
+    CREDENTIALS,
+    DENIED_HOST,
+    OTHER_PEER,
+    PEER,
+    Cable,
+    Relay,
+)
 
 DATA_PATH = FiveTuple(
     Transport.TCP,
