@@ -80,7 +80,7 @@ def connection_bind(state: State, request: Request) -> list[Output]:
         raise Refused(ErrorCode.BAD_REQUEST, "A control connection carries no data")
     connection_id = request.message.get(CONNECTION_ID) or 0
     member = connection_id >> 24
-    if state.processes.has_other(member):
+    if connection_id and state.processes.has_other(member):
         return [PassConnection(path, member, request.message.received)]
     connection = state.peer_connections.get(connection_id)
     if connection is None or connection.request is not None or connection.data_path is not None:

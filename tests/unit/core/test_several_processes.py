@@ -181,6 +181,13 @@ def test_a_connection_that_another_process_has_is_bound_there(giver, taker):
     assert giver.state.data_paths.keys() == {path}
 
 
+def test_a_request_that_names_no_connection_stays_where_it_came(taker):
+    path = STREAM._replace(client=NEXT_PATH.client)
+    outputs = taker.client(path).ask(Method.CONNECTION_BIND, now=1)
+    assert not only(outputs, PassConnection)
+    assert refused(outputs) == 400
+
+
 def test_a_relayed_address_of_another_process_is_a_peer_of_its_kind_alone(giver):
     giver.peers.denied_hosts.add(OneOfThree.UDP.host)
     datagrams, stream = giver.client(), giver.client(STREAM)
