@@ -16,19 +16,20 @@ export UV_PYTHON_DOWNLOADS := never
 # As pip does: the certificates that the system trusts, a company's own among them.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: run test test-parallel test-hard test-long check format docs screenshots bench bench-quick bench-sdk clean bpf mover pion
+.PHONY: run test test-hard test-long check format docs screenshots bench bench-quick bench-sdk clean bpf mover pion
 run: $(RUN_STAMP) bpf mover
 	@exec $(BIN)/turnrelay serve $(ARGS)
 
+# JOBS=3 runs three tests at once, in about half the time: most of them wait more than they compute. What measures
+# time or rates runs afterwards, alone.
+JOBS ?= 1
 test: $(DEV_STAMP) bpf mover
+ifeq ($(JOBS),1)
 	$(BIN)/python -m pytest $(ARGS)
-
-# The same tests in about half the time: most of them wait more than they compute, so three run at once. What
-# measures time or rates runs afterwards, alone.
-JOBS ?= 3
-test-parallel: $(DEV_STAMP) bpf mover
+else
 	$(BIN)/python -m pytest -m "not alone" -n $(JOBS) --dist loadfile --no-loadscope-reorder --timeout 240 $(ARGS)
 	$(BIN)/python -m pytest -m alone $(ARGS)
+endif
 
 # A hundred tries at each pair of hard and easy NATs, in the lab; needs root and about an hour.
 # ARGS="--count 20 symmetric:linux" makes it shorter.
