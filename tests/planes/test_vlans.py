@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from planes.lab import ACCESS, CLIENT, FAMILY, PEER, PLANES, PORT, RELAY, SERVER, Hosts, drain
-from planes.turn_socket import TurnSocket, udp_socket
+from planes.turn_socket import PATIENCE, TurnSocket, udp_socket
 from support.netns import Namespace, Network, add_address
 from support.relay import Site
 from support.requirements import require_program
@@ -219,6 +219,7 @@ def test_what_other_vlans_send_is_not_relayed(it):
                     sock.sendto(channel.to_bytes(2, "big") + b"\x00\x05spoof", (SERVER[4], PORT))
         time.sleep(QUIET)
         assert drain(far) == []
+        far.settimeout(PATIENCE)
         turn.send(channel, b"mine")
         assert far.recv(100) == b"mine"
 
@@ -252,7 +253,7 @@ def test_tags_that_native_xdp_cannot_see_make_it_let_go(tmp_path):
                         sock.sendto(channel.to_bytes(2, "big") + b"\x00\x05spoof", (SERVER[4], PORT))
                 time.sleep(QUIET)
                 assert drain(peer) == []
-                peer.settimeout(5)
+                peer.settimeout(PATIENCE)
                 server.process.wait_until(lambda: RXVLAN_OFF in server.process.output(), 30)
                 assert '"mode": "tcx"' in server.process.output()
                 for number in range(100):
