@@ -3,7 +3,7 @@
 import pytest
 from stunwire import Message, MessageClass, Method, Protocol, classify, is_channel_data, is_stun
 
-BINDING = Message(MessageClass.REQUEST, Method.BINDING).encode()
+BINDING = Message(MessageClass.REQUEST, Method.BINDING, b"twelve bytes").encode()
 
 
 @pytest.mark.parametrize(
