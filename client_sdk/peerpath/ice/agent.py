@@ -82,7 +82,7 @@ class IceAgent:
         self._sessions = Sessions(self._context)
         self._waiting_candidates: list[Candidate] = []
         self._path: CandidatePair | None = None
-        self._announced: tuple[CandidatePair, bool] | None = None
+        self._announced: tuple[CandidatePair, bool, CandidateType] | None = None
         self._is_looking = False
         self._lost_at: float | None = None
         self._loss = ""
@@ -402,7 +402,7 @@ class IceAgent:
             return
         self._lost_at = None
         self._look_for_another(now, outputs)
-        announcement = (self._path, self._path.is_nominated)
+        announcement = (self._path, self._path.is_nominated, self._path.remote.type)
         if announcement != self._announced:
             self._announced = announcement
             path = self.path

@@ -86,6 +86,14 @@ class Candidate:
         return ":" in self.address.host
 
     @property
+    def is_relayed(self) -> bool:
+        """Whether it is a relay's. A peer-reflexive one with a type preference of 0 comes from a relayed base
+        (see priority.py)."""
+        if self.type is CandidateType.PEER_REFLEXIVE:
+            return self.priority >> 24 == 0
+        return self.type is CandidateType.RELAYED
+
+    @property
     def is_tcp(self) -> bool:
         return self.transport.lower() == "tcp"
 

@@ -51,7 +51,8 @@ class Path:
 
     @property
     def is_relayed(self) -> bool:
-        return self.local.type.value == "relay" or self.remote.type.value == "relay"
+        """Whether a relay is on the way, of this side or the peer's."""
+        return self.local.candidate.is_relayed or self.remote.is_relayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,11 @@ class CandidateRefused:
 
 @dataclass(frozen=True, slots=True)
 class PairSelected:
-    """Data is sent on this path from now on; also said again when the path in use gets nominated."""
+    """Data is sent on this path from now on.
+
+    Said again when it gets nominated, and when signaling tells of the peer's candidate, known until then by
+    its checks alone (RFC 8445 section 7.3.1.3).
+    """
 
     path: Path
 

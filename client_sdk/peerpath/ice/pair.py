@@ -6,7 +6,7 @@ from enum import Enum
 
 from stunwire import TransportAddress
 
-from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate
+from peerpath.ice.candidate import Candidate, LocalCandidate
 from peerpath.ice.consent import Consent
 from peerpath.ice.priority import pair_priority
 
@@ -96,16 +96,8 @@ class CandidatePair:
 
     @property
     def is_relayed(self) -> bool:
-        """Whether a relay is on the way.
-
-        A peer-reflexive candidate with a type preference of 0 comes from a relayed base (see priority.py).
-        """
-        remote = self.remote
-        return (
-            self.local.type is CandidateType.RELAYED
-            or remote.type is CandidateType.RELAYED
-            or (remote.type is CandidateType.PEER_REFLEXIVE and remote.priority >> 24 == 0)
-        )
+        """Whether a relay is on the way."""
+        return self.local.candidate.is_relayed or self.remote.is_relayed
 
     @property
     def is_doubtful(self) -> bool:

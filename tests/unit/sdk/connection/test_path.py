@@ -7,6 +7,7 @@ from peerpath.connection import Path, PathKind, path_from_ice
 from peerpath.ice import Candidate, CandidateType, LocalCandidate
 from peerpath.ice import Path as IcePath
 from peerpath.ice.candidate import Technique
+from peerpath.ice.priority import candidate_priority
 from stunwire import TransportAddress
 
 HOST, SRFLX, PRFLX, RELAY = (
@@ -20,8 +21,8 @@ HOST, SRFLX, PRFLX, RELAY = (
 def ice_path(local: CandidateType, remote: CandidateType, transport: str = "udp") -> IcePath:
     near, far = TransportAddress("192.0.2.1", 1), TransportAddress("192.0.2.2", 2)
     return IcePath(
-        LocalCandidate(Candidate(local, near, 1, "1", transport=transport), near),
-        Candidate(remote, far, 1, "1", transport=transport),
+        LocalCandidate(Candidate(local, near, candidate_priority(local, 1), "1", transport=transport), near),
+        Candidate(remote, far, candidate_priority(remote, 1), "1", transport=transport),
         nominated=True,
         rtt=0.02,
     )

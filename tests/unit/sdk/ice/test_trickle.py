@@ -176,3 +176,22 @@ def test_what_is_not_used_here_is_refused():
             CandidateRefused(candidate, Refusal.UNSUPPORTED)
         ]
     assert isinstance(HOST_B.candidate, Candidate)
+
+
+def test_a_path_is_told_again_when_signaling_says_what_the_peer_has_there():
+    """A relayed candidate whose checks overtake signaling is known by their priority until then."""
+    duet = Duet()
+    meet(duet)
+    relayed = relayed_candidate("192.0.2.2")
+    duet.give(duet.a, HOST_A)
+    duet.give(duet.b, relayed)
+    tell(duet, duet.a, HOST_A)
+    duet.run(2)
+    learned = duet.a.selections[-1].path
+    assert learned.remote.type is CandidateType.PEER_REFLEXIVE
+    assert learned.is_relayed
+    tell(duet, duet.b, relayed)
+    told = duet.a.selections[-1].path
+    assert told.remote.type is CandidateType.RELAYED
+    assert told.is_relayed
+    assert told.nominated
