@@ -123,6 +123,8 @@ def test_each_allocation_of_a_killed_worker_has_its_last_line(address, tmp_path)
         of = relay.clients_of_both(each=3)
         before = _of_the_log(relay, "allocation ended")
         relay.kill(2)
+        # What was printed is read as it comes.
+        eventually(lambda: len(_of_the_log(relay, "allocation ended")) >= len(before) + 3, "a line misses")
         lost = [line for line in _of_the_log(relay, "allocation ended") if line not in before]
         assert [(line["reason"], line["account"]) for line in lost] == [("worker_lost", "alice")] * 3
         for client in of[1]:
