@@ -6,13 +6,14 @@ Both conversations are there all the time, an idle one takes next to no time, an
 import asyncio
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from natlab.first_message import Side
 from peerpath.identity import Identity
-from support.netns import Network
+from support.netns import Namespace, Network
 
 from bench import sdk_message_peer
 from bench.network import scheduled_seconds
@@ -140,7 +141,18 @@ class Cable(Network):
         super().__init__()
         self.hosts = self.host("sender"), self.host("receiver")
         left, right = (f"{address}/24" for address in _ADDRESSES)
-        self.connect(self.hosts[0], left, self.hosts[1], right)
+        ends = self.connect(self.hosts[0], left, self.hosts[1], right)
+        for host, end in zip(self.hosts, ends, strict=True):
+            _wait_until_plugged_in(host, end)
+
+
+def _wait_until_plugged_in(host: Namespace, interface: str) -> None:
+    """Linux takes up to a second to call a new cable plugged in, and its addresses do not count before."""
+    deadline = time.monotonic() + _PATIENCE
+    while "state UP" not in host.command("ip", "link", "show", "dev", interface):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{interface} is not up")
+        time.sleep(0.05)
 
 
 async def measure(rounds: int, seconds: float) -> AsyncIterator[tuple[str, str, int, Figures]]:
