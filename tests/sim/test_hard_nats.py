@@ -22,17 +22,27 @@ EASY = NatKind(EI, APD, Ports.RANDOM)
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    hard=st.sampled_from([COUNTING, BLOCK]),
     easy=st.sampled_from([EASY, HOME]),
     delay=st.sampled_from([0.001, 0.03, 0.15]),
     neighbours=st.integers(0, 30),
     is_first=st.booleans(),
 )
 def test_what_can_be_foretold_is_always_hit(
-    seed: int, hard: NatKind, easy: NatKind, delay: float, neighbours: int, is_first: bool
+    seed: int, easy: NatKind, delay: float, neighbours: int, is_first: bool
 ) -> None:
-    sides = ([hard], [easy]) if is_first else ([easy], [hard])
+    sides = ([COUNTING], [easy]) if is_first else ([easy], [COUNTING])
     assert punched(*sides, seed=seed, impairments=Impairments(delay), neighbours=neighbours) is True
+
+
+def test_blocks_are_hit_unless_one_begins_anew_between_samples_and_guesses() -> None:
+    # With 15 neighbours some 30 of its 512 ports go by meanwhile: one try in about twelve meets the end.
+    tries = 200
+    results = [
+        punched([BLOCK], [easy], seed=seed, impairments=Impairments(0.03), neighbours=seed % 31)
+        for seed in range(tries // 2)
+        for easy in (EASY, HOME)
+    ]
+    assert results.count(True) >= 0.9 * tries
 
 
 def test_loss_and_packets_that_overtake_each_other_are_made_up_for() -> None:
