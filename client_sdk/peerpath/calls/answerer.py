@@ -42,8 +42,8 @@ class Answerer:
     ) -> None:
         """The first attempt or a later one, until both sides have proven who they are.
 
-        PeerpathError with what was in the way. A later attempt takes the place of the one before, of which
-        the caller knows more: it would not call again if that still worked.
+        PeerpathError with what was in the way, of which the caller is told. A later attempt takes the place
+        of the one before, of which the caller knows more: it would not call again if that still worked.
         """
         report = self.report.begin("answered", self._loop.time())
         attempt = AnsweringAttempt(
@@ -65,8 +65,11 @@ class Answerer:
                 await attempt.established
         except TimeoutError:
             reason = f"no connection within {self._kit.options.timeout:g} s"
-            report.end(reason, self._loop.time())
+            attempt.refuse(reason)
             raise PeerpathError(reason) from None
+        except PeerpathError as error:
+            attempt.refuse(str(error))
+            raise
         except asyncio.CancelledError:
             if attempt is not self.attempt:
                 raise PeerpathError("a newer attempt of the same peer took over") from None
@@ -82,6 +85,8 @@ class Answerer:
 
     async def give_up(self, result: AuditResult, reason: str) -> None:
         """The first attempt came to nothing."""
+        if self.attempt is not None and not self.attempt.ended.done():
+            self.attempt.refuse(reason)
         self.connection.fail(reason)  # while there is a path on which the peer can be told
         try:
             if self.attempt is not None:

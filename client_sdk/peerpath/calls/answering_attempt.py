@@ -29,6 +29,14 @@ class AnsweringAttempt(Attempt):
         self.start()
         await self._answer(offer, Kind.ANSWER, "the first one", only_direct=False)
 
+    def refuse(self, reason: str) -> None:
+        """There will be no connection: the caller need not wait until its time is over."""
+        # What else the error tells, a report of addresses perhaps, is for this side alone.
+        spoken = reason.partition("\n")[0]
+        self.tell_and_forget(Kind.REFUSE, {"reason": spoken, "later": True, "failed": True})
+        if not self.ended.done():
+            self.abandon(reason)
+
     async def _answer(self, offer: RouteBody, kind: Kind, reason: str, *, only_direct: bool) -> None:
         self._last_route = offer.route
         route = self._new_route(offer.route, reason, only_direct=only_direct)

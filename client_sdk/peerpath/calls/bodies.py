@@ -5,7 +5,7 @@
 | offer | dialer | the connection's session, the first route |
 | answer | listener | its side of the first route |
 | candidates | both | more candidates of a route, perhaps the last ones |
-| refuse | listener | why there will be no connection, and whether there may be one later |
+| refuse | listener | why there will be no connection, whether there may be one later, or whether it failed |
 | restart | dialer | a further route: an ICE restart with sockets of its own |
 | restarted | listener | its side of it |
 | please-restart | listener | that it has no path any more |

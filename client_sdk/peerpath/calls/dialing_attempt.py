@@ -27,6 +27,10 @@ class Refused(PeerpathError):
         self.later = later
 
 
+class PeerFailed(PeerpathError):
+    """The peer would talk, and says what keeps it from that at the moment."""
+
+
 class DialingAttempt(Attempt):
     """`session` names the connection; with `resume` the peer must know it already."""
 
@@ -62,8 +66,7 @@ class DialingAttempt(Attempt):
             self._meet(answer)
         elif kind == Kind.REFUSE:
             if not self.established.done():
-                later = body.get("later") is True
-                self._fail(Refused(reason_of(body, "the peer refuses"), later=later))
+                self._fail(_refusal(body))
         elif kind == Kind.BYE and not self.ended.done():
             reason = f"the peer has lost the link: {reason_of(body, 'no reason given')}"
             self._connection.interrupt(reason)
@@ -136,3 +139,9 @@ class DialingAttempt(Attempt):
 
     def _tell_restart(self, route: Route) -> None:
         self.tell_and_forget(Kind.RESTART, {**route.body().as_json(), "only-direct": route.only_direct})
+
+
+def _refusal(body: Mapping[str, Any]) -> PeerpathError:
+    if body.get("failed") is True:
+        return PeerFailed(f"the call failed at the peer: {reason_of(body, 'no reason given')}")
+    return Refused(reason_of(body, "the peer refuses"), later=body.get("later") is True)

@@ -231,6 +231,9 @@ class Listener:
         except asyncio.CancelledError:
             await answerer.give_up(AuditResult.CANCELLED, "the listener was closed")
             raise
+        except Exception as error:  # a mistake of ours, which the caller need not wait for
+            await answerer.give_up(AuditResult.FAILED, f"{type(error).__name__}: {error}")
+            raise
         answerer.begin_keeping()
         self._ready.put_nowait(answerer.connection)
 

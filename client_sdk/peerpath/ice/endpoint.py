@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Self
 
@@ -17,6 +15,7 @@ from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, Tec
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.description import Description
 from peerpath.ice.hard_nat import HardNat
+from peerpath.ice.host_sockets import HostSockets
 from peerpath.ice.mdns import MulticastResolver
 from peerpath.ice.options import AgentOptions
 from peerpath.ice.outputs import (
@@ -59,9 +58,7 @@ from peerpath.punch.tactics import NoTactic, Tactic
 PROCESS_PACER = Pacer()
 """Shared by all endpoints of the process (RFC 8445 section 14.2)."""
 
-_MAX_SOCKETS = 8
 _MAX_WAITING = 1024
-_PORT_ATTEMPTS = 32
 _UDP_SECONDS = 1.0
 """How long UDP may be silent before TCP is used as well."""
 
@@ -80,7 +77,8 @@ class IceEndpoint:
             data = await endpoint.recv()
 
     `hosts` tells the addresses to use, for those who do not want all of this machine's; it is asked again
-    every `rescan` seconds, and candidates come and go with it. `ports` is the range of local UDP ports.
+    every `rescan` seconds, and candidates come and go with it. Where there is none, one is waited for up to
+    `address_patience` seconds. `ports` is the range of local UDP ports.
     `gateways` switches port mapping on: it tells the gateway of a local address, as
     `peerpath.portmap.find_gateway` does. `relaying` are the ways to relays. With `tcp` connections are used
     too where one side gets nothing through by UDP; their candidates come late, so go on iterating over
@@ -98,6 +96,7 @@ class IceEndpoint:
         ports: tuple[int, int] = (0, 0),
         patience: float = 10.0,
         rescan: float = 3.0,
+        address_patience: float = 3.0,
         resolver: Resolver | None = None,
         tls: ssl.SSLContext | None = None,
         gateways: FindGateway | None = None,
@@ -121,10 +120,12 @@ class IceEndpoint:
         """Told when addresses of this machine have come or gone since `gather`."""
         self._servers = tuple(servers)
         self._hosts = hosts
-        self._ports = ports
         self._rescan_seconds = rescan
+        self._address_patience = address_patience
         self._resolver = resolver or Resolver()
-        self._sockets: dict[TransportAddress, DatagramSocket] = {}
+        self._sockets = HostSockets(
+            hosts, ports, arrived=self._arrived, opened=self._opened, closed=self._closed
+        )
         self._tcp_relays = TcpRelays(self.stack, self._do, self._arrived)
         self._relays = StreamRelays(
             self.stack,
@@ -160,9 +161,10 @@ class IceEndpoint:
         Candidates come out of `candidates()` as they are found. TraversalError when no socket can be opened.
         """
         self._began = self._loop.time()
-        await self._rescan()
-        if not self._sockets and not self._relaying.onion_only:
-            raise TraversalError("this machine has no address that a socket could be bound to")
+        if not self._relaying.onion_only:
+            await self._sockets.open(self._address_patience)
+            if not self._sockets:
+                raise TraversalError("this machine has no address that a socket could be bound to")
         self._spawn(self._resolve_servers())
         if self._rescan_seconds > 0:
             self._spawn(self._keep_rescanning())
@@ -223,53 +225,28 @@ class IceEndpoint:
         while True:
             await asyncio.sleep(self._rescan_seconds)
             before = set(self._sockets)
-            await self._rescan()
-            if set(self._sockets) != before and self.on_hosts_changed is not None:
-                self.on_hosts_changed()
+            await self._sockets.rescan()
+            if set(self._sockets) != before:
+                self._hosts_changed()
 
-    async def _rescan(self) -> None:
-        """Opens sockets on addresses that are new, and closes those whose address is gone."""
-        hosts = list(dict.fromkeys(self._hosts()))[:_MAX_SOCKETS]
-        for base, gone in list(self._sockets.items()):
-            if base.host not in hosts or gone.is_closing:
-                del self._sockets[base]
-                gone.close()
-                self._do(self.stack.remove_base(base, "the interface is gone", self._now()))
-                if self._mappings is not None:
-                    self._keep(*self._mappings.end(base))
-        for host in self._tcp_hosts - set(hosts):
+    def _hosts_changed(self) -> None:
+        for host in self._tcp_hosts.difference(self._sockets.hosts):
             self._tcp_hosts.discard(host)
             self._tcp.end(host)
             if self._mappings is not None:
                 self._keep(*self._mappings.end_tcp(host))
-        preferences = local_preferences(hosts)
-        used = {base.host for base in self._sockets}
-        for host in hosts:
-            if host not in used:
-                with suppress(OSError):
-                    await self._open(host, preferences[host])
+        if self.on_hosts_changed is not None:
+            self.on_hosts_changed()
 
-    async def _open(self, host: str, preference: int) -> None:
-        made = await self._bind(host)
-        base = made.local
-        made.on_datagram = lambda data, source: self._arrived(data, base, source)
-        self._sockets[base] = made
+    def _opened(self, base: TransportAddress, preference: int) -> None:
         self._do(self.stack.add_base(base, self._now(), preference))
         if self._mappings is not None:
             self._mappings.begin(base)
 
-    async def _bind(self, host: str) -> DatagramSocket:
-        low, high = self._ports
-        if high == 0:
-            return await DatagramSocket.open((host, 0))
-        ports = range(low, high + 1)
-        error = OSError(f"no port from {low} to {high} is free")
-        for port in random.sample(ports, min(len(ports), _PORT_ATTEMPTS)):
-            try:
-                return await DatagramSocket.open((host, port))
-            except OSError as failure:
-                error = failure
-        raise error
+    def _closed(self, base: TransportAddress) -> None:
+        self._do(self.stack.remove_base(base, "the interface is gone", self._now()))
+        if self._mappings is not None:
+            self._keep(*self._mappings.end(base))
 
     # -- TCP --------------------------------------------------------------------------------------------
 
@@ -283,9 +260,9 @@ class IceEndpoint:
 
     async def _begin_tcp(self) -> None:
         """On every address of this machine that has a socket, once."""
-        hosts = [base.host for base in self._sockets if base.host not in self._tcp_hosts]
+        hosts = [host for host in self._sockets.hosts if host not in self._tcp_hosts]
         preferences = local_preferences(hosts)
-        for host in dict.fromkeys(hosts):
+        for host in hosts:
             self._tcp_hosts.add(host)
             taking = await self._tcp.begin(host, preferences[host])
             if self._mappings is not None and taking is not None:
@@ -354,11 +331,9 @@ class IceEndpoint:
         self, socket: DatagramSocket, technique: Technique, data: bytes, source: TransportAddress
     ) -> None:
         """A check has got through to a socket of the punching: from now on it is one of ours."""
-        base = socket.local
-        socket.on_datagram = lambda data, source: self._arrived(data, base, source)
-        self._sockets[base] = socket
-        self.stack.adopt_base(base, technique)
-        self._arrived(data, base, source)
+        self._sockets.adopt(socket)
+        self.stack.adopt_base(socket.local, technique)
+        self._arrived(data, socket.local, source)
 
     # -- the path ---------------------------------------------------------------------------------------
 
@@ -451,9 +426,8 @@ class IceEndpoint:
             self._arming = self._loop.call_soon(self._arm)
 
     def _transmit(self, output: Transmit) -> None:
-        sending = self._sockets.get(output.local)
-        if sending is not None:
-            sending.send(output.data, output.remote)
+        if output.local in self._sockets:
+            self._sockets.send(output.data, output.local, output.remote)
         elif output.local in self._tcp:
             self._tcp.send(output.local, output.remote, output.data)
         elif output.local in self._relays:
@@ -503,7 +477,7 @@ class IceEndpoint:
         if self._relaying.onion_only:
             self._candidates.refused(candidate, Refusal.POLICY.value)
             return
-        self._names.hosts = [base.host for base in self._sockets]
+        self._names.hosts = self._sockets.hosts
         host = await self._names.resolve(candidate.address.host)
         if host is None:
             self._candidates.refused(candidate, Refusal.UNRESOLVABLE.value)
@@ -538,9 +512,7 @@ class IceEndpoint:
         await self._relays.close()
         await self._tcp_relays.close()
         self._found.put_nowait(None)
-        sockets, self._sockets = list(self._sockets.values()), {}
-        for each in sockets:
-            each.close()
+        self._sockets.close()
         if self._arming is not None:
             self._arming.cancel()
         self._alarm.cancel()

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
-from peerpath import CallError, ConnectionClosed, TraversalError
+from peerpath import CallError, CallRefused, ConnectionClosed, Contacts, Identity, TraversalError
+from peerpath.ice.endpoint import IceEndpoint
+from peerpath.ice.role import Role
+from peerpath.net.interfaces import host_addresses
 from peerpath.signaling import SignalingClosed, memory_pair
-from unit.sdk.calls.people import BOB, alice, bob, nothing_left, until
+from unit.sdk.calls.people import ALICE, BOB, Person, alice, bob, nothing_left, until
 
 
 async def test_a_call_that_nobody_answers_says_after_its_time_what_was_tried():
@@ -144,3 +148,58 @@ async def test_a_peer_whose_traversal_closes_says_so():
             connection = await caller.connect(BOB.public_key, there)
             await calls.accept()
         assert [message async for message in connection] == []
+
+
+class Placed(Person):
+    """Whose machine has an address some time after each call began; until then it waits for `patience`."""
+
+    def __init__(self, identity: Identity, *, after: float, patience: float, **more: Any) -> None:
+        super().__init__(identity, **more)
+        self.after = after
+        self.patience = patience
+
+    def _endpoint(self, role: Role, **_: Any) -> IceEndpoint:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        def hosts() -> list[str]:
+            return host_addresses() if loop.time() - began >= self.after else []
+
+        return IceEndpoint(role, hosts=hosts, address_patience=self.patience)
+
+
+def late_bob(*, after: float, patience: float) -> Placed:
+    return Placed(BOB, after=after, patience=patience, authorize=Contacts([ALICE.public_key]))
+
+
+async def test_a_peer_that_has_no_address_says_so_and_the_caller_need_not_wait():
+    there, back = memory_pair()
+    callee = late_bob(after=60, patience=0.3)
+    async with nothing_left(), callee, alice() as caller, callee.listen(back):
+        with pytest.raises(CallError, match="failed at the peer: this machine has no address") as caught:
+            await caller.connect(BOB.public_key, there, timeout=60)
+        assert not isinstance(caught.value, CallRefused)
+        assert caught.value.details.attempts[0].seconds < 20
+        await until(lambda: callee.results)
+    assert (caller.results, callee.results) == (["failed"], ["failed"])
+
+
+async def test_a_peer_whose_address_is_about_to_come_waits_for_it_and_answers():
+    there, back = memory_pair()
+    callee, caller = late_bob(after=0.5, patience=30), Placed(ALICE, after=0, patience=0)
+    async with nothing_left(), callee, caller, callee.listen(back) as calls:
+        connection = await caller.connect(BOB.public_key, there)
+        other = await calls.accept()
+        await connection.send(b"there you are")
+        assert await other.recv() == b"there you are"
+
+
+async def test_closing_the_listener_tells_the_caller_whom_it_was_about_to_answer():
+    there, back = memory_pair()
+    callee = late_bob(after=60, patience=30)
+    async with nothing_left(), callee, alice() as caller:
+        async with callee.listen(back) as calls:
+            connecting = asyncio.create_task(caller.connect(BOB.public_key, there, timeout=60)._dial())
+            await until(lambda: calls._on_their_way)
+        with pytest.raises(CallError, match="failed at the peer: the listener was closed"):
+            await asyncio.wait_for(connecting, 20)
