@@ -15,7 +15,7 @@ import pytest
 from support import netns
 
 from natlab.lab import MATRIX, Lab
-from natlab.lab.probe import Probe
+from natlab.lab.probe import SILENCE, Probe
 
 TESTS = Path(__file__).parents[1]
 
@@ -111,7 +111,7 @@ def test_two_labs_at_once_do_not_mix() -> None:
         with sites[0].host.socket() as a, sites[1].host.socket() as b:
             one_mapped, other_mapped = one_probe.observe(a), other_probe.observe(b)
             assert one_probe.reaches(a, one_mapped, one_probe.other_both)
-            assert not other_probe.reaches(b, other_mapped, other_probe.other_both)
+            assert not other_probe.reaches(b, other_mapped, other_probe.other_both, SILENCE)
 
 
 class _Mishap(Exception):

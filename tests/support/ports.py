@@ -44,7 +44,7 @@ def answers_stun(address: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     request = bytes.fromhex("0001 0000 2112a442") + os.urandom(12)
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.settimeout(0.2)
+        probe.settimeout(1.0)
         try:
             probe.connect((address, port))
             probe.send(request)

@@ -18,7 +18,9 @@ from .network import Server
 Address = tuple[str, int]
 
 PORT, ALTERNATE_PORT = 5000, 5001
-ARRIVAL_TIMEOUT = 2.0
+ARRIVAL_TIMEOUT = 10.0
+SILENCE = 0.5
+"""Seconds that are waited for what must arrive, however busy the machine is, and for what must not."""
 
 
 class Blocked(Exception):
@@ -96,8 +98,11 @@ class Probe:
                 raise Blocked(f"nothing of {until} arrives at {mapped}") from None
         return got_in
 
-    def reaches(self, source: socket.socket, mapped: Address, sender: Address, timeout: float = 0.5) -> bool:
-        """Does a packet to `mapped` from this socket of ours still arrive? For mappings that may be gone."""
+    def reaches(
+        self, source: socket.socket, mapped: Address, sender: Address, timeout: float = ARRIVAL_TIMEOUT
+    ) -> bool:
+        """Does a packet to `mapped` from this socket of ours still arrive? For mappings that may be gone, of
+        which those that must be gone are waited for during SILENCE alone."""
         word = f"knock {next(self._serial)}".encode()
         self._sockets[sender].sendto(word, mapped)
         source.settimeout(timeout)

@@ -48,7 +48,7 @@ class _End:
                 self.is_heard = self.is_heard or state == b"heard"
 
 
-def punch(pairs: Iterable[tuple[Host, Host]], probe: Probe, seconds: float = 1.5) -> list[bool]:
+def punch(pairs: Iterable[tuple[Host, Host]], probe: Probe, seconds: float = 4.0) -> list[bool]:
     """Try to connect all pairs at once. True for those that are connected, in their order."""
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
         ends: list[tuple[_End, _End]] = []
@@ -60,7 +60,7 @@ def punch(pairs: Iterable[tuple[Host, Host]], probe: Probe, seconds: float = 1.5
                 selector.register(end.source, selectors.EVENT_READ, end)
                 if host not in unreflected:
                     try:
-                        end.reflexive = probe.observe(end.source, timeout=1.0)
+                        end.reflexive = probe.observe(end.source, timeout=3.0)
                     except Blocked:
                         unreflected.add(host)
                 end.source.setblocking(False)
