@@ -144,7 +144,9 @@ async def _serve(
         if pid_file is not None:
             pid_file.close()
     if lost.is_set():
-        raise OperatorError("the process that starts workers is gone; start the relay again")
+        raise OperatorError(
+            "a worker is gone, and so is everything that starts workers; start the relay again"
+        )
 
 
 async def _serve_as_worker(

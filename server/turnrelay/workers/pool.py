@@ -82,7 +82,7 @@ class Pool:
     ) -> None:
         """`forget` is told of a worker that ended, `doors` are what workers listen on, `own_ports` all that
         the relay serves; `receive` gets letters to the supervisor and owns their descriptors; `lost` is
-        called when no worker can be started any more."""
+        called when one is gone and none can be started any more."""
         self._loop = asyncio.get_running_loop()
         self._nursery = nursery
         self._totals = totals
@@ -179,8 +179,7 @@ class Pool:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         worker.is_doomed = False
         worker.changed_at = worker.heard_at = self._loop.time()
-        with theirs:
-            ticket = worker.ticket = self._nursery.fork(worker.member, theirs)
+        ticket = worker.ticket = self._nursery.fork(worker.member, theirs)
         worker.channel = Channel(
             self._loop,
             ours,
@@ -236,10 +235,9 @@ class Pool:
     def _kill(self, worker: Worker, ticket: int) -> None:
         if worker.channel is not None and worker.ticket == ticket and not worker.is_doomed:
             worker.is_doomed = True
-            with suppress(OSError):
-                self._nursery.kill(ticket)
+            self._nursery.kill(ticket)
 
-    def _exited(self, ticket: int, pid: int, status: int) -> None:
+    def _exited(self, ticket: int, pid: int, status: int | None) -> None:
         [worker] = [worker for worker in self._workers if worker.ticket == ticket]
         member = worker.member
         if worker.channel is not None:
@@ -262,6 +260,9 @@ class Pool:
         self._log.error("worker ended", worker=member, pid=pid, status=status, reason=worker.unfit or None)
         worker.unfit = ""
         worker.short_lives = 0 if was_ready and lived > _LONG_LIFE_SECONDS else worker.short_lives + 1
+        if self._is_lost:
+            self._lost()
+            return
         self._totals.restarts[member] += 1
         if worker.short_lives <= 1:
             self._fork(worker)
@@ -271,11 +272,12 @@ class Pool:
         self._pauses.add(self._loop.call_later(pause, self._fork, worker))
 
     def _nursery_lost(self) -> None:
-        self._log.error("the process that starts workers is gone")
+        self._log.error("the processes that start workers are gone, the workers that live go on")
         self._is_lost = True
-        self._lost()
         if not self._all_ready.done():
-            self._all_ready.set_exception(OperatorError("the process that starts workers is gone"))
+            self._all_ready.set_exception(OperatorError("the processes that start workers are gone"))
+        elif any(worker.channel is None for worker in self._workers) and not self._draining:
+            self._lost()
 
     def _note_the_end(self) -> None:
         if all(worker.channel is None for worker in self._workers):
