@@ -13,6 +13,7 @@ MAP(totals, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct totals, 1, 0);
 MAP(buckets, BPF_MAP_TYPE_ARRAY, __u32, struct bucket, 0, BPF_F_MMAPABLE);
 MAP(links, BPF_MAP_TYPE_HASH, struct link_key, struct link, 4096, 0);
 MAP(watched, BPF_MAP_TYPE_ARRAY, __u32, struct watch, 1, 0);
+MAP(redirections, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct redirection, 1, 0);
 
 /* What becomes of it. */
 struct decision {
@@ -61,14 +62,22 @@ inline_always struct watch *watch(void)
 	return bpf_map_lookup_elem(&watched, &zero);
 }
 
-/* Whether XDP cannot trust its eyes, see `watch_tags`. Notes that it sees the tags that this frame has. */
-inline_always int may_be_blind(const __u8 *data, const __u8 *end, __u32 ifindex)
+inline_always struct redirection *last_redirection(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&redirections, &zero);
+}
+
+/* Whether XDP cannot trust its eyes (`watch_tags`) or its hands (`notice_refusal`). Notes that it sees the tags that
+ * this frame has. */
+inline_always int may_be_unfit(const __u8 *data, const __u8 *end, __u32 ifindex)
 {
 	const struct ethhdr *eth = (const void *)data;
 	const struct vlan_tag *tag = (const void *)(eth + 1);
 	const struct watch *seen = watch();
 
-	if (!seen || seen->blind_ifindex)
+	if (!seen || seen->blind_ifindex || seen->refusing_ifindex)
 		return 1;
 	if ((const __u8 *)(tag + 1) <= end && is_tag(eth->h_proto)) {
 		struct link_key key = {.ifindex = ifindex};

@@ -28,10 +28,11 @@ inline_always int relay_frame(struct xdp_md *ctx, int is_frame)
 	__u8 *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct packet packet;
 	struct decision decision;
+	struct redirection *redirection;
 	__u32 ip_offset, vlan;
 	int grow;
 
-	if (may_be_blind(data, end, ctx->ingress_ifindex) || read_frame(data, end, &packet) != RELAY)
+	if (may_be_unfit(data, end, ctx->ingress_ifindex) || read_frame(data, end, &packet) != RELAY)
 		return XDP_PASS;
 	switch (decide(data, end, &packet, &decision, ctx->ingress_ifindex, is_frame)) {
 	case PASS:
@@ -58,6 +59,11 @@ inline_always int relay_frame(struct xdp_md *ctx, int is_frame)
 			WRITE_FRAME(sizeof(struct ethhdr) + VLAN_LEN, 6, ipv6hdr)
 		else
 			WRITE_FRAME(sizeof(struct ethhdr), 6, ipv6hdr)
+	}
+	redirection = last_redirection();
+	if (redirection) {
+		redirection->decided_ns = bpf_ktime_get_ns();
+		redirection->ifindex = decision.hop->ifindex;
 	}
 	/* Not XDP_TX, even to the device it came from: veth then wakes nobody but another XDP program. */
 	return (int)bpf_redirect(decision.hop->ifindex, 0);
@@ -168,6 +174,27 @@ int watch_tags(struct __sk_buff *ctx)
 	if (link && seen && !(link->tags_seen & (is_tag((__be16)ctx->protocol) ? 2 : 1)))
 		seen->blind_ifindex = ctx->ifindex;
 	return TCX_NEXT;
+}
+
+/* The system could not redirect a frame, and dropped it: the device is gone, down, has a smaller MTU, or no longer
+ * takes frames, as a veth whose other end lost GRO. Its arguments are those of the tracepoint xdp_redirect_err; it
+ * tells of every XDP program of the machine, in all network namespaces. */
+SEC("trace/refusals")
+int notice_refusal(struct bpf_raw_tracepoint_args *ctx)
+{
+	const __u32 by_number = ctx->args[4] == BPF_MAP_TYPE_UNSPEC;
+	const __u64 ifindex = (__u32)ctx->args[6];
+	struct redirection *last = last_redirection();
+	struct watch *seen = watch();
+
+	if (!by_number || !last || last->ifindex != ifindex ||
+	    bpf_ktime_get_ns() - last->decided_ns > REDIRECTED_WITHIN_NS)
+		return 0;
+	last->ifindex = 0;
+	last->refused++;
+	if (seen)
+		seen->refusing_ifindex = (__u32)ifindex;
+	return 0;
 }
 
 /* Learns the next hop of a leg from the packets that the system sends for it. */

@@ -100,12 +100,20 @@ struct link {
 	__u32 hop_flags;
 };
 
-/* A device that takes VLAN tags off before XDP sees the frame. While there is one, XDP passes everything on, until
- * the process has taken its program off. */
+/* While XDP cannot do its work it passes everything on, until the process has looked around. Device numbers, 0: none. */
 struct watch {
-	__u32 blind_ifindex; /* 0: none */
-	__u32 zero;
+	__u32 blind_ifindex;	/* takes VLAN tags off before XDP sees the frame */
+	__u32 refusing_ifindex; /* did not take a frame that was redirected to it */
 };
+
+/* The last redirection by an XDP program, for each CPU: the system does it right after the program, on its CPU. */
+struct redirection {
+	__u64 decided_ns;
+	__u64 ifindex;
+	__u64 refused; /* how many were, on this CPU; they are among the relayed */
+};
+
+#define REDIRECTED_WITHIN_NS 100000ULL
 
 /* A map, as the loader reads it from section "maps" of the object. */
 struct map_definition {

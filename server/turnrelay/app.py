@@ -28,6 +28,7 @@ from turnrelay.policy.outcome_tokens import OutcomeTokens
 from turnrelay.policy.peer_access import PeerAccessPolicy
 from turnrelay.policy.secret_file import load_or_create_secret
 from turnrelay.relay.hosts import relay_hosts
+from turnrelay.relay.network_changes import NetworkChanges
 from turnrelay.relay_parts import RelayParts
 from turnrelay.served_certificate import ServedCertificate
 from turnrelay.settings import Settings
@@ -284,9 +285,13 @@ class Relay:
     # -- the machine around it --------------------------------------------------------------------------
 
     async def _follow_interfaces(self) -> None:
-        while True:
-            await asyncio.sleep(_RESCAN_SECONDS)
-            self.look_around()
+        with NetworkChanges() as changes:
+            while True:
+                await changes.wait(_RESCAN_SECONDS)
+                try:
+                    self.look_around()
+                except OSError as error:  # a device that went while it was looked at
+                    self._log.warning("network not followed", error=str(error))
 
     def look_around(self) -> None:
         """Follows what changed on this machine."""

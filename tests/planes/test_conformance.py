@@ -10,6 +10,8 @@ from collections import Counter
 
 import pytest
 from planes.lab import CLIENT, PEER, PLANES, PORT, RELAY, SERVER, Lab, drain, lab
+from planes.turn_socket import udp_socket
+from stunwire import Message, MessageClass, Method
 from support.netns import inside
 
 FAMILIES = list(itertools.product((4, 6), (4, 6)))
@@ -349,3 +351,34 @@ def test_other_traffic_passes(it: Lab):
         assert (question, source[0]) == (b"question", PEER[4])
         service.sendto(b"answer", source)
         assert far.recv(100) == b"answer"
+
+
+def test_what_clients_send_without_leave_is_counted_by_reason(it: Lab):
+    def counted() -> dict[str, float]:
+        page = it.server.scrape()
+        return {
+            reason: page.total("turnrelay_discarded_messages_total", reason=reason)
+            for reason in (
+                "send_without_allocation",
+                "send_without_permission",
+                "malformed",
+                "unbound_channel",
+            )
+        }
+
+    with it.turn() as turn, udp_socket(CLIENT[4], it.hosts.client) as stranger, it.peer() as far:
+        turn.bind(far.getsockname())
+        before = counted()
+        for _ in range(4):
+            turn.indicate(("10.88.2.77", 9), b"no permission")
+        for _ in range(3):
+            turn.send(0x4FFF, b"no channel")
+        indication = Message(MessageClass.INDICATION, Method.SEND).encode()
+        turn.sock.send(indication)
+        for _ in range(2):
+            stranger.sendto(indication, (SERVER[4], PORT))
+        deadline = time.monotonic() + 10
+        expected = [before[reason] + more for reason, more in zip(before, (2, 4, 1, 3), strict=True)]
+        while list(counted().values()) != expected:
+            assert time.monotonic() < deadline, (counted(), expected)
+            time.sleep(0.1)

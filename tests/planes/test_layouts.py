@@ -20,6 +20,7 @@ _STRUCTURES = {
     "link_key": layouts.LinkKey,
     "link": layouts.Link,
     "watch": layouts.Watch,
+    "redirection": layouts.Redirection,
     "map_definition": layouts.MapDefinition,
 }
 

@@ -5,7 +5,7 @@ from stunwire import DATA, DONT_FRAGMENT, XOR_PEER_ADDRESS, AddressFamily, Messa
 from turnrelay.core.addresses import FiveTuple, PeerAddress, family_of
 from turnrelay.core.events import PeerDenied
 from turnrelay.core.outputs import Output, SendToPeer
-from turnrelay.core.state import State
+from turnrelay.core.state import Discard, State
 from turnrelay.core.understood import not_understood
 
 
@@ -18,17 +18,22 @@ def send(state: State, message: Message, path: FiveTuple, now: float) -> list[Ou
     allocation = state.allocations.get(path)
     peer_address, data = message.get(XOR_PEER_ADDRESS), message.get(DATA)
     if allocation is None or allocation.tcp:
-        return []
+        return _discarded(state, Discard.SEND_WITHOUT_ALLOCATION)
     if peer_address is None or data is None or not_understood(message):
-        return []
+        return _discarded(state, Discard.MALFORMED)
     peer = PeerAddress(peer_address)
     relay = allocation.relays.get(family_of(peer.host))
     if relay is None or not allocation.permits(peer, now):
-        return []
+        return _discarded(state, Discard.SEND_WITHOUT_PERMISSION)
     rule = state.check_peer(peer)
     if rule is not None:
         return [PeerDenied(path, allocation.credential.account, rule, allocation.allocation_id)]
     return [SendToPeer(relay.address, peer, data, DONT_FRAGMENT in message and _may_set_df(path, peer))]
+
+
+def _discarded(state: State, reason: Discard) -> list[Output]:
+    state.discards[reason] += 1
+    return []
 
 
 def _may_set_df(path: FiveTuple, peer: PeerAddress) -> bool:

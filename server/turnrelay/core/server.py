@@ -49,6 +49,7 @@ from turnrelay.core.refused import PeerRefused, Refused, refusal_reason
 from turnrelay.core.send import send
 from turnrelay.core.state import (
     AskedReservation,
+    Discard,
     PeerConnection,
     PendingRequest,
     Request,
@@ -326,6 +327,7 @@ class Server:
         """400 to a request whose frame is sound and whose content is not; silence to everything else."""
         header = error.header
         if header is None or header.message_class is not MessageClass.REQUEST:
+            self.state.discards[Discard.MALFORMED] += 1
             return []
         if header.method not in self._methods and header.method != Method.BINDING:
             return []

@@ -1,8 +1,9 @@
 """State: everything the server remembers. Procedures read and change it; it decides nothing."""
 
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from enum import Enum
 
 from stunwire import AddressFamily, Integrity, Message, PasswordAlgorithm
 
@@ -20,6 +21,17 @@ from turnrelay.core.protocols import (
     Quotas,
     RateLimit,
 )
+
+
+class Discard(Enum):
+    """Why a message got no answer and came to nothing."""
+
+    MALFORMED = "malformed"
+    """It is no STUN message, or lacks what its kind needs."""
+    SEND_WITHOUT_ALLOCATION = "send_without_allocation"
+    SEND_WITHOUT_PERMISSION = "send_without_permission"
+
+    __hash__ = object.__hash__  # anybody can send these, as fast as he likes
 
 
 @dataclass(slots=True)
@@ -205,6 +217,8 @@ class State:
         self.deadlines = Deadlines()
         self.challenges: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
         """By method and code, what is around the transaction ID and the nonce of a challenge."""
+        self.discards: Counter[Discard] = Counter()
+        """Since the start; those to denied peers and over a rate are events."""
         self._ticket = 0
 
     def ticket(self) -> int:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from turnrelay.core.addresses import Transport
 from turnrelay.core.server import Server
+from turnrelay.core.state import Discard
 from turnrelay.relay.plane import DROP_REASONS, RelayPlane, Traffic
 
 
@@ -106,4 +107,6 @@ class LiveFigures(Collector):
         )
         for reason, count in self._clients.discarded().items():
             discarded.add_metric([reason], count)
+        for discard in Discard:
+            discarded.add_metric([discard.value], self._server.state.discards[discard])
         yield discarded

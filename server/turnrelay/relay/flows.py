@@ -73,6 +73,8 @@ class AdmittedPeer:
         """Client to peer."""
         if self._permission.expires_at > now:
             self._relay.send(data, self._peer, now)
+        else:
+            self._relay.count_drop("no_permission")
 
 
 class ChannelEntry:
@@ -114,6 +116,7 @@ class ChannelEntry:
     def forward(self, data: memoryview, now: float) -> None:
         """Client to peer."""
         if self.expires_at <= now:
+            self.relay.count_drop("no_permission")
             return
         # The usual packet takes as few steps as it can: each costs a good part of what its system call does.
         if not self.is_direct:

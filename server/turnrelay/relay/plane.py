@@ -34,6 +34,7 @@ DROP_REASONS = (
     "bandwidth",
     "client_congested",
     "client_unreachable",
+    "device_refused",
     "no_permission",
     "no_such_relay",
     "peer_congested",

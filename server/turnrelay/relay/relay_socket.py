@@ -250,6 +250,9 @@ class RelaySocket:
         plane.view[HEADROOM : HEADROOM + size] = data
         target.deliver(plane.source_of(self), size, now)
 
+    def count_drop(self, reason: str) -> None:
+        self._plane.count_drop(reason)
+
     def close(self) -> None:
         self.detach().close()
 

@@ -18,6 +18,7 @@ from stunwire import (
 from turnrelay.core.events import PeerDenied
 from turnrelay.core.outputs import SendToPeer
 from turnrelay.core.protocols import DenyRule
+from turnrelay.core.state import Discard
 from unit.core.turn_client import (
     ELSEWHERE,
     HERE,
@@ -110,16 +111,18 @@ def test_optional_attributes_are_ignored(alice, relay):
 # -- silence ------------------------------------------------------------------------------------------------
 
 
-def test_without_allocation(alice):
+def test_without_allocation(world, alice):
     assert alice.send(PEER, b"x") == []
+    assert world.state.discards == {Discard.SEND_WITHOUT_ALLOCATION: 1}
 
 
 def test_by_another_5_tuple(world, alice, relay):
     assert world.client(ELSEWHERE).send(PEER, b"x") == []
 
 
-def test_without_permission(alice, relay):
+def test_without_permission(world, alice, relay):
     assert alice.send(OTHER_PEER, b"x") == []
+    assert world.state.discards == {Discard.SEND_WITHOUT_PERMISSION: 1}
 
 
 def test_after_its_permission(world, alice, relay):
@@ -141,6 +144,7 @@ def test_after_its_allocation(world, alice, relay):
 )
 def test_without_what_it_needs(world, alice, relay, pairs):
     assert world.deliver(form_send(*pairs), HERE, 1) == []
+    assert world.state.discards == {Discard.MALFORMED: 1}
 
 
 @pytest.mark.parametrize("kind", [0x7F00, 0x0003, 0x0024])
@@ -154,6 +158,7 @@ def test_with_an_unknown_required_attribute(alice, relay, kind):
 def test_with_an_invalid_peer(world, alice, relay, value):
     invalid = Attribute.opaque(XOR_PEER_ADDRESS.type, "XOR-PEER-ADDRESS"), value
     assert world.deliver(form_send(invalid, (DATA, b"x")), HERE, 1) == []
+    assert world.state.discards == {Discard.MALFORMED: 1}
 
 
 def test_of_a_family_the_allocation_lacks(alice, relay):

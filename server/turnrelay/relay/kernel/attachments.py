@@ -117,6 +117,7 @@ class Attachments:
         """Attaches to the devices that these addresses are on, and lets go of others and of changed ones."""
         present = {interface.index: interface for interface in interfaces_of(addresses)}
         self._notice_blind()
+        self._notice_refusing()
         self._notice_shared(shared_addresses(present.values()))
         for index, attached in list(self._attached.items()):
             if present.get(index) != attached.interface or not _still_fit(attached):
@@ -145,6 +146,20 @@ class Attachments:
         self._detach(seen.blind_ifindex)
         # Until here every XDP program has passed on all that it saw.
         self.kernel.watched.set(_WATCHED, Watch())
+
+    def _notice_refusing(self) -> None:
+        """A device that refused frames has changed, or the way to it: nothing learned there holds."""
+        seen = self.kernel.watched.get(_WATCHED)
+        if seen is None or not seen.refusing_ifindex:
+            return
+        attached = self._attached.get(seen.refusing_ifindex)
+        self._log.warning(
+            "kernel plane lost packets that a device would not send",
+            interface=str(seen.refusing_ifindex) if attached is None else attached.interface.name,
+            since_start=self.kernel.refused(),
+        )
+        self.kernel.hops.zero_all()
+        self.kernel.watched.set(_WATCHED, Watch(seen.blind_ifindex))
 
     def _notice_shared(self, shared: set[str]) -> None:
         if shared == self._shared:

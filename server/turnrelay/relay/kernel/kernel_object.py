@@ -9,15 +9,29 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from turnrelay.relay.kernel import syscall
 from turnrelay.relay.kernel.elf import ObjectFile, Program
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
-from turnrelay.relay.kernel.layouts import Bucket, Counter, Hop, Leg, Link, MapDefinition, Totals, Watch
+from turnrelay.relay.kernel.layouts import (
+    Bucket,
+    Counter,
+    Hop,
+    Leg,
+    Link,
+    MapDefinition,
+    Redirection,
+    Totals,
+    Watch,
+)
 from turnrelay.relay.kernel.maps import Map, PerCpuMap, SharedArray
 
 OBJECT_PATH = Path(__file__).with_name("relay.bpf.o")
 NATIVE, GENERIC = "xdp/native", "xdp/generic"
 INGRESS, EGRESS, WATCH = "tcx/ingress", "tcx/egress", "tcx/watch"
+_REFUSALS = "trace/refusals"
+_REFUSALS_TRACEPOINT = "xdp_redirect_err"
 
 _KINDS = {
     NATIVE: (syscall.XDP, syscall.ATTACH_XDP),
@@ -56,7 +70,9 @@ class KernelObject:
             self.buckets = SharedArray("buckets", expect("buckets", Bucket), Bucket, buckets + 1)
             self.links = Map("links", expect("links", Link), Link, 0)
             self.watched = Map("watched", expect("watched", Watch), Watch, 1)
+            self.redirections = PerCpuMap("redirections", expect("redirections", Redirection), Redirection, 1)
             self.programs = {name: self._load(name, self.object.programs[name]) for name in _KINDS}
+            self._watch_refusals()
         except syscall.ProgramRejected as error:
             self.close()
             log = str(error)[-_LOG_TAIL:]
@@ -67,12 +83,25 @@ class KernelObject:
 
     def close(self) -> None:
         """Programs that are attached stay until their links are closed, too."""
-        for part in ("legs", "hops", "counters", "totals", "buckets", "links", "watched"):
+        for part in ("legs", "hops", "counters", "totals", "buckets", "links", "watched", "redirections"):
             opened: Map[ctypes.Structure] | None = self.__dict__.pop(part, None)
             if opened is not None:
                 opened.close()
         while self._fds:
             os.close(self._fds.pop())
+
+    def refused(self) -> int:
+        """Packets that XDP redirected to devices that would not send them, since the start."""
+        return self.redirections.sums(ctypes.c_uint32(0))[2]
+
+    def _watch_refusals(self) -> None:
+        """A kernel may have no programs on tracepoints; then what devices take is only asked of them."""
+        try:
+            fd = self._load(_REFUSALS, self.object.programs[_REFUSALS])
+            self._fds.append(syscall.attach_tracepoint(fd, _REFUSALS_TRACEPOINT))
+        except (syscall.ProgramRejected, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            structlog.get_logger().info("frames that devices refuse are not told", reason=reason)
 
     def _load(self, name: str, program: Program) -> int:
         code = bytearray(program.instructions)
@@ -81,7 +110,7 @@ class KernelObject:
             code[offset + 1] = code[offset + 1] & 0x0F | _BPF_PSEUDO_MAP_FD << 4
             opened: Map[ctypes.Structure] = getattr(self, map_name)
             code[offset + 4 : offset + 8] = opened.fd.to_bytes(4, sys.byteorder)
-        kind, attach_type = _KINDS[name]
+        kind, attach_type = _KINDS.get(name, (syscall.RAW_TRACEPOINT, 0))
         short_name = "turn_" + name.replace("/", "_")
         fd = syscall.load_program(short_name, kind, attach_type, bytes(code), self.object.license)
         self._fds.append(fd)

@@ -111,7 +111,11 @@ class Link(ctypes.Structure):
 
 
 class Watch(ctypes.Structure):
-    _fields_ = (("blind_ifindex", ctypes.c_uint32), ("zero", ctypes.c_uint32))
+    _fields_ = (("blind_ifindex", ctypes.c_uint32), ("refusing_ifindex", ctypes.c_uint32))
+
+
+class Redirection(ctypes.Structure):
+    _fields_ = (("decided_ns", ctypes.c_uint64), ("ifindex", ctypes.c_uint64), ("refused", ctypes.c_uint64))
 
 
 class MapDefinition(ctypes.Structure):

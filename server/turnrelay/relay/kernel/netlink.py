@@ -14,6 +14,10 @@ XDP_BASIC, XDP_REDIRECT, XDP_NDO_XMIT = 1, 2, 4
 _ROUTE, _GENERIC = 0, 16
 _GENL_ID_CTRL = 0x10
 _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 3, 1, 2
+_CTRL_ATTR_MCAST_GROUPS, _CTRL_ATTR_MCAST_GRP_NAME, _CTRL_ATTR_MCAST_GRP_ID = 7, 1, 2
+_NETDEV_GROUP = b"mgmt\0"
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
+_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV6_IFADDR = 1, 5, 9
 _NETDEV_CMD_DEV_GET, _NETDEV_A_DEV_IFINDEX, _NETDEV_A_DEV_XDP_FEATURES = 1, 1, 3
 _RTM_GETLINK = 18
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 3, 5, 18, 37
@@ -55,6 +59,20 @@ def devices() -> dict[int, Device]:
     return {device.index: device for device in found}
 
 
+def open_changes() -> list[socket.socket]:
+    """Non-blocking sockets that get readable when addresses, devices or their XDP features change; raises
+    OSError. What can be read there may have gaps."""
+    groups = {_ROUTE: [_RTNLGRP_LINK, _RTNLGRP_IPV4_IFADDR, _RTNLGRP_IPV6_IFADDR], _GENERIC: _netdev_groups()}
+    sockets = []
+    for protocol, numbers in groups.items():
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+        sockets.append(netlink)
+        netlink.bind((0, 0))  # a socket without a number is left out
+        for number in numbers:
+            netlink.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, number)
+    return sockets
+
+
 def takes_tags_off(name: str) -> bool:
     """Whether the device takes VLAN tags off what it receives (ethtool's rxvlan)."""
     flags = (ctypes.c_uint32 * 2)(_ETHTOOL_GFLAGS, 0)
@@ -68,14 +86,32 @@ def xdp_features(ifindex: int) -> int:
     """What the driver can do with XDP, of XDP_BASIC and so on; none where the kernel cannot tell."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _GENERIC) as netlink:
         netlink.settimeout(_TIMEOUT_SECONDS)
-        name = _attribute(_CTRL_ATTR_FAMILY_NAME, b"netdev\0")
-        family = _ask_generic(netlink, _GENL_ID_CTRL, _CTRL_CMD_GETFAMILY, name).get(_CTRL_ATTR_FAMILY_ID)
+        family = _netdev(netlink).get(_CTRL_ATTR_FAMILY_ID)
         if family is None:
             return 0
         device = _attribute(_NETDEV_A_DEV_IFINDEX, struct.pack("=I", ifindex))
         answer = _ask_generic(netlink, struct.unpack("=H", family)[0], _NETDEV_CMD_DEV_GET, device)
         features = answer.get(_NETDEV_A_DEV_XDP_FEATURES)
         return int.from_bytes(features, sys.byteorder) if features else 0
+
+
+def _netdev_groups() -> list[int]:
+    """Who is told when a device's XDP features change; nobody where the kernel does not tell."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _GENERIC) as netlink:
+        netlink.settimeout(_TIMEOUT_SECONDS)
+        listed = _netdev(netlink).get(_CTRL_ATTR_MCAST_GROUPS, b"")
+    groups = [dict(_attributes(group)) for _, group in _attributes(listed)]
+    return [
+        int.from_bytes(group[_CTRL_ATTR_MCAST_GRP_ID], sys.byteorder)
+        for group in groups
+        if group.get(_CTRL_ATTR_MCAST_GRP_NAME) == _NETDEV_GROUP
+    ]
+
+
+def _netdev(netlink: socket.socket) -> dict[int, bytes]:
+    """What the kernel tells of its family for devices' features."""
+    name = _attribute(_CTRL_ATTR_FAMILY_NAME, b"netdev\0")
+    return _ask_generic(netlink, _GENL_ID_CTRL, _CTRL_CMD_GETFAMILY, name)
 
 
 def _device(body: bytes) -> Device:

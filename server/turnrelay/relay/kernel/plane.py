@@ -138,6 +138,8 @@ class XdpPlane:
         bandwidth = self.totals()[4]
         if bandwidth:
             drops["bandwidth"] = drops.get("bandwidth", 0) + bandwidth
+        if self._share.tells_totals:
+            drops["device_refused"] = self._kernel.refused()
         return drops
 
     def receive_drops(self) -> int:

@@ -15,10 +15,12 @@ _NUMBERS = {
     "s390x": 351,
 }
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
-_PROG_LOAD, _MAP_UPDATE_BATCH, _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 5, 26, 28, 29, 34
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _MAP_UPDATE_BATCH = 5, 17, 26
+_LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 28, 29, 34
 
 SCHED_CLS: Final = 3
 XDP: Final = 6
+RAW_TRACEPOINT: Final = 17
 ATTACH_XDP: Final = 37
 ATTACH_TCX_INGRESS: Final = 46
 ATTACH_TCX_EGRESS: Final = 47
@@ -85,6 +87,10 @@ class _ProgLoad(ctypes.Structure):
         ("ifindex", ctypes.c_uint32),
         ("expected_attach_type", ctypes.c_uint32),
     )
+
+
+class _RawTracepoint(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_uint64), ("prog_fd", ctypes.c_uint32), ("zero", ctypes.c_uint32))
 
 
 class _LinkCreate(ctypes.Structure):
@@ -175,6 +181,12 @@ def load_program(
 def create_link(program_fd: int, ifindex: int, attach_type: int, flags: int = 0) -> int:
     """A descriptor that holds the program on the device: it is gone when the descriptor is closed."""
     return call(_LINK_CREATE, _LinkCreate(program_fd, ifindex, attach_type, flags), f"device {ifindex}")
+
+
+def attach_tracepoint(program_fd: int, tracepoint: str) -> int:
+    """A descriptor that has the program run at a tracepoint of the kernel; raises OSError."""
+    name = ctypes.create_string_buffer(tracepoint.encode())
+    return call(_RAW_TRACEPOINT_OPEN, _RawTracepoint(ctypes.addressof(name), program_fd), tracepoint)
 
 
 def update_link(link_fd: int, program_fd: int) -> None:
