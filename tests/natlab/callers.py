@@ -16,7 +16,7 @@ from support.relay import Access
 from support.relay import Site as RelaySite
 from support.turnrelay_server import TurnRelayServer
 
-from natlab.lab import Host, Lab
+from natlab.lab import Host, Lab, Site
 
 PEERPATH = Path(sys.executable).with_name("peerpath")
 HTTP_PORT = 9641
@@ -39,16 +39,31 @@ def rendezvous_of(server: TurnRelayServer) -> str:
 
 
 def start_relay(
-    lab: Lab, folder: Path, name: str = "server", *, two_addresses: bool = False
+    lab: Lab,
+    folder: Path,
+    name: str = "server",
+    *,
+    two_addresses: bool = False,
+    both_families: bool = False,
+    flags: Sequence[str] = (),
 ) -> TurnRelayServer:
     """A relay with a rendezvous at the lab's internet; enter it to start it.
 
-    With `two_addresses` it tells how NATs map and filter (RFC 5780).
+    With `two_addresses` it tells how NATs map and filter (RFC 5780); with `both_families` it relays IPv6.
     """
     server = lab.server(name)
-    flags = ["--alternate-ip", server.alternate_address] if two_addresses else []
-    site = RelaySite.prepare(folder / name, server.address, namespace=server.namespace)
-    return TurnRelayServer(site, Access(), flags=flags)
+    more = ["--alternate-ip", server.alternate_address] if two_addresses else []
+    addresses = [server.address, server.address6] if both_families else [server.address]
+    site = RelaySite.prepare(folder / name, *addresses, namespace=server.namespace)
+    return TurnRelayServer(site, Access(), flags=[*flags, *more])
+
+
+def keep_ipv4_to_itself(site: Site) -> None:
+    """The host's IPv4 address becomes a link-local one: for signaling alone, and no candidate."""
+    site.router.run(["ip", "address", "add", "169.254.77.1/24", "dev", "lan"])
+    site.host.run(["ip", "-4", "address", "flush", "dev", "eth0"])
+    site.host.run(["ip", "address", "add", "169.254.77.2/24", "dev", "eth0"])
+    site.host.run(["ip", "route", "add", "default", "via", "169.254.77.1"])
 
 
 _numbers = itertools.count()

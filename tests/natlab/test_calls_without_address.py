@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.turnrelay_server import TurnRelayServer
 
-from natlab.callers import Person, rendezvous_of, start_relay, uris_of
+from natlab.callers import Person, keep_ipv4_to_itself, rendezvous_of, start_relay, uris_of
 from natlab.lab import Lab, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -26,12 +26,9 @@ def stack() -> Iterator[ExitStack]:
 
 
 def unnumbered(lab: Lab) -> Site:
-    """A site whose host reaches the rendezvous from a link-local address, which is none to tell a peer."""
+    """A site whose host reaches the rendezvous, and has no address that a peer could use."""
     site = lab.site("full-cone")
-    site.router.run(["ip", "address", "add", "169.254.77.1/24", "dev", "lan"])
-    site.host.run(["ip", "address", "flush", "dev", "eth0"])
-    site.host.run(["ip", "address", "add", "169.254.77.2/24", "dev", "eth0"])
-    site.host.run(["ip", "route", "add", "default", "via", "169.254.77.1"])
+    keep_ipv4_to_itself(site)
     return site
 
 

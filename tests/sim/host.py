@@ -193,7 +193,7 @@ class StreamRelay:
                 self.relayed = output.relayed[0]
                 self._host.do(
                     stack.add_relay(
-                        self._report, self.relayed, output.mapped, self._relay.address.host, 0, now
+                        self._report, output.relayed, output.mapped, self._relay.address.host, 0, now
                     )
                 )
             elif isinstance(output, turn.PeerData):

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from stunwire import DecodeError, Message, Method, TransportAddress, is_stun
 
-from peerpath.ice.candidate import (
-    DISCARD_PORT,
-    Candidate,
-    CandidateType,
-    LocalCandidate,
-    TcpType,
-    Technique,
-)
+from peerpath.ice.candidate_maker import CandidateMaker
 from peerpath.ice.connectivity_check import form_keepalive
 from peerpath.ice.foundation import Foundations
+from peerpath.ice.inquiries import Inquiries, Task
 from peerpath.ice.outputs import CandidateFound, CandidateMapped, GatheringComplete, Transmit
 from peerpath.ice.pacer import Pacer, Turn, gathering_rto
-from peerpath.ice.priority import (
-    MAX_LOCAL_PREFERENCE,
-    candidate_priority,
-    relay_preference,
-    tcp_relay_preference,
-)
+from peerpath.ice.priority import MAX_LOCAL_PREFERENCE
 from peerpath.ice.relays import (
     PeerRefused,
     RelayClosed,
@@ -42,7 +31,6 @@ GathererOutput = (
 )
 
 _MAX_REDIRECTS = 3
-_INQUIRIES = (Inquiry.BINDING, Inquiry.ALLOCATION)
 
 MAPPING_PATIENCE = 1.0
 """Seconds after which gathering is complete without port mappings; they may still come."""
@@ -61,13 +49,6 @@ class _Base:
     mapped: set[TransportAddress] = field(default_factory=set)
     """The server-reflexive addresses found so far."""
     keepalive_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    base: TransportAddress
-    server: GatheringServer
-    inquiry: Inquiry
 
 
 class Gatherer:
@@ -91,13 +72,12 @@ class Gatherer:
         self.relays = Relays()
         self._pacer = pacer
         self._turn = Turn(pacer)
-        self._foundations = foundations
+        self._make = CandidateMaker(foundations, relay_only=relay_only)
         self._relay_only = relay_only
         self._patience = patience
         self._keepalive_interval = keepalive_interval
         self._bases: dict[TransportAddress, _Base] = {}
-        self._servers: list[GatheringServer] = []
-        self._tasks: deque[_Task] = deque()
+        self._inquiries = Inquiries(relay_only=relay_only)
         self._all_servers_known = False
         self._complete = False
         self._begun_at: float | None = None
@@ -118,8 +98,8 @@ class Gatherer:
         self._bases[base] = _Base(base, local_preference)
         outputs: list[GathererOutput] = []
         if not self._relay_only:
-            outputs.append(CandidateFound(self._candidate(CandidateType.HOST, base, self._bases[base])))
-        self._plan([_Task(base, server, inquiry) for server in self._servers for inquiry in _INQUIRIES])
+            outputs.append(CandidateFound(self._make.host(base, local_preference)))
+        self._inquiries.add_base(base, local_preference)
         return outputs + self._work(now)
 
     def remove_base(self, base: TransportAddress, now: float) -> list[GathererOutput]:
@@ -129,13 +109,12 @@ class Gatherer:
             return []
         for _, report in gone.tickets.values():
             report.failed("the interface is gone", now)
-        self._tasks = deque(task for task in self._tasks if task.base != base)
+        self._inquiries.remove_base(base)
         return self.relayed(self.relays.remove_base(base, now), now) + self._work(now)
 
     def add_server(self, server: GatheringServer, now: float) -> list[GathererOutput]:
         self._begin(now)
-        self._servers.append(server)
-        self._plan([_Task(base, server, inquiry) for base in self._bases for inquiry in _INQUIRIES])
+        self._inquiries.add_server(server)
         return self._work(now)
 
     def no_more_servers(self, now: float) -> list[GathererOutput]:
@@ -146,7 +125,7 @@ class Gatherer:
     @property
     def servers(self) -> list[TransportAddress]:
         """Those that have been added, each of which answers Binding requests."""
-        return [server.address for server in self._servers]
+        return [server.address for server in self._inquiries.servers]
 
     @property
     def all_servers_known(self) -> bool:
@@ -155,36 +134,6 @@ class Gatherer:
     def _begin(self, now: float) -> None:
         if self._begun_at is None:
             self._begun_at = now
-
-    def _plan(self, tasks: list[_Task]) -> None:
-        """Queues what makes sense, so that each kind of candidate has a chance early on."""
-        for task in tasks:
-            if (":" in task.server.address.host) != (":" in task.base.host):
-                continue
-            if task.inquiry is Inquiry.ALLOCATION and not task.server.is_turn:
-                continue
-            if task.inquiry is Inquiry.BINDING and (self._relay_only or not self._asks_binding(task.server)):
-                continue
-            self._tasks.append(task)
-        self._tasks = deque(sorted(self._tasks, key=self._urgency))
-
-    def _asks_binding(self, server: GatheringServer) -> bool:
-        """Whether a Binding request to it is of use.
-
-        An allocation tells the mapped address as well, only a round trip later, so one TURN server is asked
-        for it where no STUN server is known.
-        """
-        if not server.is_turn:
-            return True
-        ipv6 = ":" in server.address.host
-        same_family = [other for other in self._servers if (":" in other.address.host) == ipv6]
-        return all(other.is_turn for other in same_family) and same_family[0] is server
-
-    def _urgency(self, task: _Task) -> tuple[int, int, int]:
-        same_kind = [server for server in self._servers if server.is_turn is task.server.is_turn]
-        rank = same_kind.index(task.server) if task.server in same_kind else len(same_kind)
-        kind = 0 if task.inquiry is Inquiry.BINDING else 1
-        return rank, kind, -self._bases[task.base].local_preference
 
     # -- the network ------------------------------------------------------------------------------------
 
@@ -208,7 +157,7 @@ class Gatherer:
         return None if outputs is None else self.relayed(outputs, now)
 
     def next_deadline(self) -> float | None:
-        moments = [self.relays.next_deadline(), self._turn.next_at if self._tasks else None]
+        moments = [self.relays.next_deadline(), self._turn.next_at if self._inquiries else None]
         for base in self._bases.values():
             moments.append(base.bindings.next_deadline())
             if self._keeps_alive and base.mapped_by is not None:
@@ -237,7 +186,7 @@ class Gatherer:
 
     def close(self, now: float) -> list[GathererOutput]:
         """Gives all allocations back."""
-        self._tasks.clear()
+        self._inquiries.clear()
         self._keeps_alive = False
         return self.relayed(self.relays.close(now), now)
 
@@ -265,63 +214,31 @@ class Gatherer:
     def add_relay(
         self,
         report: ServerReport,
-        relayed: TransportAddress,
+        relayed: Sequence[TransportAddress],
         mapped: TransportAddress,
         server_host: str,
         index: int,
         now: float,
     ) -> list[GathererOutput]:
-        """It was had: a candidate whose packets the driver carries."""
-        report.succeeded(relayed, now)
+        """It was had: candidates whose packets the driver carries, one of each family that there is."""
+        report.succeeded(relayed[0], now)
         best = max((base.local_preference for base in self._bases.values()), default=MAX_LOCAL_PREFERENCE)
-        preference = relay_preference(best, report.transport, index, report.proxy)
-        candidate = self._relayed_candidate(relayed, mapped, server_host, preference, report.server)
-        candidate = replace(candidate, via=report.transport, proxy=report.proxy)
-        return [CandidateFound(candidate), *self._work(now)]
+        made = self._make.relayed(relayed, mapped, server_host, index, report, best)
+        return [*map(CandidateFound, made), *self._work(now)]
 
     def add_tcp_relay(
         self,
         report: ServerReport,
-        relayed: TransportAddress,
+        relayed: Sequence[TransportAddress],
         mapped: TransportAddress,
         server_host: str,
         index: int,
         now: float,
     ) -> list[GathererOutput]:
-        """One for TCP was had: a place to connect from, and one to be connected to (RFC 6544 section 5.2).
-
-        Both have the relayed address as their base, from which the relay connects as well, so that the
-        connection of two such addresses is one, whoever opens it.
-        """
-        report.succeeded(relayed, now)
-        outputs: list[GathererOutput] = []
-        for tcp_type in (TcpType.ACTIVE, TcpType.PASSIVE):
-            preference = tcp_relay_preference(tcp_type, report.transport, index, report.proxy)
-            port = DISCARD_PORT if tcp_type is TcpType.ACTIVE else relayed.port
-            candidate = Candidate(
-                CandidateType.RELAYED,
-                TransportAddress(relayed.host, port),
-                candidate_priority(CandidateType.RELAYED, preference, is_tcp=True),
-                self._foundations.of(
-                    CandidateType.RELAYED, relayed.host, server_host, f"tcp {tcp_type.value}"
-                ),
-                transport="tcp",
-                related=None if self._relay_only else mapped,
-                extensions=(("tcptype", tcp_type.value),),
-            )
-            outputs.append(
-                CandidateFound(
-                    LocalCandidate(
-                        candidate,
-                        relayed,
-                        preference,
-                        report.server,
-                        via=report.transport,
-                        proxy=report.proxy,
-                    )
-                )
-            )
-        return outputs + self._work(now)
+        """One for TCP was had: candidates to connect from and to be connected to."""
+        report.succeeded(relayed[0], now)
+        made = self._make.relayed_for_tcp(relayed, mapped, server_host, index, report)
+        return [*map(CandidateFound, made), *self._work(now)]
 
     def settle_relay(self, report: ServerReport, reason: str, now: float) -> list[GathererOutput]:
         """It could not be had."""
@@ -352,11 +269,8 @@ class Gatherer:
         if external in base.mapped:
             return [CandidateMapped(base.address, external), *self._work(now)]
         base.mapped.add(external)
-        candidate = self._candidate(
-            CandidateType.SERVER_REFLEXIVE, external, base, f"mapping {report.server}", report.server
-        )
-        mapped = replace(candidate, technique=Technique.PORT_MAPPING)
-        return [CandidateFound(mapped), *self._work(now)]
+        made = self._make.port_mapped(external, base.address, base.local_preference, report.server)
+        return [CandidateFound(made), *self._work(now)]
 
     def settle_mapping(self, report: ServerReport, reason: str, now: float) -> list[GathererOutput]:
         """There is none."""
@@ -382,15 +296,15 @@ class Gatherer:
 
     def _work(self, now: float) -> list[GathererOutput]:
         outputs: list[GathererOutput] = []
-        while self._tasks and self._turn.take(now):
-            outputs += self._start(self._tasks.popleft(), now)
+        while self._inquiries and self._turn.take(now):
+            outputs += self._start(self._inquiries.take(), now)
         return outputs + self._conclude(now)
 
-    def _start(self, task: _Task, now: float) -> list[GathererOutput]:
+    def _start(self, task: Task, now: float) -> list[GathererOutput]:
         base, server = self._bases[task.base], task.server
         report = ServerReport(server.name, task.inquiry, "udp", task.base, now)
         self.reports.append(report)
-        expected = len(self._tasks) + sum(not report.is_settled for report in self.reports)
+        expected = len(self._inquiries) + sum(not report.is_settled for report in self.reports)
         rto = gathering_rto(self._pacer.interval, expected)
         if task.inquiry is Inquiry.BINDING:
             ticket, outputs = base.bindings.ask(server.address, now, BindingOptions(rto=rto))
@@ -422,13 +336,7 @@ class Gatherer:
         if mapped == base.address or mapped in base.mapped or self._relay_only:
             return []
         base.mapped.add(mapped)
-        return [
-            CandidateFound(
-                self._candidate(
-                    CandidateType.SERVER_REFLEXIVE, mapped, base, server.address.host, server.name
-                )
-            )
-        ]
+        return [CandidateFound(self._make.reflexive(mapped, base.address, base.local_preference, server))]
 
     def relayed(self, events: list[RelayOutput], now: float) -> list[GathererOutput]:
         """What the relays said: new ones become candidates, redirections tasks, the rest is passed on."""
@@ -446,27 +354,26 @@ class Gatherer:
         base, server = self._bases[opened.base], opened.server
         # Section 5.1.1.2: the answer to Allocate holds a server-reflexive address as well.
         outputs = self._mapped(base, server, opened.mapped, now)
-        preference = relay_preference(base.local_preference, "udp", server.index)
-        for relayed in opened.relayed:
-            outputs.append(
-                CandidateFound(
-                    self._relayed_candidate(
-                        relayed, opened.mapped, server.address.host, preference, server.name
-                    )
-                )
-            )
-        return outputs
+        made = self._make.relayed(
+            opened.relayed,
+            opened.mapped,
+            server.address.host,
+            server.index,
+            opened.report,
+            base.local_preference,
+        )
+        return [*outputs, *map(CandidateFound, made)]
 
     def _redirected(self, redirected: RelayRedirected) -> None:
         if self._redirects < _MAX_REDIRECTS:
             self._redirects += 1
-            self._tasks.append(_Task(redirected.base, redirected.server, Inquiry.ALLOCATION))
+            self._inquiries.add(Task(redirected.base, redirected.server, Inquiry.ALLOCATION))
 
     def _conclude(self, now: float) -> list[GathererOutput]:
         """Says once that gathering is complete: all has been answered, or there was time enough."""
         if self._complete or self._begun_at is None or not self._has_sources:
             return []
-        settled = not self._tasks and not any(map(self._is_awaited, self.reports))
+        settled = not self._inquiries and not any(map(self._is_awaited, self.reports))
         out_of_time = now >= self._begun_at + self._patience and not self._awaits_relays(now)
         if not (self._all_servers_known and settled) and not out_of_time:
             return []
@@ -487,40 +394,3 @@ class Gatherer:
         if report.inquiry is Inquiry.PORT_MAPPING and self._mappings_until is None:
             return False
         return not report.is_settled
-
-    # -- candidates -------------------------------------------------------------------------------------
-
-    def _candidate(
-        self,
-        candidate_type: CandidateType,
-        address: TransportAddress,
-        base: _Base,
-        server_host: str = "",
-        server: str = "",
-    ) -> LocalCandidate:
-        preference = base.local_preference
-        candidate = Candidate(
-            candidate_type,
-            address,
-            candidate_priority(candidate_type, preference),
-            self._foundations.of(candidate_type, base.address.host, server_host),
-            related=None if candidate_type is CandidateType.HOST else base.address,
-        )
-        return LocalCandidate(candidate, base.address, preference, server)
-
-    def _relayed_candidate(
-        self,
-        relayed: TransportAddress,
-        mapped: TransportAddress,
-        server_host: str,
-        preference: int,
-        server: str,
-    ) -> LocalCandidate:
-        candidate = Candidate(
-            CandidateType.RELAYED,
-            relayed,
-            candidate_priority(CandidateType.RELAYED, preference),
-            self._foundations.of(CandidateType.RELAYED, relayed.host, server_host),
-            related=None if self._relay_only else mapped,
-        )
-        return LocalCandidate(candidate, relayed, preference, server)

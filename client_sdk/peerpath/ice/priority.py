@@ -87,17 +87,23 @@ def local_preferences(hosts: Sequence[str]) -> dict[str, int]:
     return preferences
 
 
-def relay_preference(local_preference: int, transport: str, server_index: int, proxy: str = "") -> int:
+def relay_preference(
+    local_preference: int, transport: str, server_index: int, proxy: str = "", number: int = 0
+) -> int:
     """The local preference of a relayed candidate: datagrams before streams, then the order of the servers.
 
     RFC 8445 section 5.1.2.2 wants candidates of one type told apart; relays to the same server differ by what
     carries them, and one carried by TCP suffers from each lost packet. Proxies are a detour, Tor a long one.
+    `number` is that of the address among those of its allocation, which has one of each family.
     """
     rank = _PROXY_RANKS[proxy] if proxy else _RELAY_RANKS[transport]
-    return max(0, local_preference - rank * _RELAY_STEP - min(server_index, _RELAY_STEP - 1))
+    order = min(2 * server_index + number, _RELAY_STEP - 1)
+    return max(0, local_preference - rank * _RELAY_STEP - order)
 
 
-def tcp_relay_preference(tcp_type: TcpType, transport: str, server_index: int, proxy: str = "") -> int:
+def tcp_relay_preference(
+    tcp_type: TcpType, transport: str, server_index: int, proxy: str = "", number: int = 0
+) -> int:
     """The local preference of a relayed candidate that meets its peer over TCP (RFC 6544 section 4.2)."""
-    other = relay_preference(_MAX_OTHER_PREFERENCE, transport, server_index, proxy)
+    other = relay_preference(_MAX_OTHER_PREFERENCE, transport, server_index, proxy, number)
     return _DIRECTION_PREFERENCES[tcp_type] << 13 | other

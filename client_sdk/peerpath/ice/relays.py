@@ -10,7 +10,7 @@ from stunwire import TransportAddress
 from peerpath.ice.outputs import Transmit
 from peerpath.ice.servers import GatheringServer, ServerReport
 from peerpath.turn import outputs as turn
-from peerpath.turn.client import TurnClient
+from peerpath.turn.client import BOTH_FAMILIES, TurnClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,9 @@ class RelayOpened:
 
     base: TransportAddress
     server: GatheringServer
+    report: ServerReport
     relayed: tuple[TransportAddress, ...]
+    """One of each family that the server gave."""
     mapped: TransportAddress
 
 
@@ -82,9 +84,9 @@ class Relays:
     def allocate(
         self, base: TransportAddress, server: GatheringServer, report: ServerReport, rto: float, now: float
     ) -> list[RelayOutput]:
-        """Asks `server`, which has credentials, for a relayed address."""
+        """Asks `server`, which has credentials, for a relayed address of each family that it has."""
         assert server.credentials is not None
-        client = TurnClient(server.credentials, reliable=False, rto=rto)
+        client = TurnClient(server.credentials, reliable=False, families=BOTH_FAMILIES, rto=rto)
         relay = _Relay(client, base, server, report)
         self._by_path[base, server.address] = relay
         return self._translate(relay, client.start(now), now)
@@ -146,14 +148,16 @@ class Relays:
             if isinstance(result, turn.Transmit):
                 outputs.append(Transmit(result.data, relay.base, relay.server.address))
             elif isinstance(result, turn.PeerData):
-                relayed = _of_family(relay.client.relayed, result.peer)
+                relayed = of_family(relay.client.relayed, result.peer.host)
                 if relayed is not None:
                     outputs.append(RelayData(relayed, result.peer, result.data))
             elif isinstance(result, turn.Allocated):
                 for relayed in result.relayed:
                     self._by_address[relayed] = relay
                 relay.report.succeeded(result.relayed[0], now)
-                outputs.append(RelayOpened(relay.base, relay.server, result.relayed, result.mapped))
+                outputs.append(
+                    RelayOpened(relay.base, relay.server, relay.report, result.relayed, result.mapped)
+                )
             elif isinstance(result, turn.PermissionRefused):
                 outputs += self._peer_refused(relay, result)
             elif isinstance(result, turn.Refused):
@@ -169,7 +173,7 @@ class Relays:
         return outputs
 
     def _peer_refused(self, relay: _Relay, refused: turn.PermissionRefused) -> list[RelayOutput]:
-        relayed = _of_family(relay.client.relayed, TransportAddress(refused.host, 0))
+        relayed = of_family(relay.client.relayed, refused.host)
         if relayed is None:
             return []
         answer = "did not answer" if refused.code is None else f"answered {refused.code}"
@@ -194,6 +198,6 @@ def needs_channel(relayed: TransportAddress, peer: TransportAddress) -> bool:
     return relayed.host == peer.host
 
 
-def _of_family(relayed: Sequence[TransportAddress], peer: TransportAddress) -> TransportAddress | None:
-    """The one of a dual allocation that talks to peers of this family."""
-    return next((address for address in relayed if (":" in address.host) == (":" in peer.host)), None)
+def of_family(relayed: Sequence[TransportAddress], peer_host: str) -> TransportAddress | None:
+    """The one of an allocation that talks to peers of this family."""
+    return next((address for address in relayed if (":" in address.host) == (":" in peer_host)), None)

@@ -130,25 +130,28 @@ class IceStack:
     def add_relay(
         self,
         report: ServerReport,
-        relayed: TransportAddress,
+        relayed: Sequence[TransportAddress],
         mapped: TransportAddress,
         server_host: str,
         index: int,
         now: float,
     ) -> list[Output]:
-        """A relayed address whose packets the driver carries; `report` came from `gatherer.expect_relay`."""
+        """Relayed addresses, one of a family, whose packets the driver carries.
+
+        `report` came from `gatherer.expect_relay`.
+        """
         return self._carry(self.gatherer.add_relay(report, relayed, mapped, server_host, index, now), now)
 
     def add_tcp_relay(
         self,
         report: ServerReport,
-        relayed: TransportAddress,
+        relayed: Sequence[TransportAddress],
         mapped: TransportAddress,
         server_host: str,
         index: int,
         now: float,
     ) -> list[Output]:
-        """A relayed address that meets peers over TCP, whose connections the driver makes."""
+        """The same for those that meet peers over TCP, whose connections the driver makes."""
         found = self.gatherer.add_tcp_relay(report, relayed, mapped, server_host, index, now)
         return self._carry(found, now)
 

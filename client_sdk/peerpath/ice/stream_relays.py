@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from stunwire import TransportAddress
@@ -16,7 +15,7 @@ from peerpath.fallbacks import Fallback
 from peerpath.ice.ladder import FallbackEntry, Ladder
 from peerpath.ice.outputs import Output
 from peerpath.ice.relay_plan import Attempt, RelayOptions, Stage
-from peerpath.ice.relays import needs_channel
+from peerpath.ice.relays import needs_channel, of_family
 from peerpath.ice.servers import SKIPPED, Inquiry, ServerReport
 from peerpath.ice.stack import IceStack
 from peerpath.ice.tcp_relays import TcpRelays
@@ -28,6 +27,7 @@ from peerpath.net.resolving import Resolver
 from peerpath.net.waits import Waits
 from peerpath.turn import outputs as turn
 from peerpath.turn.carriers import via
+from peerpath.turn.client import BOTH_FAMILIES
 from peerpath.turn.connection import TurnConnection, allocate
 from peerpath.turn.tcp_allocation import TcpAllocation
 
@@ -119,7 +119,7 @@ class StreamRelays:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        connections, self._connections = list(self._connections.values()), {}
+        connections, self._connections = set(self._connections.values()), {}
         await asyncio.gather(*(connection.close() for connection in connections), return_exceptions=True)
 
     # -- the ladder -------------------------------------------------------------------------------------
@@ -189,18 +189,17 @@ class StreamRelays:
         self._skip(skipped)
 
     def _add_tcp(self, allocation: TcpAllocation, attempt: Attempt, report: ServerReport) -> None:
-        relayed, mapped, host = allocation.relayed, allocation.mapped, allocation.connection.address.host
+        relayed, mapped, host = allocation.addresses, allocation.mapped, allocation.connection.address.host
         self._tcp.add(allocation)
         self._do(self._stack.add_tcp_relay(report, relayed, mapped, host, attempt.index, self._loop.time()))
 
     def _add(self, connection: TurnConnection, attempt: Attempt, report: ServerReport) -> None:
         client = connection.client
         assert client.mapped is not None
-        relayed = client.relayed[0]
-        connection.on_output = lambda output: self._received(relayed, output)
-        self._connections[relayed] = connection
+        connection.on_output = lambda output: self._received(connection, output)
+        self._connections.update(dict.fromkeys(client.relayed, connection))
         now, host = self._loop.time(), connection.address.host
-        self._do(self._stack.add_relay(report, relayed, client.mapped, host, attempt.index, now))
+        self._do(self._stack.add_relay(report, client.relayed, client.mapped, host, attempt.index, now))
 
     def _patience(self, fallback: Fallback) -> float:
         return self._options.onion_patience if fallback is Fallback.ONION else self._options.patience
@@ -229,6 +228,7 @@ class StreamRelays:
                 uri,
                 address,
                 credentials,
+                families=BOTH_FAMILIES,
                 tls=self._tls,
                 proxy=proxy,
                 resolver=self._resolver,
@@ -245,6 +245,7 @@ class StreamRelays:
             server.relay_uri,
             server.username,
             server.password,
+            families=BOTH_FAMILIES,
             tls=self._tls,
             proxy=attempt.proxy,
             resolver=self._resolver,
@@ -257,15 +258,20 @@ class StreamRelays:
             return proxy
         return proxy.isolated(self._isolation)
 
-    def _received(self, relayed: TransportAddress, output: turn.Output) -> None:
-        """What a connection has to say, once it has its relayed address."""
-        stack, now = self._stack, self._loop.time()
+    def _received(self, connection: TurnConnection, output: turn.Output) -> None:
+        """What a connection has to say, once it has its relayed addresses."""
+        stack, now, addresses = self._stack, self._loop.time(), connection.client.relayed
         if isinstance(output, turn.PeerData):
-            self._do(stack.receive(output.data, relayed, output.peer, now))
+            relayed = of_family(addresses, output.peer.host)
+            if relayed is not None:
+                self._do(stack.receive(output.data, relayed, output.peer, now))
         elif isinstance(output, turn.PermissionRefused):
             answer = "did not answer" if output.code is None else f"answered {output.code}"
-            self._do(stack.refuse(relayed, output.host, f"the relay {answer} when asked to permit it", now))
+            relayed = of_family(addresses, output.host)
+            if relayed is not None:
+                reason = f"the relay {answer} when asked to permit it"
+                self._do(stack.refuse(relayed, output.host, reason, now))
         elif isinstance(output, turn.Ended):
-            with suppress(KeyError):
-                del self._connections[relayed]
-            self._do(stack.remove_relay(relayed, f"the relay is gone: {output.reason.value}", now))
+            for relayed in addresses:
+                self._connections.pop(relayed, None)
+                self._do(stack.remove_relay(relayed, f"the relay is gone: {output.reason.value}", now))

@@ -14,6 +14,7 @@ from peerpath.errors import PeerpathError
 from peerpath.ice.candidate import DISCARD_PORT, Candidate
 from peerpath.ice.outputs import Output
 from peerpath.ice.pair import PathKey
+from peerpath.ice.relays import of_family
 from peerpath.ice.stack import IceStack
 from peerpath.ice.tcp_stream import TcpStream
 from peerpath.turn.outputs import PeerArrived
@@ -76,12 +77,12 @@ class TcpRelays:
 
     def add(self, allocation: TcpAllocation) -> None:
         """From now on its peers are those of the agent."""
-        relayed = allocation.relayed
-        self._allocations[relayed] = allocation
         allocation.on_attempt = lambda attempt: self._spawn(self._accept(allocation, attempt))
-        allocation.on_ended = lambda reason: self._ended(relayed, reason)
-        for address in self._peers:
-            self.permit(relayed, address)
+        allocation.on_ended = lambda reason: self._ended(allocation, reason)
+        for relayed in allocation.addresses:
+            self._allocations[relayed] = allocation
+            for address in self._peers:
+                self.permit(relayed, address)
 
     def told(self, candidate: Candidate) -> None:
         """A candidate of the peer's: from there it may connect. A permission names a host (RFC 6062 4.4)."""
@@ -96,12 +97,12 @@ class TcpRelays:
         if (":" in relayed.host) == (":" in peer.host):
             self._allocations[relayed].connection.permit([peer])
 
-    def _ended(self, relayed: TransportAddress, reason: str) -> None:
-        with suppress(KeyError):
-            del self._allocations[relayed]
-        self._drop(relayed)
-        now = self._loop.time()
-        self._do(self._stack.remove_relay(relayed, f"the relay is gone: {reason}", now))
+    def _ended(self, allocation: TcpAllocation, reason: str) -> None:
+        for relayed in allocation.addresses:
+            self._allocations.pop(relayed, None)
+            self._drop(relayed)
+            now = self._loop.time()
+            self._do(self._stack.remove_relay(relayed, f"the relay is gone: {reason}", now))
 
     # -- sending ----------------------------------------------------------------------------------------
 
@@ -151,10 +152,11 @@ class TcpRelays:
 
     async def _accept(self, allocation: TcpAllocation, attempt: PeerArrived) -> None:
         """The peer has connected: its first check lets it in."""
-        if len(self._connections) < _MAX_STREAMS:
+        relayed = of_family(allocation.addresses, attempt.peer.host)
+        if relayed is not None and len(self._connections) < _MAX_STREAMS:
             with suppress(PeerpathError):  # it may have gone again
                 await allocation.accept(
-                    attempt, lambda: self._stream(allocation.relayed, attempt.peer, is_accepted=True)
+                    attempt, lambda: self._stream(relayed, attempt.peer, is_accepted=True)
                 )
 
     # -- connections ------------------------------------------------------------------------------------
@@ -218,8 +220,10 @@ class TcpRelays:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        allocations, self._allocations = list(self._allocations.values()), {}
+        allocations = set(self._allocations.values())
         for allocation in allocations:
             allocation.on_ended = None
-            self._drop(allocation.relayed)
+        for relayed in self._allocations:
+            self._drop(relayed)
+        self._allocations = {}
         await asyncio.gather(*(allocation.close() for allocation in allocations), return_exceptions=True)

@@ -62,6 +62,7 @@ from peerpath.turn.outputs import (
 )
 from peerpath.turn.transactions import Cause, Failure, Outcome, Request, Success, Transactions
 
+BOTH_FAMILIES = (AddressFamily.IPV4, AddressFamily.IPV6)
 DEFAULT_LIFETIME = 600
 KEEPALIVE_SECONDS = 25.0
 """Under the shortest mapping timeout seen of NATs in the field, 30 s; RFC 4787 asks for 120."""
@@ -70,6 +71,16 @@ _UDP = 17
 # The number that ADDITIONAL-ADDRESS-FAMILY had in the drafts of RFC 8656, and still has in coturn 4.6.1. It
 # is comprehension-optional, so that others do not mind.
 _DRAFT_ADDITIONAL_ADDRESS_FAMILY = Attribute.opaque(0x8032, "ADDITIONAL-ADDRESS-FAMILY (draft)")
+# Half of what ADDITIONAL-ADDRESS-FAMILY asks for counts as success (RFC 8656 section 7.2), but a server may
+# be older than that, or no friend of attributes that it does not know.
+_ONE_FAMILY_MAY_DO = frozenset(
+    {
+        ErrorCode.BAD_REQUEST,
+        ErrorCode.UNKNOWN_ATTRIBUTE,
+        ErrorCode.ADDRESS_FAMILY_NOT_SUPPORTED,
+        ErrorCode.INSUFFICIENT_CAPACITY,
+    }
+)
 _HOSTS_PER_REQUEST = 16  # keeps a request with IPv6 peers under 1,200 bytes
 _RETRY_REFRESH_SECONDS = 10.0
 _BINDING_INDICATION = (MessageClass.INDICATION, Method.BINDING)
@@ -91,8 +102,9 @@ class TurnClient:
     The driver sees to it that it came from the server. Times are seconds of any clock that never goes back.
     Call `handle_timeout` at `next_deadline()`. Peers may be named before there is an allocation.
 
-    `families` None asks for what the server gives by default (IPv4), and for IPv6 where it has no IPv4; both
-    families make a dual allocation.
+    `families` None asks for what the server gives by default (IPv4), and for IPv6 where it has no IPv4. With
+    BOTH_FAMILIES there is an address of each where the server has both, and the default where it would not
+    hear of that.
     `rto` is the first retransmission interval over UDP, `keepalive` the longest silence towards the server
     that NATs on the way get to see (None: no keepalive).
     """
@@ -255,7 +267,7 @@ class TurnClient:
 
     def _allocate(self, now: float) -> list[Output]:
         attributes: list[tuple[Attribute[Any], Any]] = [(REQUESTED_TRANSPORT, self._peer_transport)]
-        if self._families >= {AddressFamily.IPV4, AddressFamily.IPV6}:
+        if self._families.issuperset(BOTH_FAMILIES):
             attributes.append((ADDITIONAL_ADDRESS_FAMILY, AddressFamily.IPV6))
             attributes.append((_DRAFT_ADDITIONAL_ADDRESS_FAMILY, bytes((AddressFamily.IPV6, 0, 0, 0))))
         elif AddressFamily.IPV6 in self._families:
@@ -375,6 +387,9 @@ class TurnClient:
         if failure.code == ErrorCode.TRY_ALTERNATE and failure.response is not None and alternate is not None:
             domain = failure.response.get(ALTERNATE_DOMAIN)
             return [TryAlternate(alternate, domain), *self._end(EndReason.REDIRECTED)]
+        if failure.code in _ONE_FAMILY_MAY_DO and self._families.issuperset(BOTH_FAMILIES):
+            self._families = frozenset()
+            return self._allocate(now)
         if failure.code == ErrorCode.ADDRESS_FAMILY_NOT_SUPPORTED and not self._families:
             # Its default is IPv4, which it has none of: a server on a network of IPv6 alone.
             self._families = frozenset({AddressFamily.IPV6})

@@ -114,6 +114,8 @@ class TcpAllocation:
         self.connection = connection
         self.relayed: TransportAddress = client.relayed[0]
         """Where permitted peers connect to, and where `connect` comes from; IPv4 where there are both."""
+        self.addresses: tuple[TransportAddress, ...] = client.relayed
+        """The same for peers of each family: `relayed`, and with `families` perhaps another one."""
         self.mapped: TransportAddress = client.mapped
         """This client as the server sees it."""
         self.on_attempt: Callable[[PeerArrived], None] | None = None

@@ -175,7 +175,7 @@ def with_a_tcp_relay(role: Role, relayed: TransportAddress) -> tuple[IceStack, l
     """A stack, and its candidates."""
     stack = IceStack(role, options=AgentOptions(tcp=True, relay_only=True))
     report = stack.gatherer.expect_relay("turns:relay", "tls", 0.0, inquiry=Inquiry.TCP_ALLOCATION)
-    outputs = stack.add_tcp_relay(report, relayed, MAPPED, relayed.host, 0, 0.0)
+    outputs = stack.add_tcp_relay(report, [relayed], MAPPED, relayed.host, 0, 0.0)
     return stack, [output.candidate.candidate for output in outputs if isinstance(output, CandidateFound)]
 
 

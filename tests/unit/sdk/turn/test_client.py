@@ -17,6 +17,7 @@ from peerpath.turn import (
     TryAlternate,
     TurnClient,
 )
+from peerpath.turn.client import BOTH_FAMILIES
 from stunwire import (
     ALTERNATE_DOMAIN,
     ALTERNATE_SERVER,
@@ -145,6 +146,22 @@ def test_the_families_asked_for(families, requested, additional):
     assert request.get(REQUESTED_TRANSPORT) == 17
     assert request.get(REQUESTED_ADDRESS_FAMILY) == requested
     assert (0x8000 in dict(request.attributes)) is additional
+
+
+@pytest.mark.parametrize("code", [400, 420, 440, 508])
+def test_a_server_that_does_not_want_to_give_both_families_is_asked_for_one(code):
+    client, request = challenged_client(families=BOTH_FAMILIES)
+
+    again = only_request(client.receive(refused(request, code), 0))
+    assert 0x8000 not in dict(again.attributes)
+    assert client.receive(granted(again), 0) == [Allocated((RELAYED,), MAPPED, 600)]
+
+
+@pytest.mark.parametrize("code", [403, 486])
+def test_other_refusals_of_both_families_hold_for_one(code):
+    client, request = challenged_client(families=BOTH_FAMILIES)
+
+    assert said(client.receive(refused(request, code), 0))[-1] == Ended(EndReason.REFUSED)
 
 
 def test_a_lifetime_is_asked_for_only_where_it_is_not_the_usual_one():
