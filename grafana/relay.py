@@ -43,6 +43,13 @@ def relay() -> dict[str, Any]:
                 "bool_yes_no",
                 YES_OR_NO,
             ),
+            stat(
+                "Draining",
+                "Relays that take no new clients and wait for the end of those that they have, before they stop.",
+                _gauge("turnrelay_draining"),
+                "short",
+                [("green", None), ("yellow", 1)],
+            ),
             stat("Allocations", "Live allocations.", _gauge("turnrelay_allocations"), "short", NEUTRAL),
             stat(
                 "Ports in use",

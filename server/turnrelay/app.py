@@ -12,6 +12,7 @@ from stunwire import SecurityFeatures
 from turnrelay import __version__
 from turnrelay.client_uris import ClientUris
 from turnrelay.core.addresses import family_of
+from turnrelay.core.alternates import Alternates
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.server import Server
@@ -33,7 +34,7 @@ from turnrelay.relay_parts import RelayParts
 from turnrelay.served_certificate import ServedCertificate
 from turnrelay.settings import Settings
 from turnrelay.transports.driver import Driver
-from turnrelay.transports.interfaces import detect_relay_addresses, local_addresses
+from turnrelay.transports.interfaces import detect_relay_addresses, expand, local_addresses
 from turnrelay.transports.listeners import Listeners
 from turnrelay.watch import Watch
 from turnrelay.web.health import Readiness
@@ -232,7 +233,14 @@ class Relay:
             discovery=self._discovery,
             tcp_relays=settings.tcp_relay == "on",
             processes=self._place.processes,
+            alternates=self._alternates(),
         )
+
+    def _alternates(self) -> Alternates:
+        """All of the fleet may have one list, with themselves in it."""
+        own = {*expand(list(self._settings.listen))}
+        own |= {address for host in self._hosts for address in host}
+        return Alternates(server for server in self._settings.alternate_server if server.host not in own)
 
     def _make_listeners(self) -> Listeners:
         settings, limits = self._settings, self._settings.limits

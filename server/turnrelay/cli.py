@@ -104,6 +104,7 @@ def serve(
     relay_ip: Annotated[list[str] | None, flag("relay_ip", "ADDR")] = None,
     external_ip: Annotated[list[str] | None, flag("external_ip", "PUBLIC[/PRIVATE]")] = None,
     alternate_ip: Annotated[str | None, flag("alternate_ip", "ADDR")] = None,
+    alternate_server: Annotated[list[str] | None, flag("alternate_server", "ADDR[/NAME]")] = None,
     realm: RealmOption = None,
     users: Annotated[list[str] | None, flag("users", "NAME:PASSWORD")] = None,
     shared_secrets: Annotated[list[str] | None, flag("shared_secrets", "SECRET")] = None,

@@ -67,7 +67,7 @@ SERVE_FLAGS = {
     *("--operator-token", "--session-details", "--test-page", "--mover", "--workers", "--otlp-endpoint"),
     *("--allow-peer", "--deny-peer", "--http", "--plane", "--data-dir", "--log-level", "--log-format"),
     *("--shared", "--tcp-relay", "--tunnel", "--rendezvous", "--rendezvous-host", "--trusted-proxy"),
-    *("--drain-timeout", "--upgrade-timeout"),
+    *("--drain-timeout", "--upgrade-timeout", "--alternate-server"),
 }
 
 
@@ -89,6 +89,7 @@ def test_serve_passes_every_flag_on(terminal, served, tmp_path):
         *("--tls-port", "3001", "--relay-ip", "10.0.0.1", "--relay-ip", "10.0.0.2"),
         *("--external-ip", "8.8.8.8/10.0.0.1", "--external-ip", "8.8.4.4/10.0.0.2"),
         *("--alternate-ip", "10.0.0.2", "--user", "a:b:c"),
+        *("--alternate-server", "8.8.4.4", "--alternate-server", "2001:db8::4/Relay2.example.org"),
         *("--user", "d:e", "--shared-secret", "north-north-north", "--shared-secret", "south-south-south"),
         *("--min-port", "50000", "--max-port", "50010", "--allow-peer", "10.0.0.0/8"),
         *("--deny-peer", "10.1.0.0/16", "--http", "off", "--plane", "userspace"),
@@ -124,6 +125,7 @@ def test_serve_passes_every_flag_on(terminal, served, tmp_path):
     assert (settings.allow_peer, settings.deny_peer) == (["10.0.0.0/8"], ["10.1.0.0/16"])
     assert (settings.plane, settings.data_dir) == ("userspace", tmp_path)
     assert settings.alternate_ip == "10.0.0.2"
+    assert list(map(str, settings.alternate_server)) == ["8.8.4.4", "2001:db8::4/relay2.example.org"]
     assert (settings.log_level, settings.log_format, settings.realm) == ("debug", "json", "file")
     assert settings.limits.allocations_total == 7
     assert settings.operator_token.get_secret_value() == "twenty-characters-or-more"

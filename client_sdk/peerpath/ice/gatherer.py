@@ -49,6 +49,8 @@ class _Base:
     mapped: set[TransportAddress] = field(default_factory=set)
     """The server-reflexive addresses found so far."""
     keepalive_at: float = 0.0
+    allocations: set[TransportAddress] = field(default_factory=set)
+    """The servers that were asked for one."""
 
 
 class Gatherer:
@@ -302,6 +304,11 @@ class Gatherer:
 
     def _start(self, task: Task, now: float) -> list[GathererOutput]:
         base, server = self._bases[task.base], task.server
+        if task.inquiry is Inquiry.ALLOCATION:
+            # Where one server sends its clients to another of ours (RFC 8489 section 10), or in a circle.
+            if server.address in base.allocations:
+                return []
+            base.allocations.add(server.address)
         report = ServerReport(server.name, task.inquiry, "udp", task.base, now)
         self.reports.append(report)
         expected = len(self._inquiries) + sum(not report.is_settled for report in self.reports)

@@ -78,7 +78,7 @@ def allocate(state: State, request: Request, now: float) -> list[Output]:
     if wish.token_of_other is not None:
         return _ask(state, PendingAllocation(request, None, lifetime, [], 1), wish.token_of_other, now)
     if state.draining:  # after the reservations, which were promised
-        raise Draining
+        raise Draining(state.alternates.next_for(request.path, request.integrity))
     lease = _lease(state, request)
     pending = PendingAllocation(request, lease, lifetime, wish.families, len(wish.families), tcp=wish.tcp)
     pending.failed.extend(wish.unavailable)

@@ -42,10 +42,12 @@ class ReservationRefused(Refused):
 
 
 class Draining(Refused):
-    """508: the server is about to stop, so no allocation is made (RFC 8656 section 7.2)."""
+    """The server is about to stop, so no allocation is made: 300 with the `alternates` that the client may
+    try (RFC 8489 section 10), else 508 (RFC 8656 section 7.2)."""
 
-    def __init__(self) -> None:
-        super().__init__(ErrorCode.INSUFFICIENT_CAPACITY, "The server is about to stop")
+    def __init__(self, alternates: Sequence[tuple[Attribute[Any], Any]]) -> None:
+        code = ErrorCode.TRY_ALTERNATE if alternates else ErrorCode.INSUFFICIENT_CAPACITY
+        super().__init__(code, "The server is about to stop", alternates)
 
 
 def refusal_reason(refused: Refused) -> RefusalReason:

@@ -17,6 +17,7 @@ from stunwire import (
 from turnrelay.core import allocate, behaviour_discovery, connect, replies, reservation
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress
 from turnrelay.core.allocation import Allocation
+from turnrelay.core.alternates import Alternates
 from turnrelay.core.authentication import Unauthenticated, asks_for, authenticate, examine
 from turnrelay.core.binding import binding
 from turnrelay.core.channel_bind import channel_bind
@@ -90,6 +91,7 @@ class Server:
         discovery: behaviour_discovery.ServerAddresses | None = None,
         tcp_relays: bool = False,
         processes: Processes | None = None,
+        alternates: Alternates | None = None,
     ) -> None:
         self._discovery = discovery
         methods = frozenset({*_PROCEDURES, Method.ALLOCATE, Method.CONNECTION_BIND})
@@ -104,6 +106,7 @@ class Server:
             families=families,
             tcp_relays=tcp_relays,
             processes=processes or OneProcess(),
+            alternates=alternates or Alternates(),
         )
 
     # -- what happens to the server ---------------------------------------------------------------------

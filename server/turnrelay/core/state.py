@@ -9,6 +9,7 @@ from stunwire import AddressFamily, Integrity, Message, PasswordAlgorithm
 
 from turnrelay.core.addresses import ClientAddress, FiveTuple, PeerAddress, RelayedAddress, Transport
 from turnrelay.core.allocation import Allocation, PeerCheck
+from turnrelay.core.alternates import Alternates
 from turnrelay.core.deadlines import NEVER, Deadlines
 from turnrelay.core.limits import RETRANSMISSION_WINDOW, Limits
 from turnrelay.core.nonce import NonceAuthority
@@ -185,6 +186,7 @@ class State:
         families: frozenset[AddressFamily],
         tcp_relays: bool,
         processes: Processes,
+        alternates: Alternates,
     ) -> None:
         self.realm = realm
         self.nonces = nonces
@@ -198,6 +200,7 @@ class State:
         """Whether TCP connections with peers are relayed, too (RFC 6062)."""
         self.draining = False
         """Whether no further allocation is made, since the server is to stop."""
+        self.alternates = alternates
         self.processes = processes
         self.allocations: dict[FiveTuple, Allocation] = {}
         self.by_relay: dict[RelayedAddress, Allocation] = {}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from turnrelay.core.alternates import AlternateServer
 from turnrelay.settings.values import (
     ExternalAddress,
     HttpAddress,
@@ -16,6 +17,7 @@ from turnrelay.settings.values import (
     lower,
     no_bool,
     read_alternate_host,
+    read_alternate_server,
     read_cidr,
     read_endpoint,
     read_external,
@@ -34,6 +36,7 @@ Host = Annotated[str, PlainValidator(read_host)]
 HostName = Annotated[str, PlainValidator(read_host_name)]
 RelayHost = Annotated[str, PlainValidator(read_relay_host)]
 AlternateHost = Annotated[str | None, PlainValidator(read_alternate_host)]
+Alternate = Annotated[AlternateServer, PlainValidator(read_alternate_server)]
 External = Annotated[ExternalAddress, PlainValidator(read_external)]
 Cidr = Annotated[str, PlainValidator(read_cidr)]
 User = Annotated[StaticUser, PlainValidator(read_user)]
@@ -198,6 +201,13 @@ class Settings(BaseSettings):
         "second local address, for NAT behaviour discovery (RFC 5780), which also takes UDP port + 1",
         "an address of this machine other than the first one listened on",
         "192.0.2.11",
+    )
+    alternate_server: list[Alternate] = _setting(
+        [],
+        "other relay, for the same users and on the same ports, that new clients are sent to while this one "
+        "drains; NAME is one of its certificate, if that is another one",
+        "ADDR or ADDR/NAME",
+        "192.0.2.20/relay2.example.org",
     )
     realm: Realm = _setting("turnrelay", "realm of the credentials", "up to 127 characters", "example.org")
     users: list[User] = _setting(

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from stunwire import opaque_string
 
 from turnrelay.core.addresses import family_of
+from turnrelay.core.alternates import AlternateServer
 from turnrelay.policy.peer_access import read_cidr as _read_network
 
 _REALM_CHARACTERS = 127  # RFC 8489 section 14.9: fewer than 128
@@ -77,6 +78,14 @@ def read_relay_host(value: object) -> str:
 
 def read_alternate_host(value: object) -> str | None:
     return None if value is None else read_relay_host(value)
+
+
+def read_alternate_server(value: object) -> AlternateServer:
+    """`ADDR[/NAME]`."""
+    if isinstance(value, AlternateServer):
+        return value
+    host, slash, name = _text(value).partition("/")
+    return AlternateServer(read_relay_host(host), read_host_name(name) if slash else None)
 
 
 def read_external(value: object) -> ExternalAddress:

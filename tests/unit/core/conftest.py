@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from stunwire import AddressFamily, PasswordAlgorithm, SecurityFeatures, TransportAddress
 from turnrelay.core.addresses import FiveTuple, PeerAddress, RelayedAddress
+from turnrelay.core.alternates import Alternates
 from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
@@ -128,6 +129,7 @@ class World:
         discovery: ServerAddresses | None = None,
         tcp_relays: bool = False,
         processes: Processes | None = None,
+        alternates: Alternates | None = None,
     ) -> None:
         limits = limits or Limits()
         self.realm = realm
@@ -152,6 +154,7 @@ class World:
             discovery=discovery,
             tcp_relays=tcp_relays,
             processes=processes,
+            alternates=alternates,
         )
 
     def id_at(self, path: FiveTuple) -> str:

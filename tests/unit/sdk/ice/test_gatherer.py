@@ -8,6 +8,7 @@ from peerpath.ice.relays import RelayClosed
 from peerpath.ice.servers import GatheringServer
 from peerpath.turn.credentials import LongTermCredentials
 from stunwire import (
+    ALTERNATE_SERVER,
     ERROR_CODE,
     LIFETIME,
     NONCE,
@@ -183,6 +184,42 @@ def test_silence_and_refusal_are_in_the_report():
         "stun:one": "no answer",
         "turn:three": "486 Allocation Quota Reached",
     }
+
+
+TURN_FOUR = GatheringServer("turn:four", TransportAddress("203.0.113.4", 3478), TURN.credentials, 3)
+
+
+def redirect(subject, packet, elsewhere, now):
+    error = Message.error_to(Message.decode(packet.data), ErrorCode.TRY_ALTERNATE)
+    error.add(ALTERNATE_SERVER, elsewhere)
+    return subject.receive(error.encode(), packet.local, packet.remote, now)
+
+
+def asked_by(subject, start, until):
+    return [output for _, output in run(subject, start, until) if isinstance(output, Transmit)]
+
+
+def test_a_redirection_is_followed():
+    subject = gatherer(relay_only=True)
+    subject.add_base(BASE, 0)
+    [packet] = transmits(subject.add_server(TURN, 0))
+    [again] = transmits(redirect(subject, packet, TURN_FOUR.address, 0.1))
+    assert again.remote == TURN_FOUR.address
+    [candidate] = found(allocate(subject, again, 0.4))
+    assert candidate.type is CandidateType.RELAYED
+
+
+def test_a_server_that_is_asked_anyway_is_not_asked_again_because_of_a_redirection():
+    """As in a fleet, where one drains: clients have a list of all."""
+    subject = gatherer(relay_only=True)
+    subject.add_base(BASE, 0)
+    [packet] = transmits(subject.add_server(TURN, 0))
+    subject.add_server(TURN_FOUR, 0)
+    assert transmits(redirect(subject, packet, TURN_FOUR.address, 0.01)) == []
+    [again] = asked_by(subject, 0.01, 0.4)
+    assert again.remote == TURN_FOUR.address
+    assert transmits(redirect(subject, again, TURN.address, 0.45)) == []
+    assert asked_by(subject, 0.45, 60) == []
 
 
 def test_nat_bindings_are_kept_alive_until_they_are_not_needed():
