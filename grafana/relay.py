@@ -45,7 +45,7 @@ def relay() -> dict[str, Any]:
             ),
             stat(
                 "Draining",
-                "Relays that take no new clients and wait for the end of those that they have, before they stop.",
+                "Relays that take no new clients and stop when those that they have are gone.",
                 _gauge("turnrelay_draining"),
                 "short",
                 [("green", None), ("yellow", 1)],
