@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ class Watch:
     def observers(self, *observers: _Observer) -> list[_Observer]:
         """These and the spans. None sees the self-test's own allocations, which are nobody's session."""
         spans = [] if self._spans is None else [self._spans.observe]
-        return [self._unseen(observe) for observe in (*observers, *spans)]
+        return [self._unseen((*observers, *spans))]
 
     def start(
         self, metrics: HealthMetrics, target: tuple[str, int], families: frozenset[AddressFamily]
@@ -68,11 +68,12 @@ class Watch:
         if self._spans is not None:
             await _within(_FLUSH_SECONDS, self._spans.close)
 
-    def _unseen(self, observe: _Observer) -> _Observer:
+    def _unseen(self, observers: Sequence[_Observer]) -> _Observer:
         def observe_others(event: Event) -> None:
-            if isinstance(event, AllocationCreated | AllocationEnded) and event.account == self._user[0]:
+            if isinstance(event, (AllocationCreated, AllocationEnded)) and event.account == self._user[0]:
                 return
-            observe(event)
+            for observe in observers:
+                observe(event)
 
         return observe_others
 

@@ -28,10 +28,10 @@ from turnrelay.core.addresses import RelayedAddress, Transport, family_of
 from turnrelay.core.allocation import Allocation, Relay
 from turnrelay.core.events import AllocationCreated, AllocationRefused
 from turnrelay.core.limits import ASK_TIMEOUT, Limits
-from turnrelay.core.outputs import AskForReservation, CloseRelay, OpenRelay, Output, Reply
+from turnrelay.core.outputs import AskForReservation, CloseRelay, OpenRelay, Output
 from turnrelay.core.protocols import Lease, Limit
 from turnrelay.core.refused import Draining, Refused, ReservationRefused, refusal_reason
-from turnrelay.core.replies import refuse, succeed
+from turnrelay.core.replies import refuse, remember, succeed
 from turnrelay.core.state import AskedReservation, PendingAllocation, Request, Reservation, State
 
 UDP, TCP = 17, 6
@@ -225,7 +225,8 @@ def _fail(state: State, pending: PendingAllocation, refused: Refused, now: float
     path, account = pending.request.path, pending.request.credential.account
     outputs = refuse(pending.request, refused)
     outputs.append(AllocationRefused(path, account, refused.code, refusal_reason(refused)))
-    return _remember(state, pending.request, outputs, now)
+    remember(state, pending.request, outputs, now)
+    return outputs
 
 
 def _complete(state: State, pending: PendingAllocation, now: float) -> list[Output]:
@@ -263,7 +264,8 @@ def _complete(state: State, pending: PendingAllocation, now: float) -> list[Outp
     if pending.reserved is not None and pending.reserved_lease is not None:
         token = reservations.reserve(state, pending.reserved, pending.reserved_lease, request, now)
         response.add(RESERVATION_TOKEN, token)
-    outputs = _remember(state, request, succeed(request, response), now)
+    outputs = succeed(request, response)
+    remember(state, request, outputs, now)
     addresses = tuple(relay.address for relay in relays.values())
     account = request.credential.account
     outputs.append(AllocationCreated(allocation.allocation_id, request.path, account, addresses, lifetime))
@@ -281,9 +283,3 @@ def _close(pending: PendingAllocation) -> list[Output]:
     if pending.reserved is not None:
         opened.append(pending.reserved)
     return [CloseRelay(relay) for relay in opened]
-
-
-def _remember(state: State, request: Request, outputs: list[Output], now: float) -> list[Output]:
-    [reply] = [output for output in outputs if isinstance(output, Reply)]
-    state.replies.remember(request, reply.data, now)
-    return outputs

@@ -1,6 +1,6 @@
 """What a client holds: Allocation, its permissions and ChannelBindings (RFC 8656 sections 3.2, 9, 12)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stunwire import AddressFamily, ErrorCode
@@ -106,8 +106,10 @@ class Allocation:
         many.
         """
         self.admit(peers, check)
-        hosts = dict.fromkeys(peer.host for peer in peers)
-        if len(self.permissions.keys() | hosts.keys()) > limits.permissions_per_allocation:
+        hosts = dict.fromkeys([peer.host for peer in peers])
+        most = limits.permissions_per_allocation
+        # Without looking which are new, where that many are allowed anyway.
+        if len(self.permissions) + len(hosts) > most < len(self.permissions.keys() | hosts.keys()):
             raise Refused(ErrorCode.INSUFFICIENT_CAPACITY, "Too many permissions")
         if binding is not None:
             if binding.channel not in self.channels and len(self.channels) >= limits.channels_per_allocation:
@@ -116,7 +118,7 @@ class Allocation:
         outputs: list[Output] = []
         for host in hosts:
             self.permissions[host] = now + PERMISSION_LIFETIME
-            outputs += self._grants(host, check)
+            self._grant(host, check, outputs)
         return outputs
 
     def admit(self, peers: Sequence[PeerAddress], check: PeerCheck) -> None:
@@ -135,12 +137,15 @@ class Allocation:
         outputs: list[Output] = []
         for host, permitted_until in self.permissions.items():
             if family_of(host) is family and permitted_until > min(before, expires_at):
-                outputs += self._grants(host, check)
+                self._grant(host, check, outputs)
         return outputs
 
     def granted(self, check: PeerCheck) -> list[Output]:
         """Everything that is granted on it, once more: for a plane that knows nothing of it yet."""
-        return [output for host in self.permissions for output in self._grants(host, check)]
+        outputs: list[Output] = []
+        for host in self.permissions:
+            self._grant(host, check, outputs)
+        return outputs
 
     def permits(self, peer: PeerAddress, now: float) -> bool:
         """Whether a live permission covers the peer's host (ports do not matter, RFC 8656 section 9)."""
@@ -184,7 +189,10 @@ class Allocation:
             self._unbind(binding)
 
     def next_expiry(self) -> float:
-        """The earliest moment at which `sweep` has something to do, or a relayed address expires."""
+        """The earliest moment at which `sweep` has something to do, or a relayed address expires.
+
+        It is woken no later than that: whatever sets an expiry has it scheduled.
+        """
         moments = [relay.expires_at for relay in self.relays.values()]
         moments += self.permissions.values()
         for binding in self.channels.values():
@@ -195,33 +203,28 @@ class Allocation:
         """How many channels are bound now; those kept apart for reuse are not counted."""
         return sum(binding.bound for binding in self.channels.values())
 
-    def _grants(self, host: str, check: PeerCheck) -> list[Output]:
+    def _grant(self, host: str, check: PeerCheck, outputs: list[Output]) -> None:
         """The flows of a permitted host. None outlives what it hangs on, so a stalled process fails closed.
 
         A channel moves data only while its peer is permitted, so it is granted with the permission; unless
         policy denies it by now, as it does a relayed address of ours that has ended.
         """
         if self.tcp:
-            return []  # the core itself is asked about each connection
+            return  # the core itself is asked about each connection
         relay = self.relays[family_of(host)]
         expires_at = min(self.permissions[host], relay.expires_at)
-        return [
-            Grant(PermissionFlow(self.path, relay.address, host), expires_at),
-            *(
-                Grant(self._flow(binding), min(expires_at, binding.expires_at))
-                for binding in self._bound_to(host)
-                if check(binding.peer) is None
-            ),
-        ]
+        outputs.append(Grant(PermissionFlow(self.path, relay.address, host), expires_at))
+        for binding in self._bound_to(host):
+            if check(binding.peer) is None:
+                flow = ChannelFlow(self.path, relay.address, binding.channel, binding.peer)
+                outputs.append(Grant(flow, min(expires_at, binding.expires_at)))
 
     def _flow(self, binding: ChannelBinding) -> ChannelFlow:
         relay = self.relay_for(binding.peer.host)
         return ChannelFlow(self.path, relay, binding.channel, binding.peer)
 
-    def _bound_to(self, host: str) -> Iterator[ChannelBinding]:
-        for binding in self.channels.values():
-            if binding.bound and binding.peer.host == host:
-                yield binding
+    def _bound_to(self, host: str) -> list[ChannelBinding]:
+        return [binding for binding in self.channels.values() if binding.bound and binding.peer.host == host]
 
     def _record(self, binding: ChannelBinding, now: float) -> None:
         self.channels[binding.channel] = self.channels_by_peer[binding.peer] = binding

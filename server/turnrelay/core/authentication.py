@@ -31,7 +31,7 @@ class Unauthenticated(Exception):
     """Nobody's request: the error code to answer with, and why."""
 
     def __init__(self, code: ErrorCode, reason: AuthenticationFailure) -> None:
-        super().__init__(reason.value)
+        super().__init__(reason)
         self.code = code
         self.reason = reason
 
@@ -106,7 +106,7 @@ def authenticate(pending: PendingRequest, candidates: Sequence[Credential]) -> R
         if message.verify(key or _NOBODYS_KEY, integrity) and key is not None:
             # Who named an algorithm is answered with SHA-256, everyone else is a client of RFC 5389.
             answer = Integrity.SHA256 if PASSWORD_ALGORITHM in message else Integrity.SHA1
-            return Request(message, pending.path, credential, key, answer, pending.digest)
+            return Request(message, pending.path, credential, key, answer)
     if candidates:
         raise Unauthenticated(ErrorCode.UNAUTHENTICATED, AuthenticationFailure.WRONG_PASSWORD)
     message.verify(_NOBODYS_KEY, integrity)

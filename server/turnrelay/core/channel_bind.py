@@ -4,6 +4,7 @@ from stunwire import CHANNEL_NUMBER, MAX_CHANNEL_RFC5766, MIN_CHANNEL, XOR_PEER_
 
 from turnrelay.core.addresses import PeerAddress
 from turnrelay.core.allocation import Allocation
+from turnrelay.core.limits import PERMISSION_LIFETIME
 from turnrelay.core.outputs import Output
 from turnrelay.core.refused import Refused
 from turnrelay.core.replies import succeed
@@ -22,5 +23,5 @@ def channel_bind(state: State, request: Request, allocation: Allocation, now: fl
     if not MIN_CHANNEL <= channel <= MAX_CHANNEL_RFC5766:
         raise Refused(ErrorCode.BAD_REQUEST, "Channel number is out of range")
     outputs = allocation.bind(channel, PeerAddress(peer), state.check_peer, state.limits, now)
-    state.deadlines.schedule(allocation, allocation.next_expiry())
+    state.deadlines.schedule(allocation, now + PERMISSION_LIFETIME)
     return succeed(request, Message.success_to(request.message)) + outputs

@@ -4,6 +4,7 @@ from stunwire import XOR_PEER_ADDRESS, ErrorCode, Message
 
 from turnrelay.core.addresses import PeerAddress
 from turnrelay.core.allocation import Allocation
+from turnrelay.core.limits import PERMISSION_LIFETIME
 from turnrelay.core.outputs import Output
 from turnrelay.core.refused import Refused
 from turnrelay.core.replies import succeed
@@ -16,5 +17,5 @@ def create_permission(state: State, request: Request, allocation: Allocation, no
     if not peers:
         raise Refused(ErrorCode.BAD_REQUEST, "XOR-PEER-ADDRESS is missing")
     outputs = allocation.permit(peers, state.check_peer_of(allocation), state.limits, now)
-    state.deadlines.schedule(allocation, allocation.next_expiry())
+    state.deadlines.schedule(allocation, now + PERMISSION_LIFETIME)
     return succeed(request, Message.success_to(request.message)) + outputs

@@ -1,6 +1,5 @@
 """What happened, for whoever watches (metrics, log, audit). Nothing in the core depends on who does."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -74,16 +73,14 @@ class RequestAnswered(NamedTuple):
     transport: Transport
 
 
-@dataclass(frozen=True, slots=True)
-class AuthenticationFailed:
+class AuthenticationFailed(NamedTuple):
     path: FiveTuple
     reason: AuthenticationFailure
     allocation_id: str | None = None
     """The allocation that lives on the path, whoever sent the request."""
 
 
-@dataclass(frozen=True, slots=True)
-class AllocationCreated:
+class AllocationCreated(NamedTuple):
     allocation_id: str
     path: FiveTuple
     account: str
@@ -91,8 +88,7 @@ class AllocationCreated:
     lifetime: int
 
 
-@dataclass(frozen=True, slots=True)
-class AllocationEnded:
+class AllocationEnded(NamedTuple):
     allocation_id: str
     path: FiveTuple
     account: str
@@ -101,8 +97,7 @@ class AllocationEnded:
     """Seconds since it was created."""
 
 
-@dataclass(frozen=True, slots=True)
-class AllocationRefused:
+class AllocationRefused(NamedTuple):
     """An authenticated Allocate was answered with the error `code`."""
 
     path: FiveTuple
@@ -111,16 +106,14 @@ class AllocationRefused:
     reason: RefusalReason
 
 
-@dataclass(frozen=True, slots=True)
-class PeerDenied:
+class PeerDenied(NamedTuple):
     path: FiveTuple
     account: str
     rule: DenyRule
     allocation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Throttled:
+class Throttled(NamedTuple):
     path: FiveTuple
     throttle: Throttle
 

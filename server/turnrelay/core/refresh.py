@@ -6,9 +6,9 @@ from turnrelay.core.allocate import lifetime_for
 from turnrelay.core.allocation import Allocation
 from turnrelay.core.ending import end_allocation, end_family
 from turnrelay.core.events import EndReason
-from turnrelay.core.outputs import Output, Reply
+from turnrelay.core.outputs import Output
 from turnrelay.core.refused import Refused
-from turnrelay.core.replies import succeed
+from turnrelay.core.replies import remember, succeed
 from turnrelay.core.state import Request, State
 
 
@@ -27,7 +27,7 @@ def refresh(state: State, request: Request, allocation: Allocation, now: float) 
     outputs = succeed(request, Message.success_to(request.message).add(LIFETIME, lifetime))
     for refreshed in families:
         outputs += allocation.prolong(refreshed, now + lifetime, state.check_peer_of(allocation))
-    state.deadlines.schedule(allocation, allocation.next_expiry())
+    state.deadlines.schedule(allocation, now + lifetime)
     return outputs
 
 
@@ -36,9 +36,7 @@ def _delete(
 ) -> list[Output]:
     outputs = succeed(request, Message.success_to(request.message).add(LIFETIME, 0))
     # The allocation is gone when a retransmission comes, so its answer must be kept apart.
-    for output in outputs:
-        if isinstance(output, Reply):
-            state.replies.remember(request, output.data, now)
+    remember(state, request, outputs, now)
     if len(families) == len(allocation.relays):
         return outputs + end_allocation(state, allocation, EndReason.DELETED, now)
     for family in families:

@@ -1,5 +1,7 @@
 """How responses are formed, and what they prove of themselves."""
 
+from collections.abc import Sequence
+
 from stunwire import (
     HEADER_SIZE,
     NONCE,
@@ -10,6 +12,7 @@ from stunwire import (
     ErrorCode,
     Header,
     Message,
+    Method,
     PasswordAlgorithm,
     PasswordAlgorithmValue,
     SecurityFeatures,
@@ -26,6 +29,9 @@ OFFERED_ALGORITHMS = (
     PasswordAlgorithmValue(PasswordAlgorithm.MD5, b""),
 )
 """PASSWORD-ALGORITHMS of every challenge, the preferred one first (RFC 8489 section 14.11)."""
+
+REMEMBERED = frozenset({Method.ALLOCATE, Method.REFRESH})
+"""What must not be carried out twice, so that a retransmission gets the answer that was given."""
 
 UNAUTHENTICATED_BYTES = 100
 """A challenge is never longer (unless the realm alone makes it so): small answers amplify no attack."""
@@ -49,6 +55,13 @@ def seal(request: Request, message: Message) -> Reply:
     """Signs as RFC 8489 section 9.2.4 says, not as the request was; FINGERPRINT if it had one."""
     data = message.encode(request.key, request.integrity, fingerprint=request.message.has_fingerprint)
     return Reply(request.path, data)
+
+
+def remember(state: State, request: Request, outputs: Sequence[Output], now: float) -> None:
+    """Keeps the reply among `outputs` for retransmissions of the request, whose method is in REMEMBERED."""
+    for output in outputs:
+        if isinstance(output, Reply):
+            state.replies.remember(request, output.data, now)
 
 
 def challenge(state: State, request: Message, path: FiveTuple, code: ErrorCode, now: float) -> list[Output]:

@@ -70,6 +70,10 @@ _PROCEDURES: dict[int, Procedure] = {
 }
 _OF_TCP_RELAYS = frozenset({Method.CONNECT, Method.CONNECTION_BIND})
 
+# By names of their own: to ask an Enum for a member costs twice as much, and every request asks for these.
+_REQUEST = MessageClass.REQUEST
+_BINDING, _ALLOCATE, _CONNECTION_BIND = Method.BINDING, Method.ALLOCATE, Method.CONNECTION_BIND
+
 
 class Server:
     """One TURN server (RFC 8656, RFC 8489).
@@ -116,16 +120,13 @@ class Server:
         deadline = self.state.deadlines.next()
         if deadline is not None and deadline <= now:
             # The timer is late: what has expired must not live until it comes.
-            return self.handle_timeout(now) + self._receive(data, path, now)
-        return self._receive(data, path, now)
-
-    def _receive(self, data: bytes, path: FiveTuple, now: float) -> list[Output]:
+            return self.handle_timeout(now) + self.receive(data, path, now)
         try:
             message = Message.decode(data)
         except DecodeError as error:
             return self._malformed(error, path, now)
-        if message.message_class is MessageClass.REQUEST:
-            return self._receive_request(message, path, hash(bytes(data)), now)
+        if message.message_class is _REQUEST:
+            return self._receive_request(message, path, now)
         if message.message_class is MessageClass.INDICATION and message.method == Method.SEND:
             return send(self.state, message, path, now)
         return []
@@ -248,23 +249,24 @@ class Server:
 
     # -- the steps of a request -------------------------------------------------------------------------
 
-    def _receive_request(self, message: Message, path: FiveTuple, digest: int, now: float) -> list[Output]:
-        state = self.state
-        if message.method == Method.BINDING:
+    def _receive_request(self, message: Message, path: FiveTuple, now: float) -> list[Output]:
+        state, method = self.state, message.method
+        if method == _BINDING:
             return self._binding(message, path, now)
-        if message.method not in self._methods:
+        if method not in self._methods:
             return []  # RFC 8489 section 6.3: an unknown method is silently discarded
-        remembered = state.replies.recall(path, message.transaction_id, digest, now)
-        if remembered is not None:
-            return [Reply(path, remembered)]
-        if (path, message.transaction_id) in state.waiting or self._is_allocating(message, path):
+        if method in replies.REMEMBERED:
+            remembered = state.replies.recall(path, message, now)
+            if remembered is not None:
+                return [Reply(path, remembered)]
+        if self._is_in_progress(message, path):
             return []  # a retransmission of what is being worked on
-        allocation = state.allocations.get(path)
         try:
             query, algorithm = examine(state, message, path, now)
         except Unauthenticated as failure:
             return self._challenge(message, path, failure, now)
-        pending = PendingRequest(message, path, algorithm, digest)
+        pending = PendingRequest(message, path, algorithm)
+        allocation = state.allocations.get(path)
         if allocation is not None and self._is_known(allocation, message, query):
             return self._authenticate(pending, (allocation.credential,), now)
         if len(state.pending_requests) >= state.limits.pending_requests:
@@ -288,25 +290,25 @@ class Server:
         if allocation is not None and not allocation.requests.take(1, now):
             return [Throttled(request.path, Throttle.REQUESTS)]
         try:
-            return self._carry_out(request, now)
+            return self._carry_out(request, allocation, now)
         except Refused as refused:
             return self._refuse(request, refused, now)
 
-    def _carry_out(self, request: Request, now: float) -> list[Output]:
+    def _carry_out(self, request: Request, allocation: Allocation | None, now: float) -> list[Output]:
         unknown = not_understood(request.message)
         if unknown:
             raise Refused(ErrorCode.UNKNOWN_ATTRIBUTE, attributes=[(UNKNOWN_ATTRIBUTES, unknown)])
-        allocation = self.state.allocations.get(request.path)
-        if request.message.method == Method.ALLOCATE:
+        method = request.message.method
+        if method == _ALLOCATE:
             return allocate.allocate(self.state, request, now)
-        if request.message.method == Method.CONNECTION_BIND:
+        if method == _CONNECTION_BIND:
             return connect.connection_bind(self.state, request)
         # RFC 8656 section 5: the allocation must exist, and only its own user may change it.
         if allocation is None:
             raise Refused(ErrorCode.ALLOCATION_MISMATCH)
         if request.credential.username != allocation.credential.username:
             raise Refused(ErrorCode.WRONG_CREDENTIALS)
-        return _PROCEDURES[request.message.method](self.state, request, allocation, now)
+        return _PROCEDURES[method](self.state, request, allocation, now)
 
     # -- answers to what is not to be carried out -------------------------------------------------------
 
@@ -359,9 +361,7 @@ class Server:
             outputs.append(AuthenticationFailed(path, failure, allocation_id))
         if request.message.method == Method.ALLOCATE:
             outputs.append(AllocationRefused(path, account, refused.code, refusal_reason(refused)))
-            for output in outputs:
-                if isinstance(output, Reply):
-                    self.state.replies.remember(request, output.data, now)
+            replies.remember(self.state, request, outputs, now)
         return outputs
 
     def _allocation_id(self, path: FiveTuple) -> str | None:
@@ -375,8 +375,11 @@ class Server:
             return False
         return asks_for(query, credential, self.state.realm)
 
-    def _is_allocating(self, message: Message, path: FiveTuple) -> bool:
-        pending = self.state.allocating.get(path)
+    def _is_in_progress(self, message: Message, path: FiveTuple) -> bool:
+        state = self.state
+        if state.waiting and (path, message.transaction_id) in state.waiting:
+            return True
+        pending = state.allocating.get(path) if state.allocating else None
         return pending is not None and pending.request.message.transaction_id == message.transaction_id
 
     # -- the passing of time ----------------------------------------------------------------------------

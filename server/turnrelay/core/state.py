@@ -45,8 +45,6 @@ class Request:
     key: bytes
     integrity: Integrity
     """What the response is signed with."""
-    digest: int
-    """Of the received bytes; a retransmission is the same bytes again (RFC 8489 section 6.3.1)."""
 
 
 @dataclass(slots=True)
@@ -56,7 +54,6 @@ class PendingRequest:
     message: Message
     path: FiveTuple
     algorithm: PasswordAlgorithm
-    digest: int
     cancelled: bool = False
     """The client's connection closed in the meantime."""
 
@@ -134,6 +131,7 @@ class RememberedReplies:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._replies: OrderedDict[tuple[FiveTuple, bytes], tuple[int | None, bytes, float]] = OrderedDict()
+        """By path and transaction: the hash of the request, its answer, and when that is forgotten."""
 
     def __len__(self) -> int:
         return len(self._replies)
@@ -141,25 +139,29 @@ class RememberedReplies:
     def remember(self, request: Request, reply: bytes, now: float) -> None:
         if request.path.transport.reliable:
             return
-        key = (request.path, request.message.transaction_id)
-        self._replies[key] = (request.digest, reply, now + RETRANSMISSION_WINDOW)
+        message = request.message
+        key = (request.path, message.transaction_id)
+        self._replies[key] = (hash(message.received), reply, now + RETRANSMISSION_WINDOW)
         self.forget_old(now)
         if len(self._replies) > self._capacity:
             self._replies.popitem(last=False)
 
-    def recall(self, path: FiveTuple, transaction_id: bytes, digest: int, now: float) -> bytes | None:
-        """The answer to the same bytes from the same client, else None."""
-        remembered = self._replies.get((path, transaction_id))
-        if remembered is None or remembered[0] not in (digest, None) or remembered[2] <= now:
+    def recall(self, path: FiveTuple, message: Message, now: float) -> bytes | None:
+        """The answer to the same bytes (RFC 8489 section 6.3.1) from the same client, else None."""
+        remembered = self._replies.get((path, message.transaction_id))
+        if remembered is None:
             return None
-        return remembered[1]
+        digest, reply, forget_at = remembered
+        if forget_at <= now or digest not in (hash(message.received), None):
+            return None
+        return reply
 
     def items(self) -> list[tuple[FiveTuple, bytes, bytes, float]]:
         """Path, transaction ID, answer, and when it is forgotten; the oldest first."""
         return [(*key, reply, forget_at) for key, (_, reply, forget_at) in self._replies.items()]
 
     def take_over(self, path: FiveTuple, transaction_id: bytes, reply: bytes, forget_at: float) -> None:
-        """Another process' answer. The digest of the request means nothing in this one, so the transaction
+        """Another process' answer. The hash of the request means nothing in this one, so the transaction
         alone tells it; the oldest come first."""
         self._replies[path, transaction_id] = None, reply, forget_at
 

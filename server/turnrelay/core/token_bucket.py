@@ -1,8 +1,10 @@
 """TokenBucket: a rate with a burst."""
 
 from array import array
-from typing import Self
+from typing import Self, TypeAlias
 
+BucketState: TypeAlias = "array[float] | memoryview[float]"
+"""Rate, burst, level and when that was: four doubles in a row, which C can spend from too."""
 _RATE, _BURST, _LEVEL, _UPDATED_AT = range(4)
 
 
@@ -15,8 +17,7 @@ class TokenBucket:
     __slots__ = ("state",)
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
-        self.state: array[float] | memoryview[float] = array("d", (rate, burst, burst, now))
-        """Rate, burst, level and when that was: four doubles in a row, which C can spend from too."""
+        self.state: BucketState = array("d", (rate, burst, burst, now))
 
     @classmethod
     def over(cls, state: "memoryview[float]") -> Self:

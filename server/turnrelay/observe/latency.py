@@ -18,6 +18,7 @@ from turnrelay.core.addresses import Transport
 _REQUEST_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 _LIFE_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400)
 _OTHER = "other"
+_ALLOCATE = Method.ALLOCATE
 
 _METHODS: dict[int, str] = {
     method: method.name.lower()
@@ -63,7 +64,8 @@ class Latency(Collector):
     def __init__(self) -> None:
         # A series that appears with its first event hides that event from rate(); so all start at zero.
         self._answers = {(method, 0, transport): 0 for method in _METHODS for transport in Transport}
-        self._requests = {name: Durations(_REQUEST_SECONDS) for name in (*_METHODS.values(), _OTHER)}
+        self._requests = {method: Durations(_REQUEST_SECONDS) for method in _METHODS}
+        self._other_requests = Durations(_REQUEST_SECONDS)
         self._setup = Durations(_REQUEST_SECONDS)
         self._lives = Durations(_LIFE_SECONDS)
 
@@ -71,8 +73,8 @@ class Latency(Collector):
         """A response was formed, so long after its request was read; `code` is 0 for success."""
         kind = (method, code, transport)
         self._answers[kind] = self._answers.get(kind, 0) + 1
-        self._requests[method_name(method)].add(seconds)
-        if method == Method.ALLOCATE and not code:
+        self._requests.get(method, self._other_requests).add(seconds)
+        if method == _ALLOCATE and not code:
             self._setup.add(seconds)
 
     def allocation_ended(self, age: float) -> None:
@@ -99,8 +101,9 @@ class Latency(Collector):
             "From reading a request to forming its response, by method.",
             labels=["method"],
         )
-        for name, durations in self._requests.items():
-            durations.add_to(requests, [name])
+        for method, durations in self._requests.items():
+            durations.add_to(requests, [_METHODS[method]])
+        self._other_requests.add_to(requests, [_OTHER])
         yield requests
         setup = HistogramMetricFamily(
             "turnrelay_allocation_setup_seconds",

@@ -5,6 +5,8 @@ docs/metrics.md is made from the page of a running relay.
 
 import platform
 from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -38,6 +40,8 @@ from turnrelay.observe.latency import Latency
 from turnrelay.observe.live_figures import ClientSide, LiveFigures
 from turnrelay.observe.traversal import TraversalMetrics
 from turnrelay.relay.plane import RelayPlane
+
+Label = TypeVar("Label", bound=Enum)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -74,51 +78,55 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        self._failures = {reason: failures.labels(reason.value) for reason in AuthenticationFailure}
-        self._allocations_created = Counter(
+        self._failures = _series(failures, AuthenticationFailure)
+        created = Counter(
             "turnrelay_allocations_created",
             "Allocations created, by the client's transport.",
             ["transport"],
             registry=registry,
         )
-        self._allocations_ended = Counter(
+        self._allocations_created = _series(created, Transport)
+        ended = Counter(
             "turnrelay_allocations_ended", "Allocations ended, by reason.", ["reason"], registry=registry
         )
-        self._allocations_refused = Counter(
+        self._allocations_ended = _series(ended, EndReason)
+        refused = Counter(
             "turnrelay_allocations_refused",
             "Authenticated Allocate requests refused, by reason.",
             ["reason"],
             registry=registry,
         )
-        self._peers_denied = Counter(
+        self._allocations_refused = _series(refused, RefusalReason)
+        denied = Counter(
             "turnrelay_peers_denied", "Peer addresses denied, by rule.", ["rule"], registry=registry
         )
-        self._throttled = Counter(
+        self._peers_denied = _series(denied, DenyRule)
+        throttled = Counter(
             "turnrelay_throttled",
             "Messages that a rate limit left without an answer, by limit.",
             ["limit"],
             registry=registry,
         )
+        self._throttled = _series(throttled, Throttle)
         self.health = HealthMetrics(registry)
         self.traversal = TraversalMetrics(registry)
-        self._start_from_zero()
 
     def observe(self, event: Event) -> None:
         """Counts one event of the core."""
         match event:
-            case AuthenticationFailed(_, reason):
-                self._failures[reason].inc()
+            case AuthenticationFailed():
+                self._failures[event.reason].inc()
             case AllocationCreated():
-                self._allocations_created.labels(event.path.transport.value).inc()
+                self._allocations_created[event.path.transport].inc()
             case AllocationEnded():
-                self._allocations_ended.labels(event.reason.value).inc()
+                self._allocations_ended[event.reason].inc()
                 self._latency.allocation_ended(event.age)
             case AllocationRefused():
-                self._allocations_refused.labels(event.reason.value).inc()
+                self._allocations_refused[event.reason].inc()
             case PeerDenied():
-                self._peers_denied.labels(event.rule.value).inc()
-            case Throttled(_, throttle):
-                self._throttled.labels(throttle.value).inc()
+                self._peers_denied[event.rule].inc()
+            case Throttled():
+                self._throttled[event.throttle].inc()
 
     def answered(self, answer: RequestAnswered, seconds: float) -> None:
         """Counts one answer, formed so many seconds after its request was read."""
@@ -140,15 +148,8 @@ class Metrics:
         """The text format of Prometheus."""
         return generate_latest(self.page)
 
-    def _start_from_zero(self) -> None:
-        """A series that appears with its first event hides that event from rate(); so all start at zero."""
-        for transport in Transport:
-            self._allocations_created.labels(transport.value)
-        for reason in EndReason:
-            self._allocations_ended.labels(reason.value)
-        for refusal in RefusalReason:
-            self._allocations_refused.labels(refusal.value)
-        for rule in DenyRule:
-            self._peers_denied.labels(rule.value)
-        for throttle in Throttle:
-            self._throttled.labels(throttle.value)
+
+def _series(counter: Counter, labels: type[Label]) -> dict[Label, Counter]:
+    """The series of each label. One that appears with its first event hides that event from rate(); so all
+    start at zero."""
+    return {label: counter.labels(label.value) for label in labels}

@@ -35,11 +35,13 @@ class AllocationQuotas:
             return Limit.ALLOCATIONS_PER_PREFIX
         if self._live >= self._total:
             return Limit.ALLOCATIONS_TOTAL
-        return self.take_over(account, client_host)
+        return self._take(account, prefix)
 
     def take_over(self, account: str, client_host: str) -> Lease:
         """An allocation that another process had leased, whatever the limits are here."""
-        prefix = source_prefix(client_host)
+        return self._take(account, source_prefix(client_host))
+
+    def _take(self, account: str, prefix: bytes) -> Lease:
         self._by_account.add(account)
         self._by_prefix.add(prefix)
         self._live += 1

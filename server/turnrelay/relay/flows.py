@@ -16,7 +16,7 @@ _MOST_ADMITTED = 64
 
 def socket_address(peer: PeerAddress) -> SocketAddress:
     """The form that the socket calls take and give: IPv6 addresses are four-tuples there."""
-    return (peer.host, peer.port, 0, 0) if ":" in peer.host else (peer.host, peer.port)
+    return (peer.host, peer.port, 0, 0) if ":" in peer.host else peer
 
 
 def host_address(host: str) -> SocketAddress:
@@ -26,9 +26,9 @@ def host_address(host: str) -> SocketAddress:
 
 def client_socket_address(client: ClientAddress) -> SocketAddress:
     """Likewise; the scope of a link-local address is part of it."""
+    if ":" not in client.host:
+        return client
     host, port = client
-    if ":" not in host:
-        return (host, port)
     host, _, scope = host.partition("%")
     return (host, port, 0, int(scope) if scope else 0)
 

@@ -28,10 +28,10 @@ class IcmpError(NamedTuple):
     """Four bytes: the MTU where the packet was too big, else zero (RFC 8656 section 18.13)."""
 
 
-def ask_for_errors(sock: socket.socket) -> None:
+def ask_for_errors(sock: socket.socket, family: socket.AddressFamily) -> None:
     """Has the system queue ICMP errors; where it can't, peers just stay silent."""
     if sys.platform == "linux":
-        level, option = _LEVELS[sock.family]
+        level, option = _LEVELS[family]
         sock.setsockopt(level, option, 1)
 
 

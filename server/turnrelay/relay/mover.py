@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
 from turnrelay.core.outputs import ChannelFlow, Flow, PermissionFlow
-from turnrelay.core.token_bucket import TokenBucket
+from turnrelay.core.token_bucket import BucketState, TokenBucket
 from turnrelay.relay.flows import SocketAddress, client_socket_address
 from turnrelay.relay.plane import Traffic
 
 if TYPE_CHECKING:
     from turnrelay.relay._mover import Mover
+
+
+_UDP = Transport.UDP
+_Way = tuple[int, SocketAddress, tuple[BucketState, ...]]
+"""The number of what a client's bytes come by, its address there, and what its packets are paid from."""
 
 
 class MoverUnavailable(Exception):
@@ -105,12 +110,11 @@ class PacketMover:
         buckets: Sequence[TokenBucket],
     ) -> None:
         """Moves the channel's packets until `expires_at`; a flow that it cannot move stays with Python."""
-        listener = self._listener_of(flow, buckets)
-        if listener is None:
+        way = self._way_of(flow, buckets)
+        if way is None:
             self._mover.revoke(relay, peer)
             return
-        client = client_socket_address(flow.path.client)
-        states = tuple(bucket.state for bucket in buckets)
+        listener, client, states = way
         self._mover.grant(relay, listener, flow.channel, client, peer, expires_at, states)
 
     def revoke(self, relay: int, peer: SocketAddress) -> None:
@@ -128,10 +132,9 @@ class PacketMover:
 
         The port of `host` does not count, here and in `forbid`.
         """
-        listener = self._listener_of(flow, buckets)
-        if listener is not None:
-            client = client_socket_address(flow.path.client)
-            states = tuple(bucket.state for bucket in buckets)
+        way = self._way_of(flow, buckets)
+        if way is not None:
+            listener, client, states = way
             self._mover.permit(relay, listener, client, host, expires_at, states)
 
     def forbid(self, relay: int, host: SocketAddress) -> None:
@@ -153,15 +156,21 @@ class PacketMover:
         """Packets not relayed, by reason."""
         return Counter(self._mover.drops())
 
-    def _listener_of(self, flow: Flow, buckets: Sequence[TokenBucket]) -> int | None:
-        """The number of what the client's bytes come by; None for a flow that is Python's."""
-        # Other buckets are spent from elsewhere too, by rules of their own.
-        if any(type(bucket) is not TokenBucket for bucket in buckets):
-            return None
-        if flow.path.transport is Transport.UDP:
-            return self._listeners.get(flow.path.server)
-        stream = self._streams.get(flow.path)
-        return None if stream is None else stream.number
+    def _way_of(self, flow: Flow, buckets: Sequence[TokenBucket]) -> _Way | None:
+        """None for a flow that is Python's."""
+        states = []
+        for bucket in buckets:
+            # Other buckets are spent from elsewhere too, by rules of their own.
+            if type(bucket) is not TokenBucket:
+                return None
+            states.append(bucket.state)
+        path = flow.path
+        if path.transport is _UDP:
+            listener = self._listeners.get(path.server)
+        else:
+            stream = self._streams.get(path)
+            listener = None if stream is None else stream.number
+        return None if listener is None else (listener, client_socket_address(path.client), tuple(states))
 
 
 class MovedStream:

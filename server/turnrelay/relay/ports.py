@@ -28,12 +28,13 @@ class PortPool:
 
     def candidates(self, even: bool, with_next: bool) -> Iterator[int]:
         """Free ports to try, in turn; `with_next` yields only ports whose next one is free too."""
-        for port in list(self._free) if even else self._queue():
-            if even and port % 2:
-                continue
-            if with_next and port + 1 not in self._free:
-                continue
-            yield port
+        if not even and not with_next:
+            return self._queue()
+        return (
+            port
+            for port in list(self._free)
+            if not (even and port % 2) and (port + 1 in self._free or not with_next)
+        )
 
     def is_free(self, port: int) -> bool:
         """Whether nobody has taken it since it was a candidate."""

@@ -322,7 +322,7 @@ def open_socket(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         elif sys.platform == "linux":
             sock.setsockopt(*_IPV4_FRAGMENTATION)
-        ask_for_errors(sock)
+        ask_for_errors(sock, family)
         sock.bind((host, port))
     except OSError:
         sock.close()

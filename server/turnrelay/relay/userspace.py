@@ -21,6 +21,7 @@ from turnrelay.relay.flows import (
 from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import (
     BandwidthPolicy,
+    ClientLink,
     ClientLinks,
     Neighbours,
     NoRelayAddress,
@@ -79,7 +80,7 @@ class UserspacePlane:
         self._hosts: dict[RelayedAddress, tuple[RelayHost, int]] = {}
         self._given_away: dict[RelayedAddress, tuple[RelayHost, int]] = {}
         self._paths: dict[RelayedAddress, FiveTuple] = {}
-        self._relays_of: Counter[FiveTuple] = Counter()
+        self._relays_of: dict[FiveTuple, int] = {}
         self._ended = {transport: Traffic() for transport in Transport}
         self._drops: Counter[str] = Counter()
         self._receive_drops = 0
@@ -161,13 +162,14 @@ class UserspacePlane:
 
     def grant(self, flow: Flow, expires_at: float) -> None:
         relay = self.relays.get(flow.relay)
-        if relay is None or not self._connect(relay, flow.path):
+        if relay is None:
+            return
+        link = relay.link or self._connect(relay, flow.path)
+        if link is None:
             return
         if isinstance(flow, PermissionFlow):
             self._permit(relay, flow, expires_at)
             return
-        link = relay.link
-        assert link is not None  # _connect() set it
         # A peer that is a relayed address of ours was admitted as such, and is reached in no other way.
         to_relay_of_ours = self._is_ours(flow.peer)
         entry = ChannelEntry(relay, link, flow.channel, flow.peer, to_relay_of_ours, expires_at)
@@ -372,16 +374,13 @@ class UserspacePlane:
         if self.relays.get(relay.advertised) is relay:
             self._loop.add_reader(relay.sock, relay.readable)
 
-    def _connect(self, relay: RelaySocket, path: FiveTuple) -> bool:
-        """Ties a relayed address to its client, at the first grant."""
-        if relay.link is not None:
-            return True
-        relay.link = self._links.link(path)
-        if relay.link is None:
-            return False
-        self._paths[relay.advertised] = path
-        self._relays_of[path] += 1
-        return True
+    def _connect(self, relay: RelaySocket, path: FiveTuple) -> ClientLink | None:
+        """Ties a relayed address to its client, at the first grant; None if that one is gone."""
+        relay.link = link = self._links.link(path)
+        if link is not None:
+            self._paths[relay.advertised] = path
+            self._relays_of[path] = self._relays_of.get(path, 0) + 1
+        return link
 
     def _end_client(self, path: FiveTuple, relay: RelaySocket) -> None:
         self._ended[path.transport].add(relay.traffic)

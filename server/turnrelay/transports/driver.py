@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from stunwire import TransportAddress
@@ -109,6 +109,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._plane: RelayPlane | None = None
+        self._actions = self._action_of()
 
     @property
     def plane(self) -> RelayPlane:
@@ -223,51 +224,60 @@ class Driver:
 
     def carry_out(self, outputs: Sequence[Output]) -> None:
         """Does what the core decided, in its order."""
-        for output in outputs:
-            match output:
-                case Reply(path, data):
-                    endpoint = self._endpoint(path)
-                    if endpoint is not None:
-                        endpoint.reply(path, data)
-                case RequestAnswered():
-                    if self._answered is not None:
-                        self._answered(output, self.clock() - self._asked_at)
-                case Grant(flow, expires_at):
-                    self.plane.grant(flow, expires_at)
-                case Revoke(flow):
-                    self.plane.revoke(flow)
-                case SendToPeer(relay, peer, data, dont_fragment):
-                    self.plane.send(relay, peer, data, dont_fragment)
-                case LookUpKey(ticket, query):
-                    self._look_up(ticket, query)
-                case OpenRelay():
-                    self._open(output)
-                case CloseRelay(relay):
-                    if self._tcp is None or not self._tcp.close(relay):
-                        self.plane.close(relay)
-                case ConnectToPeer(connection_id, relay, peer):
-                    self.tcp.connect(connection_id, relay, peer)
-                case AcceptPeer(arrival, connection_id):
-                    self.tcp.accept(arrival, connection_id)
-                case JoinPeer(connection_id, path):
-                    self._join(connection_id, path)
-                case ClosePeer(connection_id):
-                    self.tcp.close_peer(connection_id)
-                case AskForReservation() | RefuseReservation():
-                    self.others.tell(output)
-                case GiveReservation():
-                    self.others.tell(output, self.plane.give_away(output.relay))
-                case PassConnection():
-                    self._pass(output)
-                case event:
-                    for observe in self._observers:
-                        observe(event)
+        self._perform(outputs)
         self._arm()
 
-    def _look_up(self, ticket: int, query: KeyQuery) -> None:
+    def _perform(self, outputs: Sequence[Output]) -> None:
+        actions, tell = self._actions, self._tell
+        for output in outputs:
+            actions.get(type(output), tell)(output)
+
+    def _action_of(self) -> dict[type[Output], Callable[[Any], None]]:
+        """What is done about each kind of output; all others are events, for the observers."""
+        return {
+            Reply: self._reply,
+            RequestAnswered: self._count,
+            Grant: self._grant,
+            Revoke: lambda output: self.plane.revoke(output.flow),
+            SendToPeer: lambda output: self.plane.send(*output),
+            LookUpKey: self._look_up,
+            OpenRelay: self._open,
+            CloseRelay: self._close_relay,
+            ConnectToPeer: lambda output: self.tcp.connect(*output),
+            AcceptPeer: lambda output: self.tcp.accept(*output),
+            JoinPeer: self._join,
+            ClosePeer: lambda output: self.tcp.close_peer(output.connection_id),
+            AskForReservation: lambda output: self.others.tell(output),
+            RefuseReservation: lambda output: self.others.tell(output),
+            GiveReservation: lambda output: self.others.tell(output, self.plane.give_away(output.relay)),
+            PassConnection: self._pass,
+        }
+
+    def _reply(self, reply: Reply) -> None:
+        endpoint = self._endpoint(reply.path)
+        if endpoint is not None:
+            endpoint.reply(reply.path, reply.data)
+
+    def _count(self, answer: RequestAnswered) -> None:
+        if self._answered is not None:
+            self._answered(answer, self.clock() - self._asked_at)
+
+    def _tell(self, event: Event) -> None:
+        for observe in self._observers:
+            observe(event)
+
+    def _grant(self, grant: Grant) -> None:
+        self.plane.grant(grant.flow, grant.expires_at)
+
+    def _close_relay(self, output: CloseRelay) -> None:
+        if self._tcp is None or not self._tcp.close(output.relay):
+            self.plane.close(output.relay)
+
+    def _look_up(self, output: LookUpKey) -> None:
+        ticket, query = output
         candidates = self._directory.find_now(query, self._unix_time())
         if candidates is not None:
-            self.carry_out(self.server.key_found(ticket, candidates, self.clock()))
+            self._perform(self.server.key_found(ticket, candidates, self.clock()))
             return
         task = self._loop.create_task(self._look_up_later(ticket, query, self._asked_at))
         self._lookups.add(task)
@@ -297,16 +307,17 @@ class Driver:
                     reserve_next=request.reserve_next,
                 )
         except NoRelayAddress:
-            self.carry_out(self.server.relay_failed(request.ticket, self.clock()))
+            self._perform(self.server.relay_failed(request.ticket, self.clock()))
         else:
-            self.carry_out(
+            self._perform(
                 self.server.relay_opened(request.ticket, opened.relay, opened.reserved, self.clock())
             )
 
-    def _join(self, connection_id: int, path: FiveTuple) -> None:
+    def _join(self, output: JoinPeer) -> None:
+        connection_id, path = output
         stream = self._streams.get(path)
         if stream is None:  # gone already, and nobody will tell again
-            self.carry_out(self.server.disconnected(path, self.clock()))
+            self._perform(self.server.disconnected(path, self.clock()))
         else:
             # The core joins TCP and TLS alone, whose endpoints can carry data.
             self.tcp.join(connection_id, cast(ClientStream, stream), path)

@@ -20,16 +20,18 @@ _RECEIVE_BUFFER = 4 * 1024 * 1024
 """All clients of an address share its one socket, so it must hold a burst of all of them."""
 _CHANNEL_HEADER = struct.Struct("!HH")
 _LAST_STUN_BYTE = 3
+_UDP = Transport.UDP
 
 
 class UdpLink:
     """One UDP client on the data path."""
 
-    __slots__ = ("address", "admitted", "channels", "sendto")
+    __slots__ = ("address", "admitted", "channels", "path", "sendto")
     padded = False
 
-    def __init__(self, sock: socket.socket, address: SocketAddress) -> None:
+    def __init__(self, sock: socket.socket, path: FiveTuple, address: SocketAddress) -> None:
         self.sendto: Any = sock.sendto
+        self.path = path
         self.address = address
         self.channels: dict[int, Forwarder] = {}
         self.admitted: dict[PeerKey, Forwarder] = {}
@@ -99,7 +101,7 @@ class UdpListener:
         address = client_socket_address(path.client)
         link = self._links.get(address)
         if link is None:
-            link = self._links[address] = UdpLink(self._sock, address)
+            link = self._links[address] = UdpLink(self._sock, path, address)
         return link
 
     def release(self, path: FiveTuple) -> None:
@@ -110,8 +112,7 @@ class UdpListener:
     def receive(self, data: bytes, source: SocketAddress) -> None:
         """A datagram that belongs to none of the mover's flows."""
         if data and data[0] <= _LAST_STUN_BYTE:
-            if not self._is_forwarded(memoryview(data), len(data), source, self._driver.clock()):
-                self._receive_stun(data, source)
+            self._receive_message(data, len(data), source, self._driver.clock())
             return
         self._buffer[: len(data)] = data
         self._receive(len(data), source, self._driver.clock())
@@ -142,21 +143,25 @@ class UdpListener:
             payload = self._payloads[length] = self._view[4 : 4 + length]
         forwarder.forward(payload, now)
 
-    def _receive_stun(self, data: bytes, source: SocketAddress) -> None:
-        client = ClientAddress(transport_address(source))
-        self._driver.receive(data, FiveTuple(Transport.UDP, self.address, client))
-
-    def _is_forwarded(self, message: memoryview, size: int, source: SocketAddress, now: float) -> bool:
-        """Whether it is a Send indication to a peer that the core has admitted, and was sent on."""
+    def _receive_message(
+        self, data: bytes | memoryview, size: int, source: SocketAddress, now: float
+    ) -> None:
+        """The first `size` bytes are STUN. A Send indication to a peer that the core has admitted is sent on,
+        anything else is for the core."""
         link = self._links.get(source)
-        return link is not None and bool(link.admitted) and forward_send(message, size, link.admitted, now)
+        if link is None:
+            path = FiveTuple(_UDP, self.address, ClientAddress(transport_address(source)))
+        elif link.admitted and forward_send(memoryview(data), size, link.admitted, now):
+            return
+        else:
+            path = link.path
+        self._driver.receive(bytes(data[:size]), path)
 
     def _receive_other(self, size: int, source: SocketAddress, now: float) -> None:
         """What is no ChannelData: STUN, garbage, and datagrams too short to tell."""
         first = self._buffer[0] if size else 0xFF
         if first <= _LAST_STUN_BYTE:
-            if not self._is_forwarded(self._view, size, source, now):
-                self._receive_stun(bytes(self._view[:size]), source)
+            self._receive_message(self._view, size, source, now)
         elif MIN_CHANNEL >> 8 <= first <= MAX_CHANNEL_RFC5766 >> 8:
             self.unbound += 1
         else:
