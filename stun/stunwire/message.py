@@ -245,7 +245,7 @@ class Message:
         fault: tuple[int, str] | None = None
         sha1_offset = sha256_offset = 0
         has_fingerprint = False
-        unpack_tlv, decoders = TLV.unpack_from, _DECODERS
+        unpack_tlv, decoders, sealing = TLV.unpack_from, _DECODERS, _SEALING
 
         count = 0
         offset = HEADER_SIZE
@@ -269,10 +269,11 @@ class Message:
                 # SHA-256 after a SHA-1 excepted.
                 offset = end + (-length & 3)
                 continue
-            elif attribute_type == _SHA1:
-                sha1_offset = offset
-            elif attribute_type == _SHA256:
-                sha256_offset = offset
+            elif attribute_type in sealing:
+                if attribute_type == _SHA1:
+                    sha1_offset = offset
+                else:
+                    sha256_offset = offset
 
             decode = decoders.get(attribute_type)
             value: Any = data[start:end]
