@@ -9,7 +9,8 @@ from peerpath.signaling import memory_pair
 
 async def watch(connection: Connection) -> None:
     async for event in connection.path_events():
-        print("no path" if event.path is None else f"path: {event.path.kind} by {event.path.transport}")
+        path = "no path" if event.path is None else f"path: {event.path.kind} by {event.path.transport}"
+        print(f"{path}, nothing comes back" if event.is_silent else path)
 
 
 async def echo(nat: Traversal, channel) -> None:

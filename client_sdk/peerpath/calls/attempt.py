@@ -72,7 +72,8 @@ class Attempt(ABC):
         self._routes: dict[int, Route] = {}
         self._active: Route | None = None
         self._link: SecureLink | None = None
-        self._stall = StallWatch()
+        self._stall = StallWatch(kit.options.silent_after, kit.options.lost_after)
+        self._is_silent = False
         self._early = EarlyPackets()
         self._has_spoken = False
         self._has_path = asyncio.Event()
@@ -285,16 +286,35 @@ class Attempt(ABC):
         while self._link is not None:
             await asyncio.sleep(_WATCH_SECONDS)
             now = self._loop.time()
-            if self._stall.should_probe(self._link.is_waiting, now):
-                self._connection.probe()
-            if self._stall.should_mend(now):
-                self.mend("the peer has not been heard for a while")
+            self._listen_for_silence(self._link, now)
+            if self._stall.is_lost(now):
+                self._lose_link(f"the peer has not been heard for {self._kit.options.lost_after:g} s")
+                return
             if self._improve_at is not None and now >= self._improve_at:
                 self._improve_pause *= 4
                 self._improve_at = now + self._improve_pause
                 self._improve()
             self._sweep(now)
             self._punch_where_due(now)
+
+    def _listen_for_silence(self, link: SecureLink, now: float) -> None:
+        consented_at = None if self._active is None else self._active.endpoint.consented_at
+        if consented_at is not None:
+            self._stall.consented(consented_at)
+        if self._stall.should_probe(link.is_waiting, now):
+            self._connection.probe()
+        if self._stall.should_mend(now):
+            self.mend("the peer has not been heard for a while")
+        if self._stall.is_silent(now) is not self._is_silent:
+            self._is_silent = not self._is_silent
+            self._connection.path_silent(self._is_silent)
+            self._note("the peer is silent" if self._is_silent else "the peer is heard again")
+
+    def _lose_link(self, reason: str) -> None:
+        """The peer is gone, or both have looked for another path in vain: only another attempt may help."""
+        self._connection.use_path(None, reason)
+        self._connection.interrupt(reason)
+        self._link_ended(reason)
 
     # -- signaling --------------------------------------------------------------------------------------
 

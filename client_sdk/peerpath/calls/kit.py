@@ -33,6 +33,12 @@ class CallOptions:
     """The pause before the second attempt to reconnect; it doubles each time."""
     reconnect_most: float = 30.0
     """The longest pause between two attempts."""
+    silent_after: float = 5.0
+    """How long nothing of the peer may arrive before the application is told that the path is silent and
+    another one is looked for; up to 4 s longer where nothing was sent."""
+    lost_after: float = 30.0
+    """After so long without a word the link is given up, and made again as `reconnect_for` has it. By default
+    the 30 s of consent freshness (RFC 7675); 60 s, the idle timeout of a link, are the most."""
     attempts_per_minute: float = 12.0
     """How often one key may call, on the average."""
     attempts_burst: int = 6
@@ -40,6 +46,13 @@ class CallOptions:
     incoming_at_once: int = 64
     """How many calls may be on their way in at the same time, and how many may wait for `authorize`: past
     that the one that has waited longest gives way."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.silent_after <= self.lost_after:
+            raise ValueError(
+                f"silent_after: more than 0 and at most lost_after are wanted, not {self.silent_after:g}"
+                f" of {self.lost_after:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

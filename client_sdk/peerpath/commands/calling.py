@@ -7,6 +7,7 @@ import json
 import signal
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from peerpath.calls import Authorize, Traversal
 from peerpath.calls.audit import AuditFile
 from peerpath.commands import console
 from peerpath.commands.identity import load
-from peerpath.connection import Connection
+from peerpath.connection import Connection, PathEvent
 from peerpath.connection import Path as ConnectionPath
 from peerpath.errors import SettingsError
 from peerpath.fallbacks import Fallback, with_tcp_relay
@@ -121,12 +122,21 @@ def path_json(path: ConnectionPath | None) -> dict[str, Any] | None:
     return {"kind": path.kind, "transport": path.transport, "rtt_ms": rtt}
 
 
-async def tell_paths(connection: Connection, tell: Callable[[ConnectionPath | None, str], None]) -> None:
+def path_event_json(event: PathEvent) -> dict[str, Any]:
+    return {
+        "path": path_json(event.path),
+        "reason": event.reason,
+        "silent": event.is_silent,
+        "at": round(time.time(), 4),
+    }
+
+
+async def tell_paths(connection: Connection, tell: Callable[[PathEvent], None]) -> None:
     """Tells each change of path after the first one, until the connection ends."""
     is_first = True
     async for event in connection.path_events():
         if not is_first:
-            tell(event.path, event.reason)
+            tell(event)
         is_first = False
 
 
@@ -152,6 +162,7 @@ __all__ = [
     "TcpRelay",
     "User",
     "emit",
+    "path_event_json",
     "path_json",
     "stop_on_signals",
     "tell_paths",

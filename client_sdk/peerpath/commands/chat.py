@@ -16,7 +16,7 @@ from peerpath.commands.calling import Calling
 from peerpath.commands.discover import Config
 from peerpath.commands.files import receive_file, send_file
 from peerpath.commands.lines import Lines
-from peerpath.connection import Connection, ConnectionClosed
+from peerpath.connection import Connection, ConnectionClosed, PathEvent
 from peerpath.connection import Path as ConnectionPath
 from peerpath.errors import PeerpathError
 from peerpath.identity import PublicKey
@@ -211,8 +211,9 @@ def _path(text: str) -> Path:
     return Path(text.strip()).expanduser()
 
 
-def _tell_path(path: ConnectionPath | None, reason: str) -> None:
-    _say(f"Path: {_spoken(path)}" + (f" ({console.plain(reason)})" if reason else ""), "magenta")
+def _tell_path(event: PathEvent) -> None:
+    reason = f" ({console.plain(event.reason)})" if event.reason else ""
+    _say(f"Path: {_spoken(event.path)}{reason}", "magenta")
 
 
 def _spoken(path: ConnectionPath | None) -> str:

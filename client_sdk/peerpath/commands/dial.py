@@ -13,7 +13,7 @@ from peerpath.calls import CallError, refuse_everybody
 from peerpath.commands import calling, console
 from peerpath.commands.calling import Calling
 from peerpath.commands.discover import Config
-from peerpath.connection import Connection, ConnectionClosed, MessageTooLarge
+from peerpath.connection import Connection, ConnectionClosed, MessageTooLarge, PathEvent
 from peerpath.errors import PeerpathError, SettingsError
 from peerpath.identity import PublicKey
 
@@ -150,8 +150,8 @@ class _Dialing:
     def _message(self, index: int) -> bytes:
         return index.to_bytes(_INDEX_BYTES, "big") + self._fill[: self._size - _INDEX_BYTES]
 
-    def _tell_path(self, path: object, reason: str) -> None:
-        self._tell("path", path=calling.path_json(path), reason=reason, at=round(time.time(), 4))  # type: ignore[arg-type]
+    def _tell_path(self, event: PathEvent) -> None:
+        self._tell("path", **calling.path_event_json(event))
 
     def _tell(self, event: str, **more: object) -> None:
         if self._as_json:

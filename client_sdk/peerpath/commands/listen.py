@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from peerpath.calls import Contacts, Decision, Listener
 from peerpath.commands import calling, console
 from peerpath.commands.calling import Calling
 from peerpath.commands.discover import Config
-from peerpath.connection import Connection, ConnectionClosed, Path
+from peerpath.connection import Connection, ConnectionClosed, PathEvent
 from peerpath.identity import PublicKey
 
 
@@ -76,10 +75,8 @@ class _Listening:
         peer = str(connection.peer)
         self._tell("connected", peer=peer, path=calling.path_json(connection.path))
 
-        def tell_path(path: Path | None, reason: str) -> None:
-            self._tell(
-                "path", peer=peer, path=calling.path_json(path), reason=reason, at=round(time.time(), 4)
-            )
+        def tell_path(event: PathEvent) -> None:
+            self._tell("path", peer=peer, **calling.path_event_json(event))
 
         watching = asyncio.create_task(calling.tell_paths(connection, tell_path))
         try:

@@ -182,8 +182,13 @@ class Connection:
         """How packets travel now; None while they do not."""
         return self._paths.path
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing of the peer has come back for some seconds: it may be gone."""
+        return self._paths.is_silent
+
     def path_events(self) -> AsyncIterator[PathEvent]:
-        """The present path, then each change. Ends with the connection."""
+        """The present path, then each change, and when it falls silent. Ends with the connection."""
         return self._paths.events()
 
     def stats(self) -> ConnectionStats:
@@ -285,6 +290,12 @@ class Connection:
             largest = LARGEST_PAYLOAD if is_bare else SMALLEST_PAYLOAD
             self._driver.carry(self._driver.link.path_changed(self._loop.time(), largest=largest))
             self._wake()
+
+    def path_silent(self, is_silent: bool) -> None:
+        """Nothing comes back on the present path, or something does again."""
+        if is_silent is not self.is_silent and self.path and self._state is not ConnectionState.CLOSED:
+            reason = "the peer is silent" if is_silent else "the peer is heard again"
+            self._paths.put(PathEvent(self.path, reason, is_silent))
 
     def probe(self) -> None:
         """Nothing comes back: asks again at once, instead of when the doubled timeout is over."""

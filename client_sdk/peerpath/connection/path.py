@@ -50,6 +50,8 @@ class PathEvent:
 
     path: Path | None
     reason: str = ""
+    is_silent: bool = False
+    """Nothing has come back for some seconds: the peer may be gone, or another path is about to be found."""
 
 
 _KINDS = {

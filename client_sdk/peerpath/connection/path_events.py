@@ -1,4 +1,4 @@
-"""PathEvents: one event for each change of path, to as many as listen."""
+"""PathEvents: one event for each change of path, and when it falls silent, to as many as listen."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ class PathEvents:
 
     def __init__(self, limit: int) -> None:
         self.path: Path | None = None
+        self.is_silent = False
         self._limit = limit
         self._queues: list[deque[PathEvent]] = []
         self._changed = Signal()
         self._ended = False
 
     def put(self, event: PathEvent) -> None:
-        self.path = event.path
+        self.path, self.is_silent = event.path, event.is_silent
         for queue in self._queues:
             queue.append(event)
         self._changed.fire()
@@ -31,7 +32,7 @@ class PathEvents:
         self._changed.fire()
 
     async def events(self) -> AsyncIterator[PathEvent]:
-        queue: deque[PathEvent] = deque([PathEvent(self.path)], maxlen=self._limit)
+        queue: deque[PathEvent] = deque([PathEvent(self.path, is_silent=self.is_silent)], maxlen=self._limit)
         self._queues.append(queue)
         try:
             while True:

@@ -120,6 +120,12 @@ class IceAgent:
         return Path(pair.valid_local, pair.remote, pair.is_nominated, pair.rtt)
 
     @property
+    def consented_at(self) -> float | None:
+        """When the peer last answered a check of the path in use; None without one, or without consent."""
+        pair = self._path
+        return None if pair is None or pair.consent is None else pair.consent.granted_at
+
+    @property
     def pairs(self) -> list[CandidatePair]:
         """The check list of the current session, best first: for reports."""
         return list(self._current.check_list)

@@ -19,7 +19,7 @@ class Consent:
     before the expiry.
     """
 
-    __slots__ = ("_asked", "_random", "expires_at", "next_at", "unanswered")
+    __slots__ = ("_asked", "_random", "expires_at", "granted_at", "next_at", "unanswered")
 
     def __init__(self, now: float, random: Random) -> None:
         self._random = random
@@ -35,6 +35,7 @@ class Consent:
 
     def granted(self, now: float) -> None:
         """A valid answer has come, to a consent check or to any other check of the pair."""
+        self.granted_at = now
         self.expires_at = now + EXPIRY
         self.unanswered = 0
 

@@ -346,6 +346,11 @@ class IceEndpoint:
         """Where data goes now."""
         return self.stack.agent.path
 
+    @property
+    def consented_at(self) -> float | None:
+        """When the peer last answered a check of the path, on the event loop's clock; None without one."""
+        return self.stack.agent.consented_at
+
     async def connect(self, within: float | None = None) -> Path:
         """Waits for a path that works. TraversalError with everything that was tried when there is none."""
         return await self._wait_for(lambda path: path is not None, within)
