@@ -57,6 +57,7 @@ struct flow {
     uint16_t channel;
     union address client, peer;
     double expires_at;
+    uint32_t segment_limits[2];  // to the peer and to the client: packets as large as this cannot be sent in segments
     int bucket_count;
     struct bucket *buckets[MOST_BUCKETS];
     void *leases[MOST_BUCKETS];  // what keeps the buckets where they are; NULL where that is the permission's

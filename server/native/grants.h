@@ -48,7 +48,7 @@ static PyObject *mover_add(PyObject *self, PyObject *arguments) {
     if (!endpoint) return NULL;
     endpoint->fd = fd;
     endpoint->is_listener = is_listener;
-    endpoint->segment_limit = mover->has_segments ? UINT16_MAX : 0;
+    endpoint->takes_trains = takes_trains(fd);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = endpoint};
     if (epoll_ctl(mover->poll, EPOLL_CTL_ADD, fd, &event) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
@@ -148,6 +148,7 @@ static struct flow *new_flow(struct mover *mover, struct endpoint *relay, struct
         PyErr_NoMemory();
         return NULL;
     }
+    flow->segment_limits[0] = flow->segment_limits[1] = mover->has_segments ? UINT16_MAX : 0;
     flow->link = &flow->next;  // a list of its own, so that it can be dropped at any time
     flow->relay = relay;
     flow->listener = listener;

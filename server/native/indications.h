@@ -17,6 +17,7 @@ enum {
     TRANSACTION_ID = 12,
     MOST_TEXT = 763,    // bytes of SOFTWARE
     MOST_DATA = 65000,  // bytes that fit a Data indication with all its headers
+    MOST_HEADERS = 48,  // bytes in front of them
 };
 static const uint8_t MAGIC_COOKIE[] = {0x21, 0x12, 0xA4, 0x42};
 static const uint32_t FINGERPRINT_MASK = 0x5354554E;
@@ -135,15 +136,15 @@ static int read_send(const uint8_t *message, uint32_t size, struct sending *send
 
 // -- writing ----------------------------------------------------------------------------------------------------
 
-// Puts the headers of a Data indication in front of what a peer has sent, 48 bytes at most, and zeros behind it up to
-// a multiple of four. Where the message begins; it ends with the padding.
-static uint8_t *write_data_indication(uint8_t *data, uint32_t size, const union address *source,
-                                      const uint8_t transaction_id[TRANSACTION_ID]) {
+// Puts the headers of a Data indication of what a peer has sent in front of `end`, MOST_HEADERS bytes at most. Where they
+// begin. Data and zeros up to a multiple of four are to follow.
+static uint8_t *write_data_headers(uint8_t *end, uint32_t size, const union address *source,
+                                   const uint8_t transaction_id[TRANSACTION_ID]) {
     int is_v6 = source->any.sa_family == AF_INET6;
     uint32_t host_size = is_v6 ? 16 : 4, value_size = 4 + host_size;
     const uint8_t *host = is_v6 ? (const uint8_t *)&source->v6.sin6_addr : (const uint8_t *)&source->v4.sin_addr;
     uint32_t port = ntohs(is_v6 ? source->v6.sin6_port : source->v4.sin_port);
-    uint8_t *message = data - ATTRIBUTE_HEADER - value_size - ATTRIBUTE_HEADER - STUN_HEADER;
+    uint8_t *message = end - ATTRIBUTE_HEADER - value_size - ATTRIBUTE_HEADER - STUN_HEADER;
     uint8_t *mask = put16(put16(message, DATA_INDICATION), 2 * ATTRIBUTE_HEADER + value_size + padded(size));
     memcpy(mask, MAGIC_COOKIE, sizeof MAGIC_COOKIE);
     memcpy(mask + sizeof MAGIC_COOKIE, transaction_id, TRANSACTION_ID);
@@ -153,6 +154,5 @@ static uint8_t *write_data_indication(uint8_t *data, uint32_t size, const union 
     at = put16(at, port ^ get16(mask));
     for (uint32_t i = 0; i < host_size; i++) *at++ = host[i] ^ mask[i];
     put16(put16(at, DATA), size);
-    memset(data + size, 0, padded(size) - size);
     return message;
 }

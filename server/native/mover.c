@@ -8,14 +8,42 @@
 #include "grants.h"
 #include "streams.h"
 
-enum { MOST_AT_ONCE = 512 };
+enum {
+    MOST_AT_ONCE = 512,
+    SHORT_TRAIN = 4,  // datagrams; where trains are longer, fewer are a batch
+};
 
 // -- sockets ----------------------------------------------------------------------------------------------------
 
-// Reads a batch from one socket into the buffers behind those that are in use. How many packets that was.
+// Moves or hands up what lies in a buffer. How many datagrams that was.
+static int take_apart(struct mover *mover, struct endpoint *from, int buffer, double now) {
+    uint8_t *data = mover->payloads[buffer].iov_base;
+    uint32_t left = mover->arrivals[buffer].msg_len, stride = mover->strides[buffer];
+    struct datagram datagram = {.data = data, .source = &mover->sources[buffer], .is_first = 1};
+    int count = 0;
+    do {
+        make_room(mover);
+        if (from->is_removed) break;
+        datagram.size = left < stride ? left : stride;
+        datagram.is_last = datagram.size == left;
+        int is_moved = from->is_listener
+                           ? move_to_peer(mover, from, datagram.data, datagram.size, datagram.source, now)
+                           : move_to_client(mover, from, &datagram, now);
+        if (!is_moved) hand_up(mover, from, datagram.data, datagram.size, datagram.source);
+        datagram.data += datagram.size;
+        left -= datagram.size;
+        datagram.is_first = 0;
+        count++;
+    } while (left);
+    return count;
+}
+
+// Reads a batch from one socket into the buffers behind those that are in use. How many datagrams that was.
 static int drain(struct mover *mover, struct endpoint *from, double now) {
     // To ask an empty socket costs a system call's time: a relayed address that was silent is asked for one.
     int most = from->is_listener ? LISTENER_BATCH : now - from->read_at < BURST_SECONDS ? RELAY_BATCH : 1;
+    if (from->train > SHORT_TRAIN) most = most * SHORT_TRAIN / from->train;
+    if (!most) most = 1;
     from->read_at = now;
     if (mover->used + most > BUFFERS) {
         flush_and_report(mover);
@@ -29,15 +57,11 @@ static int drain(struct mover *mover, struct endpoint *from, double now) {
         return 0;
     }
     if (count > 0) mover->used += count;
-    for (int i = first; i < first + count && !from->is_removed; i++) {
-        uint8_t *data = mover->payloads[i].iov_base;
-        uint32_t size = mover->arrivals[i].msg_len;
-        const union address *source = &mover->sources[i];
-        int is_moved = from->is_listener ? move_to_peer(mover, from, data, size, source, now)
-                                         : move_to_client(mover, from, data, size, source, now);
-        if (!is_moved) hand_up(mover, from, data, size, source);
-    }
-    return count > 0 ? count : 0;
+    look_for_trains(mover, from, first, count);
+    int datagrams = 0;
+    for (int i = first; i < first + count; i++) datagrams += take_apart(mover, from, i, now);
+    if (count > 0) from->train = datagrams / count;
+    return datagrams;
 }
 
 static PyObject *mover_run(PyObject *self, PyObject *unused) {
@@ -123,7 +147,8 @@ static int knows_segments(void) {
 static PyObject *mover_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     (void)keywords;
     PyObject *clock;
-    if (!PyArg_ParseTuple(arguments, "O:Mover", &clock)) return NULL;
+    int may_take_trains;
+    if (!PyArg_ParseTuple(arguments, "Op:Mover", &clock, &may_take_trains)) return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     struct mover *mover = (struct mover *)allocate(type, 0);
     if (!mover) return NULL;
@@ -131,6 +156,7 @@ static PyObject *mover_new(PyTypeObject *type, PyObject *arguments, PyObject *ke
     mover->clock = clock;
     make_crc_tables();
     mover->has_segments = knows_segments();
+    mover->may_take_trains = may_take_trains;
     mover->poll = epoll_create1(EPOLL_CLOEXEC);
     if (mover->poll < 0 || getrandom(mover->table.seed, sizeof mover->table.seed, 0) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
@@ -191,7 +217,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Moves packets between sockets. Mover(clock)"},
+    {Py_tp_doc, "Moves packets between sockets. Mover(clock, may_take_trains)"},
     {Py_tp_new, mover_new},
     {Py_tp_dealloc, mover_dealloc},
     {Py_tp_traverse, mover_traverse},

@@ -1,6 +1,6 @@
 // Packets: each to the flow that it belongs to, or up to Python.
 #pragma once
-#include "sockets.h"
+#include "arrivals.h"
 
 #include <sys/random.h>
 
@@ -65,6 +65,11 @@ static void flush_and_report(struct mover *mover) {
     mover->failure_count = 0;
 }
 
+// For one packet more.
+static void make_room(struct mover *mover) {
+    if (mover->packet_count == MOST_PACKETS) flush_and_report(mover);
+}
+
 static void hand_up(struct mover *mover, struct endpoint *from, const uint8_t *data, uint32_t size,
                     const union address *source) {
     flush_and_report(mover);
@@ -90,17 +95,41 @@ static const uint8_t *new_transaction_id(struct mover *mover) {
     return mover->lots + mover->lots_left;
 }
 
+// Where the headers of the next packet end: in front of its data, or elsewhere where others of its train lie there.
+static uint8_t *end_of_headers(struct mover *mover, const struct datagram *datagram) {
+    return datagram->is_first ? datagram->data : mover->heads[mover->packet_count] + MOST_HEADERS;
+}
+
+// With headers from `head` on up to where they end, and padding, which lies behind the last datagram already.
+static void enqueue_to_client(struct mover *mover, struct flow *flow, const struct datagram *datagram, uint8_t *head,
+                              uint32_t padding) {
+    uint8_t *data = datagram->data;
+    uint32_t size = datagram->size, head_size = end_of_headers(mover, datagram) - head;
+    struct packet *packet = enqueue(mover, flow, flow->listener, data, size, size);
+    packet->size += head_size + padding;
+    if (datagram->is_first)
+        packet->body = (struct iovec){head, head_size + size};
+    else
+        packet->head = (struct iovec){head, head_size};
+    if (datagram->is_last)
+        packet->body.iov_len += padding;
+    else
+        packet->padding = padding;
+}
+
 // Peer to client: ChannelData (RFC 8656 section 12.4), or by permission a Data indication (section 11.3). Whether it
 // was moved.
-static int move_to_client(struct mover *mover, struct endpoint *relay, uint8_t *data, uint32_t size,
-                          const union address *source, double now) {
+static int move_to_client(struct mover *mover, struct endpoint *relay, const struct datagram *datagram, double now) {
+    const union address *source = datagram->source;
+    uint32_t size = datagram->size;
+    uint8_t *end = end_of_headers(mover, datagram);
     struct key key = key_of(relay->number, source, FROM_PEER);
     struct flow *flow = find_flow(&mover->table, &key);
     if (flow && flow->expires_at > now) {
         if (flow->listener->is_stream) return 0;  // what is written to streams, Python writes
         if (!pay(mover, flow, size, now)) return 1;
-        put16(put16(data - CHANNEL_HEADER, flow->channel), size);
-        enqueue(mover, flow, flow->listener, data - CHANNEL_HEADER, size + CHANNEL_HEADER, size);
+        put16(put16(end - CHANNEL_HEADER, flow->channel), size);
+        enqueue_to_client(mover, flow, datagram, end - CHANNEL_HEADER, 0);
         return 1;
     }
     key.port = 0;
@@ -110,8 +139,9 @@ static int move_to_client(struct mover *mover, struct endpoint *relay, uint8_t *
     const uint8_t *transaction_id = new_transaction_id(mover);
     if (!transaction_id) return 0;
     if (!pay(mover, flow, size, now)) return 1;
-    uint8_t *message = write_data_indication(data, size, source, transaction_id);
-    enqueue(mover, flow, flow->listener, message, data + padded(size) - message, size);
+    uint32_t padding = padded(size) - size;
+    if (datagram->is_last) memset(datagram->data + size, 0, padding);
+    enqueue_to_client(mover, flow, datagram, write_data_headers(end, size, source, transaction_id), padding);
     return 1;
 }
 

@@ -1,4 +1,4 @@
-// Endpoints: the sockets that are read, and batches of packets in and out of them.
+// Endpoints: the sockets that are read, and batches of packets out of them.
 #pragma once
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
@@ -14,28 +14,36 @@ enum {
     HEADROOM = 64,                 // in front of a payload, for the headers of what a client is sent
     ROOM = HEADROOM + 65536 + 448, // not a multiple of a page: all packets would fall into the same lines of the cache
     BUFFERS = 128,
+    MOST_PACKETS = 512,  // that wait to be sent
     EVENTS = 64,
     RELAY_BATCH = 32,     // packets read from one socket before the others have their turn
     LISTENER_BATCH = 64,  // it carries all clients of an address
     MOST_SEGMENTS = 64,
-    MOST_SEGMENTED = 65000,  // bytes that go in one UDP_SEGMENT
+    MOST_SEGMENTED = 65535 - 40 - 8,  // bytes that go in one UDP_SEGMENT, with the headers of IPv6 and UDP
+    MOST_PIECES = 3,  // of a packet: headers, data, padding
 };
+static const uint8_t PADDING[4];
 static const double BURST_SECONDS = 0.0002;  // what is read again after so little time probably has more
 
 enum drop { BANDWIDTH, CLIENT_CONGESTED, CLIENT_UNREACHABLE, PEER_CONGESTED, DROPS };
 static const char *const DROP_NAMES[] = {"bandwidth", "client_congested", "client_unreachable", "peer_congested"};
 
+// Headers and padding are part of the body where they lie around the data. Within a train its neighbors lie there.
 struct packet {
     struct flow *flow;
-    uint8_t *data;
-    uint32_t size;     // headers included
-    uint32_t payload;  // what is counted
     struct packet *next;
+    struct iovec head, body;
+    uint32_t padding;  // zeros behind the body
+    uint32_t size;     // of all these
+    uint32_t payload;  // what is counted
 };
 
 struct endpoint {
     int fd;
     int is_listener, is_removed;
+    int takes_trains;      // UDP_GRO is on
+    int seen, successive;  // before that: datagrams, and those of them that a train would have joined to others
+    int train;             // datagrams to an arrival when it was read last
     int is_stream;         // a listener's part for one client; Python reads it, and writes to it
     union address client;  // of a stream
     uint8_t *tail;         // of a stream: the beginning of a frame that is yet to be completed
@@ -48,7 +56,6 @@ struct endpoint {
     struct packet *first, *last;  // to be sent from this socket
     struct endpoint *next_sending;
     struct endpoint *next_removed;
-    uint32_t segment_limit;  // packets as large as this cannot be sent in segments
 };
 
 // A packet that could not be sent, for Python to decide about.
@@ -67,31 +74,34 @@ struct mover {
     uint32_t endpoint_count, free_from;
     struct endpoint *removed;  // freed when nobody holds a pointer any more
     struct endpoint *sending;
-    int is_running, has_segments;
+    int is_running, has_segments, may_take_trains;
     int used;  // buffers
     uint8_t lots[256 * TRANSACTION_ID];  // random bytes for transaction IDs, asked for by the hundred
     uint32_t lots_left;
     uint64_t drops[DROPS];
-    struct packet packets[BUFFERS];
+    struct packet packets[MOST_PACKETS];
     int packet_count;
-    struct failure failures[BUFFERS];
+    uint8_t heads[MOST_PACKETS][MOST_HEADERS];  // of those within trains
+    struct failure failures[MOST_PACKETS];
     int failure_count;
     uint8_t *buffers;
     union address sources[BUFFERS];
     struct iovec payloads[BUFFERS];
     struct mmsghdr arrivals[BUFFERS];  // one for each buffer, set up once
-    struct iovec vectors[BUFFERS];
-    struct mmsghdr messages[BUFFERS];
-    char controls[BUFFERS][CMSG_SPACE(sizeof(uint16_t))];
-    int spans[BUFFERS];  // packets that a message carries
+    char marks[BUFFERS][CMSG_SPACE(sizeof(int))];
+    uint32_t strides[BUFFERS];  // from one datagram of an arrival to the next
+    struct iovec vectors[MOST_PACKETS * MOST_PIECES];
+    struct mmsghdr messages[MOST_PACKETS];
+    char controls[MOST_PACKETS][CMSG_SPACE(sizeof(uint16_t))];
+    int spans[MOST_PACKETS];  // packets that a message carries
 };
 
 // -- sending ----------------------------------------------------------------------------------------------------
 
-static void enqueue(struct mover *mover, struct flow *flow, struct endpoint *from, const uint8_t *data, uint32_t size,
-                    uint32_t payload) {
+static struct packet *enqueue(struct mover *mover, struct flow *flow, struct endpoint *from, const uint8_t *data,
+                              uint32_t size, uint32_t payload) {
     struct packet *packet = &mover->packets[mover->packet_count++];
-    *packet = (struct packet){flow, (uint8_t *)data, size, payload, NULL};
+    *packet = (struct packet){.flow = flow, .body = {(uint8_t *)data, size}, .size = size, .payload = payload};
     if (from->first) {
         from->last->next = packet;
     } else {
@@ -100,6 +110,7 @@ static void enqueue(struct mover *mover, struct flow *flow, struct endpoint *fro
         mover->sending = from;
     }
     from->last = packet;
+    return packet;
 }
 
 static void sent(struct endpoint *from, const struct packet *packet) {
@@ -120,7 +131,7 @@ static void not_sent(struct mover *mover, struct endpoint *from, const struct pa
     } else if (is_congested) {
         mover->drops[PEER_CONGESTED]++;
     } else {
-        PyObject *data = PyBytes_FromStringAndSize((const char *)packet->data, packet->size);
+        PyObject *data = PyBytes_FromStringAndSize(packet->body.iov_base, packet->body.iov_len);
         if (!data) {
             PyErr_Clear();
             return;
@@ -130,10 +141,14 @@ static void not_sent(struct mover *mover, struct endpoint *from, const struct pa
     }
 }
 
+static inline uint32_t *segment_limit(const struct endpoint *from, const struct packet *packet) {
+    return &packet->flow->segment_limits[from->is_listener];
+}
+
 // How many packets from here on can leave in one call as segments of one: of one flow, of one size, the last may be
 // shorter.
 static int segments(const struct endpoint *from, const struct packet *first) {
-    if (!first->size || first->size >= from->segment_limit) return 1;
+    if (!first->size || first->size >= *segment_limit(from, first)) return 1;
     int count = 1;
     uint32_t total = first->size;
     for (const struct packet *next = first->next; next && count < MOST_SEGMENTS; next = next->next) {
@@ -142,6 +157,14 @@ static int segments(const struct endpoint *from, const struct packet *first) {
         count++;
         if (next->size < first->size) break;
     }
+    return count;
+}
+
+static int put_pieces(struct iovec *at, const struct packet *packet) {
+    int count = 0;
+    if (packet->head.iov_len) at[count++] = packet->head;
+    at[count++] = packet->body;
+    if (packet->padding) at[count++] = (struct iovec){(uint8_t *)PADDING, packet->padding};
     return count;
 }
 
@@ -154,7 +177,6 @@ static struct packet *prepare(struct mover *mover, struct endpoint *from, struct
         union address *to = from->is_listener ? &packet->flow->client : &packet->flow->peer;
         *message = (struct msghdr){.msg_name = to, .msg_namelen = address_size(to)};
         message->msg_iov = &mover->vectors[vector];
-        message->msg_iovlen = span;
         if (span > 1) {
             message->msg_control = mover->controls[number];
             message->msg_controllen = sizeof mover->controls[number];
@@ -166,8 +188,8 @@ static struct packet *prepare(struct mover *mover, struct endpoint *from, struct
             memcpy(CMSG_DATA(control), &size, sizeof size);
         }
         mover->spans[number] = span;
-        for (int i = 0; i < span; i++, packet = packet->next)
-            mover->vectors[vector++] = (struct iovec){packet->data, packet->size};
+        for (int i = 0; i < span; i++, packet = packet->next) vector += put_pieces(&mover->vectors[vector], packet);
+        message->msg_iovlen = &mover->vectors[vector] - message->msg_iov;
         ++*count;
     }
     return packet;
@@ -175,7 +197,12 @@ static struct packet *prepare(struct mover *mover, struct endpoint *from, struct
 
 static void send_one(struct mover *mover, struct endpoint *from, struct packet *packet) {
     union address *to = from->is_listener ? &packet->flow->client : &packet->flow->peer;
-    if (sendto(from->fd, packet->data, packet->size, MSG_DONTWAIT, &to->any, address_size(to)) < 0)
+    struct iovec pieces[MOST_PIECES];
+    int count = put_pieces(pieces, packet);
+    struct msghdr message = {to, address_size(to), pieces, count, NULL, 0, 0};
+    // Most are of one piece, and the plain call is the cheaper one.
+    if ((count == 1 ? sendto(from->fd, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT, &to->any, address_size(to))
+                    : sendmsg(from->fd, &message, MSG_DONTWAIT)) < 0)
         not_sent(mover, from, packet, errno);
     else
         sent(from, packet);
@@ -203,7 +230,7 @@ static void send_queue(struct mover *mover, struct endpoint *from) {
             continue;
         }
         // Larger than the way's MTU, or a device without checksums: each may still go by itself.
-        if (error == EMSGSIZE || error == EINVAL || error == EIO) from->segment_limit = packet->size;
+        if (error == EMSGSIZE || error == EINVAL || error == EIO) *segment_limit(from, packet) = packet->size;
         for (; span; span--, packet = packet->next) send_one(mover, from, packet);
     }
 }
@@ -214,37 +241,4 @@ static void flush(struct mover *mover) {
         send_queue(mover, from);
     }
     mover->packet_count = 0;
-}
-
-// -- receiving --------------------------------------------------------------------------------------------------
-
-static int make_buffers(struct mover *mover) {
-    mover->buffers = malloc((size_t)BUFFERS * ROOM);
-    if (!mover->buffers) return -1;
-    for (int i = 0; i < BUFFERS; i++) {
-        mover->payloads[i] = (struct iovec){mover->buffers + (size_t)i * ROOM + HEADROOM, 65536};
-        mover->arrivals[i].msg_hdr = (struct msghdr){
-            .msg_name = &mover->sources[i],
-            .msg_namelen = sizeof mover->sources[i],
-            .msg_iov = &mover->payloads[i],
-            .msg_iovlen = 1,
-        };
-    }
-    return 0;
-}
-
-// Reads at most `most` packets into the buffers from `first` on; how many, or -1 with errno.
-static int receive(struct mover *mover, struct endpoint *from, int first, int most) {
-    if (most == 1) {
-        socklen_t length = sizeof mover->sources[first];
-        struct iovec *payload = &mover->payloads[first];
-        ssize_t size = recvfrom(
-            from->fd, payload->iov_base, payload->iov_len, MSG_DONTWAIT, &mover->sources[first].any, &length);
-        if (size < 0) return -1;
-        mover->arrivals[first].msg_len = size;
-        return 1;
-    }
-    int count = recvmmsg(from->fd, mover->arrivals + first, most, MSG_DONTWAIT, NULL);
-    for (int i = 0; i < count; i++) mover->arrivals[first + i].msg_hdr.msg_namelen = sizeof mover->sources[0];
-    return count;
 }

@@ -29,7 +29,7 @@ static int64_t take_frames(struct mover *mover, struct endpoint *stream, const u
         if (!taken) break;
         const uint8_t *frame = data + at;
         at += taken;
-        if (mover->packet_count == BUFFERS) flush_and_report(mover);
+        make_room(mover);
         if (move_to_peer(mover, stream, (uint8_t *)frame, unpadded, &stream->client, now)) continue;
         flush_and_report(mover);
         call(stream->owner, "receive",

@@ -91,7 +91,9 @@ class DataPath:
         if self._settings.mover == "python":
             return None
         try:
-            return PacketMover(asyncio.get_running_loop(), time.monotonic)
+            loop, alone = asyncio.get_running_loop(), self.plane_name == "userspace"
+            # What comes coalesced, the kernel's programs leave to this process.
+            return PacketMover(loop, time.monotonic, may_take_trains=alone)
         except MoverUnavailable as reason:
             if self._settings.mover == "c":
                 raise OperatorError(f"--mover c: {reason}") from reason

@@ -39,7 +39,8 @@ static void write_one(const uint8_t *what, uint32_t size) {
     uint8_t *room = malloc(total);
     memset(room, 0xAA, total);
     memcpy(room + headers, host + port[2], payload);
-    uint8_t *message = write_data_indication(room + headers, payload, &source, what);
+    memset(room + headers + payload, 0, padded(payload) - payload);
+    uint8_t *message = write_data_headers(room + headers, payload, &source, what);
     print_hex(message, room + total - message);
     free(room);
 }

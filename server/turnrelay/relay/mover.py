@@ -16,6 +16,7 @@ from turnrelay.core.outputs import ChannelFlow, Flow, PermissionFlow
 from turnrelay.core.token_bucket import BucketState, TokenBucket
 from turnrelay.relay.flows import SocketAddress, client_socket_address
 from turnrelay.relay.plane import Traffic
+from turnrelay.relay.trains import end_trains
 
 if TYPE_CHECKING:
     from turnrelay.relay._mover import Mover
@@ -63,14 +64,20 @@ class Relay(Protocol):
 class PacketMover:
     """Reads the sockets of listeners and relayed addresses, on this loop, and moves what is granted."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
-        """MoverUnavailable where the extension was not built."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], *, may_take_trains: bool = True
+    ) -> None:
+        """`may_take_trains`: whether the kernel may coalesce what comes, where that pays (UDP_GRO).
+
+        MoverUnavailable where the extension was not built.
+        """
         try:
             from turnrelay.relay import _mover
         except ImportError as error:
             raise MoverUnavailable(f"its C extension was not built: {error}") from error
         self._loop = loop
-        self._mover = _mover.Mover(clock)
+        self._mover = _mover.Mover(clock, may_take_trains)
+        self._may_take_trains = may_take_trains
         self._listeners: dict[ServerAddress, int] = {}
         self._streams: dict[FiveTuple, MovedStream] = {}
         loop.add_reader(self._mover.fileno(), self._mover.run)
@@ -82,7 +89,7 @@ class PacketMover:
         self._mover.close()
 
     def add_listener(self, address: ServerAddress, sock: socket.socket, listener: Listener) -> None:
-        self._listeners[address] = self._mover.add(sock.fileno(), listener, True)
+        self._listeners[address] = self._add(sock, listener, True)
 
     def remove_listener(self, address: ServerAddress) -> None:
         self._mover.remove(self._listeners.pop(address))
@@ -95,7 +102,7 @@ class PacketMover:
 
     def add_relay(self, sock: socket.socket, relay: Relay) -> int:
         """The number of the relayed address, for the calls below."""
-        return self._mover.add(sock.fileno(), relay, False)
+        return self._add(sock, relay, False)
 
     def remove_relay(self, relay: int) -> None:
         """Ends its flows too; before the socket is closed."""
@@ -155,6 +162,11 @@ class PacketMover:
     def drops(self) -> Counter[str]:
         """Packets not relayed, by reason."""
         return Counter(self._mover.drops())
+
+    def _add(self, sock: socket.socket, owner: Listener | Relay, is_listener: bool) -> int:
+        if not self._may_take_trains:
+            end_trains(sock)
+        return self._mover.add(sock.fileno(), owner, is_listener)
 
     def _way_of(self, flow: Flow, buckets: Sequence[TokenBucket]) -> _Way | None:
         """None for a flow that is Python's."""

@@ -12,7 +12,8 @@ _DROPS = 8
 
 
 def receive_drops(sock: socket.socket) -> int:
-    """Packets dropped since the socket was made; 0 where the system does not tell."""
+    """Packets dropped since the socket was made, of which the kernel counts those that came coalesced as one;
+    0 where the system does not tell."""
     if sys.platform != "linux":
         return 0
     try:

@@ -33,6 +33,7 @@ from turnrelay.relay.ports import PortPool
 from turnrelay.relay.receive_drops import receive_drops
 from turnrelay.relay.relay_socket import HEADROOM, RelaySocket, open_socket
 from turnrelay.relay.tcp_relays import TcpRelays, add_traffic
+from turnrelay.relay.trains import end_trains
 
 _MAX_DATAGRAM = 65535
 _BIND_ATTEMPTS = 64
@@ -355,6 +356,7 @@ class UserspacePlane:
         if self.mover is not None:
             relay.number = self.mover.add_relay(sock, relay)
         else:
+            end_trains(sock)
             self._loop.add_reader(sock, relay.readable)
         return relay
 

@@ -12,6 +12,7 @@ from turnrelay.relay.flows import SocketAddress, client_socket_address
 from turnrelay.relay.plane import Forwarder
 from turnrelay.relay.receive_drops import receive_drops
 from turnrelay.relay.send_indications import PeerKey, forward_send
+from turnrelay.relay.trains import end_trains
 from turnrelay.transports.driver import Driver, transport_address
 
 _BATCH = 64
@@ -69,6 +70,7 @@ class UdpListener:
         """Datagrams that are neither STUN nor ChannelData."""
         driver.add_udp(self.address, self)
         if driver.mover is None:
+            end_trains(self._sock)
             loop.add_reader(self._sock, self._readable)
         else:
             driver.mover.add_listener(self.address, self._sock, self)

@@ -55,22 +55,26 @@ class Driver:
 class Rig:
     """A listener and a plane on one loopback address."""
 
-    def __init__(self, mover: str, host: str, bandwidth: FakeBandwidthPolicy) -> None:
+    def __init__(
+        self, mover: str, host: str, bandwidth: FakeBandwidthPolicy, *, may_take_trains: bool = True
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.host, self.clock, self.bandwidth = host, Clock(), bandwidth
-        self.mover = PacketMover(loop, self.clock) if mover == "c" else None
+        self.mover = None
+        if mover == "c":
+            self.mover = PacketMover(loop, self.clock, may_take_trains=may_take_trains)
         self.driver = Driver(self.clock, self.mover)
         self.listener = UdpListener(loop, self.driver, host, 0)
         ports = free_ports(host, 20)
         self.plane = UserspacePlane(
             loop, [RelayHost(host, host)], ports, bandwidth, self.driver, self.clock, self.mover
         )
-        self._ends: list[Peer] = []
+        self.ends: list[Peer] = []
 
     def end(self) -> Peer:
         """A client or a peer."""
-        self._ends.append(Peer(self.host))
-        return self._ends[-1]
+        self.ends.append(Peer(self.host))
+        return self.ends[-1]
 
     def open(self, account: str = "alice") -> RelayedAddress:
         return self.plane.open(account, _FAMILIES[self.host], even_port=False, reserve_next=False).relay
@@ -98,7 +102,7 @@ class Rig:
             self.listener.close()
         if self.mover is not None:
             self.mover.close()
-        for end in self._ends:
+        for end in self.ends:
             end.sock.close()
 
 

@@ -356,7 +356,7 @@ def test_sockets_of_other_kinds_are_refused(mover):
         pytest.skip("it is about the extension")
     from turnrelay.relay._mover import Mover
 
-    moving = Mover(lambda: 0.0)
+    moving = Mover(lambda: 0.0, True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         relay = moving.add(sock.fileno(), object(), False)
         with pytest.raises(ValueError, match="no channel"):

@@ -12,6 +12,7 @@ from turnrelay.core.token_bucket import TokenBucket
 from unit.relay.listening import CHANNEL, Rig
 from unit.relay.loopback import V4, V6, FakeBandwidthPolicy, Peer
 from unit.relay.quiet import until_quiet_and_alike
+from unit.relay.trains import MOST_BYTES, send_train, takes_trains
 
 CLIENTS, PEERS, RELAYS, CHANNELS, STEPS = 3, 3, 4, 3, 250
 SEEDS = int(os.environ.get("TURNRELAY_SEEDS", "3"))
@@ -78,6 +79,14 @@ class History:
         if address is not None:
             self.peers[peer].send(data, address)
 
+    def train_to_listener(self, client: int, datagrams: list[bytes]) -> None:
+        send_train(self.clients[client], datagrams, self.rig.listener.address)
+
+    def train_to_relay(self, peer: int, relay: int, datagrams: list[bytes]) -> None:
+        address = self.relays[relay]
+        if address is not None:
+            send_train(self.peers[peer], datagrams, address)
+
     def collect(self) -> None:
         for end, received in zip((*self.clients, *self.peers), self.received, strict=True):
             received.update(_heard(end))
@@ -86,7 +95,13 @@ class History:
         listener = self.rig.listener
         traffic = {key: repr(value) for key, value in self.rig.plane.traffic().items()}
         bucket = self.accounts["limited"].level
-        return traffic, self.rig.plane.drops(), listener.unbound, listener.garbage, round(bucket, 6)
+        messages = len(self.rig.driver.messages)
+        return traffic, self.rig.plane.drops(), listener.unbound, listener.garbage, messages, round(bucket, 6)
+
+    def trains(self) -> list[bool]:
+        """Of the sockets that are read, which take them."""
+        relays = self.rig.plane.relays.values()
+        return [takes_trains(self.rig.listener.sock), *(takes_trains(relay.sock) for relay in relays)]
 
 
 def _heard(end: Peer) -> list[bytes]:
@@ -104,13 +119,23 @@ def _step(chance: random.Random, both: list[History]) -> None:
     client, peer, relay = chance.randrange(CLIENTS), chance.randrange(PEERS), chance.randrange(RELAYS)
     channel, size = chance.randrange(CHANNELS), chance.choice((0, 1, 4, 172, 172, 172, 1200, 5000))
     data = chance.randbytes(size)
-    match chance.choice(("send", "send", "send", "hear", "hear", "hear", "grant", "grant", "odd", "rest")):
+    match chance.choice(
+        ("send", "train") * 3 + ("hear", "heard train") * 3 + ("grant",) * 4 + ("odd", "rest") * 2
+    ):
         case "send":
             number = CHANNEL + chance.randrange(2 * CHANNELS)
             padding = bytes(chance.choice((0, 0, 0, 3)))
             frame = number.to_bytes(2, "big") + size.to_bytes(2, "big") + data + padding
             for history in both:
                 history.to_listener(client, frame)
+        case "train":
+            train = _train(chance)
+            for history in both:
+                history.train_to_listener(client, train)
+        case "heard train":
+            train = _cut_alike(chance, size)
+            for history in both:
+                history.train_to_relay(peer, relay, train)
         case "hear":
             for history in both:
                 history.to_relay(peer, relay, data)
@@ -133,6 +158,45 @@ def _step(chance: random.Random, both: list[History]) -> None:
                     history.rig.clock.now += time
 
 
+def _cut_alike(chance: random.Random, size: int) -> list[bytes]:
+    """Of a peer: datagrams of one size, the last of them perhaps shorter."""
+    size = max(min(size, 1500), 1)
+    train = [chance.randbytes(size) for _ in range(_length(chance, size))]
+    return [*train[:-1], train[-1][: chance.choice((size, size, 1))]]
+
+
+def _length(chance: random.Random, size: int) -> int:
+    return chance.randrange(1, min(30, MOST_BYTES // size))
+
+
+def _train(chance: random.Random) -> list[bytes]:
+    """Of a client: ChannelData, plain or with other channels, padding, lengths that are too long, STUN and
+    garbage in between; all of one size but for the last."""
+    size, channel = chance.choice((4, 5, 24, 176, 176, 1204)), chance.randrange(2 * CHANNELS)
+    is_plain, train = chance.random() < 0.5, []
+    for _ in range(_length(chance, size)):
+        odd = (
+            None
+            if is_plain or chance.random() < 0.8
+            else chance.choice(("channel", "padded", "long", "other"))
+        )
+        if odd == "channel":
+            channel = chance.randrange(2 * CHANNELS)
+        length = size - 4 + {"padded": -min(3, size - 4), "long": 1}.get(odd or "", 0)
+        head = (CHANNEL + channel).to_bytes(2, "big") + length.to_bytes(2, "big")
+        if odd == "other":
+            head = chance.choice((bytes(4), b"\xff\xff\xff\xff"))
+        train.append(head + chance.randbytes(size - 4))
+    if chance.random() < 0.5:
+        shorter = chance.randrange(1, size + 1)
+        train[-1] = (
+            (CHANNEL + channel).to_bytes(2, "big")
+            + max(shorter - 4, 0).to_bytes(2, "big")
+            + chance.randbytes(size)
+        )[:shorter]
+    return train
+
+
 @pytest.mark.parametrize("host", [V4, V6])
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_histories_end_alike(mover, has_ipv6, host, seed):
@@ -147,6 +211,9 @@ async def test_histories_end_alike(mover, has_ipv6, host, seed):
             if number % 5 == 4:
                 await until_quiet_and_alike(both)
         assert sum(map(Counter.total, both[0].received)) > STEPS / 20
+        # Else no train arrived as one.
+        assert both[1].trains()[0]
+        assert not any(both[0].trains())
     finally:
         for history in both:
             history.rig.close()

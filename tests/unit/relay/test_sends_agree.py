@@ -9,9 +9,10 @@ from stunwire import DATA, XOR_PEER_ADDRESS, DecodeError, Message, TransportAddr
 from support.send_drafts import Draft
 from turnrelay.core.addresses import Transport
 from turnrelay.core.events import PeerDenied
-from unit.relay.core_rig import FAR, IPV4, IPV6, NEAR, CoreRig, End
+from unit.relay.core_rig import FAR, IPV4, IPV6, NEAR, CoreRig, DatagramEnd, End
 from unit.relay.loopback import V4, V6
 from unit.relay.quiet import until_quiet_and_alike
+from unit.relay.trains import send_train
 
 STEPS = 300
 SEEDS = int(os.environ.get("TURNRELAY_SEEDS", "2"))
@@ -66,6 +67,16 @@ class History:
             family = IPV6 if PEER_HOSTS[peer] == V6 else IPV4
             self.peers[peer].send(data, self.rig.relay(self.clients[client], family))
 
+    def say_train(self, client: int, messages: list[bytes]) -> None:
+        end = self.clients[client]
+        if isinstance(end, DatagramEnd):
+            send_train(end, messages, self.rig.server_of(end))
+
+    def hear_train(self, client: int, peer: int, data: bytes, count: int) -> None:
+        if self.alive[client]:
+            family = IPV6 if PEER_HOSTS[peer] == V6 else IPV4
+            send_train(self.peers[peer], [data] * count, self.rig.relay(self.clients[client], family))
+
     def collect(self) -> None:
         for end, received in zip((*self.clients, *self.peers), self.received, strict=True):
             received.update(map(self._plainly, end.heard()) if end in self.clients else end.heard())
@@ -94,13 +105,31 @@ class History:
 def _step(chance: random.Random, all_ways: list[History]) -> None:
     client, peer = chance.randrange(CLIENTS), chance.randrange(len(PEER_HOSTS))
     is_stream = client == CLIENTS - 1
-    match chance.choice(("send",) * 24 + ("hear",) * 6 + ("permit",) * 4 + ("bind", "time", "policy", "end")):
+    match chance.choice(
+        ("send",) * 20
+        + ("train",) * 4
+        + ("hear", "heard train") * 4
+        + ("permit",) * 4
+        + ("bind", "time", "policy", "end")
+    ):
         case "send":
             far = peer if chance.random() < 0.9 else len(PEER_HOSTS) + chance.randrange(CLIENTS)
             for _ in range(chance.choice((1, 1, 4))):
                 draft = Draft(chance, whole=is_stream)
                 for history in all_ways:
                     history.rig.say(history.clients[client], draft.write(history.address(far)))
+        case "train":
+            # Some of one shape, and an end that may have another.
+            draft, end = Draft(chance, whole=True), Draft(chance, whole=True)
+            count = chance.randrange(1, 8)
+            for history in all_ways:
+                far_address = history.address(peer)
+                one, last = draft.write(far_address), end.write(far_address)
+                history.say_train(client, [one] * count + [last] * (len(last) <= len(one)))
+        case "heard train":
+            data, count = chance.randbytes(chance.choice((1, 2, 3, 172, 1200))), chance.randrange(1, 10)
+            for history in all_ways:
+                history.hear_train(client, peer, data, count)
         case "hear":
             data = chance.randbytes(chance.choice((0, 1, 2, 3, 172, 1200)))
             for history in all_ways:

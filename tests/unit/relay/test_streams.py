@@ -62,7 +62,7 @@ def test_frames_are_those_of_stunwire_however_the_stream_is_cut(seed):
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     if len(data) > 60_000:
         data = data[-60_000:] if chance.random() < 0.2 else data
-    owner, framer, mover = Owner(), StreamFramer(), Mover(lambda: 5.0)
+    owner, framer, mover = Owner(), StreamFramer(), Mover(lambda: 5.0, False)
     stream = mover.add_stream(("192.0.2.1", 1), owner)
     for piece in some_pieces(chance, bytes(data))[:20_000]:
         before = len(owner.frames)
