@@ -71,6 +71,8 @@ class History:
         end = self.clients[client]
         if isinstance(end, DatagramEnd):
             send_train(end, messages, self.rig.server_of(end))
+        else:
+            end.send(b"".join(messages), self.rig.server_of(end))
 
     def hear_train(self, client: int, peer: int, data: bytes, count: int) -> None:
         if self.alive[client]:
