@@ -36,7 +36,8 @@ endif
 test-hard: $(DEV_STAMP)
 	PYTHONPATH=tests $(BIN)/python -m natlab.hard_nats $(ARGS)
 
-# The long forms: every pair of NATs, every pair with a site that lets little out, every reboot, ten minutes with a slow reader; needs root.
+# The long forms: every pair of NATs, those with sites that let little out among them, every reboot, ten minutes
+# with a slow reader; needs root.
 test-long: $(DEV_STAMP) bpf mover
 	PEERPATH_LONG=1 $(BIN)/python -m pytest -s --timeout 3600 tests/natlab/test_calls_matrix.py \
 	  tests/natlab/test_only_http.py tests/natlab/test_calls_life.py tests/natlab/test_calls_slow_reader.py $(ARGS)
