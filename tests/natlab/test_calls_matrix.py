@@ -19,9 +19,10 @@ from natlab.lab import MATRIX, Lab, can_punch
 
 AT_ONCE = 3
 MESSAGES = 1000
-TURNS = range(12) if os.environ.get("PEERPATH_LONG") else (0, 1, 5)
+LONG = bool(os.environ.get("PEERPATH_LONG"))
+TURNS = range(12) if LONG else (0, 1, 5)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if LONG else 600)]
 
 
 @dataclass
