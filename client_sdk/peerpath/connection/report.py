@@ -8,13 +8,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peerpath.errors import ServerFailure
-from peerpath.ice.report import IceReport
+from peerpath.ice.report import Finding, IceReport
 from peerpath.identity import PublicKey
 from peerpath.plan import ConnectionPlan
 
 _MAX_ATTEMPTS = 8
 _MAX_STEPS = 200
 _MAX_ROUTES = 16
+
+
+class Said:
+    """What has been told of one session, and need not be told of the next ones."""
+
+    def __init__(self) -> None:
+        self._essences: set[tuple[str, ...]] = set()
+
+    def news(self, report: IceReport) -> list[Finding]:
+        """What is in `report` and was in none before it."""
+        news = [finding for finding in report.findings() if finding.essence not in self._essences]
+        self._essences.update(finding.essence for finding in news)
+        return news
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +85,12 @@ class AttemptReport:
             del self.routes[_MAX_ROUTES // 2]
         self.routes.append(route)
 
-    def failures(self) -> list[ServerFailure]:
-        found = [failure for route in self.routes for failure in route.ice.failures()]
-        return [ServerFailure("signaling", step.text, step.at) for step in self.steps] + found
+    def failures(self, said: Said | None = None) -> list[ServerFailure]:
+        """The steps, and what each route failed of that is not in `said` or was told of an earlier one."""
+        said = Said() if said is None else said
+        found = [finding.failure for route in self.routes for finding in said.news(route.ice)]
+        steps = [ServerFailure("signaling", step.text, step.at) for step in self.steps]
+        return steps + [failure for failure in found if failure is not None]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -95,6 +111,10 @@ class AttemptReport:
         }
 
     def __str__(self) -> str:
+        return self.text(Said())
+
+    def text(self, said: Said) -> str:
+        """What is in `said` already is counted instead of told again."""
         took = "" if self.seconds is None else f" after {self.seconds:.3f} s"
         lines = [f"{self.direction}: {self.result or 'under way'}{took}"]
         lines += [f"  {step.at:8.3f} s  {step.text}" for step in self.steps]
@@ -104,7 +124,10 @@ class AttemptReport:
             ]
         for route in self.routes:
             lines.append(f"  route {route.number} at {route.at:.3f} s, {route.reason}:")
-            lines += [f"    {line}" for line in str(route.ice).splitlines()]
+            news = said.news(route.ice)
+            lines += [f"    {route.ice.headline}", *(f"    {finding.text}" for finding in news)]
+            if old := len(route.ice.findings()) - len(news):
+                lines.append(f"      {old} more as told above")
         return "\n".join(lines)
 
 
@@ -136,8 +159,9 @@ class ConnectionReport:
         return tuple(self._attempts)
 
     def failures(self) -> list[ServerFailure]:
-        """The short form, as in `TraversalError.report`."""
-        return [failure for attempt in self.attempts for failure in attempt.failures()]
+        """The short form, as in `TraversalError.report`: the same of several routes is told once."""
+        said = Said()
+        return [failure for attempt in self.attempts for failure in attempt.failures(said)]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -146,4 +170,5 @@ class ConnectionReport:
         }
 
     def __str__(self) -> str:
-        return "\n".join(str(attempt) for attempt in self.attempts)
+        said = Said()
+        return "\n".join(attempt.text(said) for attempt in self.attempts)

@@ -115,47 +115,87 @@ class IceReport:
 
     def failures(self) -> list[ServerFailure]:
         """For TraversalError: the servers that gave nothing, and the pairs that did not work."""
-        failures = [
-            ServerFailure(f"{entry.server} ({entry.inquiry})", entry.reason, entry.seconds or self.seconds)
-            for entry in self.servers
-            if entry.reason
-        ]
-        for pair in self.pairs:
-            reason = pair.reason or f"{pair.state} after {pair.checks_sent} checks"
-            name = f"{pair.local_type} {pair.local} to {pair.remote_type} {pair.remote}"
-            failures.append(ServerFailure(name, reason, self.seconds - pair.at))
-        failures += [
-            ServerFailure(f"fallback {entry.fallback}", f"not tried: {entry.reason}", self.seconds)
-            for entry in self.fallbacks
-            if not entry.tried
-        ]
-        return failures
+        return [finding.failure for finding in self.findings() if finding.failure is not None]
+
+    def findings(self) -> list[Finding]:
+        """What became of each server, candidate, pair and fallback."""
+        findings = [_of_server(server, self.seconds) for server in self.servers]
+        findings += map(_of_candidate, self.candidates)
+        if self.punch is not None:
+            punch = self.punch
+            findings.append(Finding(f"  {punch}", ("punch", punch.technique, punch.part, punch.result)))
+        findings += [_of_pair(pair, self.seconds) for pair in self.pairs]
+        findings += [_of_fallback(fallback, self.seconds) for fallback in self.fallbacks]
+        return findings
+
+    @property
+    def headline(self) -> str:
+        return f"{self.state} after {self.seconds:.2f} s" + (f": {self.reason}" if self.reason else "")
 
     def __str__(self) -> str:
-        lines = [f"{self.state} after {self.seconds:.2f} s" + (f": {self.reason}" if self.reason else "")]
-        for server in self.servers:
-            took = "" if server.seconds is None else f" in {server.seconds:.3f} s"
-            name = server.server + (f" through {server.proxy}" if server.proxy else "")
-            lines.append(f"  {name}, {server.inquiry}: {server.result or server.reason}{took}")
-        for candidate in self.candidates:
-            refused = f", not used: {candidate.refused}" if candidate.refused else ""
-            lines.append(
-                f"  {candidate.side} {candidate.type} {candidate.address} at {candidate.at:.3f} s{refused}"
-            )
-        if self.punch is not None:
-            lines.append(f"  {self.punch}")
-        for pair in self.pairs:
-            mark = "*" if pair.selected else " "
-            lines.append(
-                f"{mark} {pair.local_type} {pair.local} to {pair.remote_type} {pair.remote}: {pair.state}"
-                + (", nominated" if pair.nominated else "")
-                + (f", round trip {pair.rtt * 1000:.1f} ms" if pair.rtt is not None else "")
-                + (f", {pair.reason}" if pair.reason else "")
-            )
-        for fallback in self.fallbacks:
-            tried = "" if fallback.tried else "not tried, "
-            lines.append(f"  fallback {fallback.fallback}: {tried}{fallback.reason}")
-        return "\n".join(lines)
+        return "\n".join([self.headline, *(finding.text for finding in self.findings())])
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a report, and what it is in the short form of TraversalError, if it is a failure."""
+
+    text: str
+    essence: tuple[str, ...]
+    """What it says, without the ports and times of one session: in another one it would be nothing new."""
+    failure: ServerFailure | None = None
+
+
+def _of_server(entry: ServerEntry, so_far: float) -> Finding:
+    took = "" if entry.seconds is None else f" in {entry.seconds:.3f} s"
+    name = entry.server + (f" through {entry.proxy}" if entry.proxy else "")
+    failure = None
+    if entry.reason:
+        failure = ServerFailure(f"{entry.server} ({entry.inquiry})", entry.reason, entry.seconds or so_far)
+    asked = (entry.server, entry.inquiry, entry.transport, entry.proxy, _host(entry.base))
+    return Finding(
+        f"  {name}, {entry.inquiry}: {entry.result or entry.reason}{took}",
+        ("server", *asked, _host(entry.result), entry.reason),
+        failure,
+    )
+
+
+def _of_candidate(entry: CandidateEntry) -> Finding:
+    refused = f", not used: {entry.refused}" if entry.refused else ""
+    return Finding(
+        f"  {entry.side} {entry.type} {entry.address} at {entry.at:.3f} s{refused}",
+        ("candidate", entry.side, entry.type, _host(entry.address), entry.server, entry.refused),
+    )
+
+
+def _of_pair(entry: PairEntry, so_far: float) -> Finding:
+    name = f"{entry.local_type} {entry.local} to {entry.remote_type} {entry.remote}"
+    reason = entry.reason or f"{entry.state} after {entry.checks_sent} checks"
+    ends = (entry.local_type, _host(entry.local), entry.remote_type, _host(entry.remote))
+    return Finding(
+        f"{'*' if entry.selected else ' '} {name}: {entry.state}"
+        + (", nominated" if entry.nominated else "")
+        + (f", round trip {entry.rtt * 1000:.1f} ms" if entry.rtt is not None else "")
+        + (f", {entry.reason}" if entry.reason else ""),
+        ("pair", *ends, entry.way, entry.state, entry.reason),
+        ServerFailure(name, reason, so_far - entry.at),
+    )
+
+
+def _of_fallback(entry: FallbackEntry, so_far: float) -> Finding:
+    failure = None
+    if not entry.tried:
+        failure = ServerFailure(f"fallback {entry.fallback}", f"not tried: {entry.reason}", so_far)
+    return Finding(
+        f"  fallback {entry.fallback}: {'' if entry.tried else 'not tried, '}{entry.reason}",
+        ("fallback", entry.fallback, entry.reason),
+        failure,
+    )
+
+
+def _host(address: str) -> str:
+    """Of "host:port" or "[host]:port"."""
+    return address.rpartition(":")[0]
 
 
 class CandidateLog:
@@ -236,6 +276,7 @@ __all__ = [
     "CandidateEntry",
     "CandidateLog",
     "FallbackEntry",
+    "Finding",
     "IceReport",
     "PairEntry",
     "PunchEntry",

@@ -153,23 +153,26 @@ async def test_a_peer_whose_traversal_closes_says_so():
 class Placed(Person):
     """Whose machine has an address some time after each call began; until then it waits for `patience`."""
 
-    def __init__(self, identity: Identity, *, after: float, patience: float, **more: Any) -> None:
+    def __init__(
+        self, identity: Identity, *, after: float = 0, patience: float = 0, host: str = "", **more: Any
+    ) -> None:
         super().__init__(identity, **more)
         self.after = after
         self.patience = patience
+        self.found = [host] if host else host_addresses()
 
     def _endpoint(self, role: Role, **_: Any) -> IceEndpoint:
         loop = asyncio.get_running_loop()
         began = loop.time()
 
         def hosts() -> list[str]:
-            return host_addresses() if loop.time() - began >= self.after else []
+            return self.found if loop.time() - began >= self.after else []
 
         return IceEndpoint(role, hosts=hosts, address_patience=self.patience)
 
 
-def late_bob(*, after: float, patience: float) -> Placed:
-    return Placed(BOB, after=after, patience=patience, authorize=Contacts([ALICE.public_key]))
+def late_bob(**where: Any) -> Placed:
+    return Placed(BOB, authorize=Contacts([ALICE.public_key]), **where)
 
 
 async def test_a_peer_that_has_no_address_says_so_and_the_caller_need_not_wait():
@@ -186,7 +189,7 @@ async def test_a_peer_that_has_no_address_says_so_and_the_caller_need_not_wait()
 
 async def test_a_peer_whose_address_is_about_to_come_waits_for_it_and_answers():
     there, back = memory_pair()
-    callee, caller = late_bob(after=0.5, patience=30), Placed(ALICE, after=0, patience=0)
+    callee, caller = late_bob(after=0.5, patience=30), Placed(ALICE)
     async with nothing_left(), callee, caller, callee.listen(back) as calls:
         connection = await caller.connect(BOB.public_key, there)
         other = await calls.accept()
@@ -203,3 +206,21 @@ async def test_closing_the_listener_tells_the_caller_whom_it_was_about_to_answer
             await until(lambda: calls._on_their_way)
         with pytest.raises(CallError, match="failed at the peer: the listener was closed"):
             await asyncio.wait_for(connecting, 20)
+
+
+async def test_what_several_routes_fail_of_is_told_once():
+    there, back = memory_pair()
+    # No candidate of the other one is in a range where checks may go.
+    caller, callee = Placed(ALICE, host="127.0.0.1"), late_bob(host="127.0.0.2")
+    async with nothing_left(), callee, caller, callee.listen(back):
+        with pytest.raises(CallError) as caught:
+            await caller.connect(BOB.public_key, there, timeout=7)
+    routes = caught.value.details.attempts[0].routes
+    assert len(routes) >= 2
+    named = [(entry.server, entry.reason) for entry in caught.value.report if entry.server != "signaling"]
+    assert named
+    assert len(named) == len(set(named))
+    lines = str(caught.value.details).splitlines()
+    for entry in routes[0].ice.fallbacks:
+        assert len([line for line in lines if line.strip().startswith(f"fallback {entry.fallback}:")]) == 1
+    assert any(line.endswith("more as told above") for line in lines)
