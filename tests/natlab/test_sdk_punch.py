@@ -70,3 +70,35 @@ def test_a_hole_is_punched_where_the_rules_let_it(lab: Lab, server: Server, firs
         assert result["remote"].startswith(f"{peer.public_address}:")
         # There and back over two paths of 10 ms each; the rest is a busy machine.
         assert 40 <= result["round_trip_ms"] < 1000
+
+
+@pytest.mark.parametrize(
+    ("peer", "taken_away", "said"),
+    [
+        ("11.0.0.10:40000", "address", "this machine is in no network"),
+        ("11.0.0.10:40000", "route", "this machine has no route to it"),
+        ("[2a00:11::10]:40000", "", "this machine has no IPv6 address, and no route to it"),
+    ],
+)
+def test_without_a_way_out_that_is_said_at_once(lab: Lab, peer: str, taken_away: str, said: str) -> None:
+    site = lab.site("full-cone")
+    if taken_away == "address":
+        site.host.run(["ip", "address", "flush", "dev", "eth0"])
+    elif taken_away == "route":
+        site.host.run(["ip", "route", "del", "default"])
+    punching = peerpath(site, "punch", peer, "--seconds", "60")
+    with pytest.raises(ProcessFailed):
+        punching.wait(40)
+    # As a terminal has it, with line ends anywhere.
+    assert said in " ".join(punching.output().split())
+
+
+def test_what_keeps_packets_from_leaving_is_named(lab: Lab) -> None:
+    site = lab.site("full-cone")
+    site.host.run(["nft", "add", "table", "inet", "gate"])
+    site.host.run(["nft", "add", "chain", "inet", "gate", "out", "{ type filter hook output priority 0; }"])
+    site.host.run(["nft", "add", "rule", "inet", "gate", "out", "meta", "l4proto", "udp", "drop"])
+    punching = peerpath(site, "punch", "11.0.0.10:40000", "--seconds", "1", "--attempts", "1")
+    with pytest.raises(ProcessFailed):
+        punching.wait(40)
+    assert "nothing could be sent to the peer: Operation not permitted" in " ".join(punching.output().split())

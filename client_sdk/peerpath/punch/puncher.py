@@ -11,7 +11,9 @@ from peerpath.errors import ServerFailure, TraversalError
 from peerpath.net.addresses import is_numeric, join_host_port
 from peerpath.net.alarm import Alarm
 from peerpath.net.datagrams import DatagramSocket
+from peerpath.net.interfaces import host_addresses, source_towards
 from peerpath.net.resolving import Resolver
+from peerpath.net.words import in_words
 from peerpath.punch.hole_punch import HolePunch, Output, Punched, SendTo
 
 _PAUSE_SECONDS = 0.5
@@ -44,14 +46,17 @@ async def punch(
 ) -> Hole:
     """Punches towards `peer` from `local` while the peer does the same towards us.
 
-    Each attempt lasts `seconds`; the pauses between them double. TraversalError, with each attempt in its
-    report, when nothing came through; OSError when `local` cannot be bound.
+    Each attempt lasts `seconds`; the pauses between them double. TraversalError at once when there is no way
+    out towards the peer, and with each attempt in its report when nothing came through; OSError when `local`
+    cannot be bound.
     """
     host, port = peer
     if not is_numeric(host):
         [first, *_] = await (resolver or Resolver()).addresses(host, port)
         host = first.host
     remote = TransportAddress(host, port)
+    if source_towards(remote) is None:
+        raise TraversalError(_no_way(remote))
     if local is None:
         local = ("::" if ":" in host else "0.0.0.0", 0)
     socket = await DatagramSocket.open(local)
@@ -74,6 +79,15 @@ async def punch(
     raise TraversalError(f"No hole to {join_host_port(remote)} could be punched:", report)
 
 
+def _no_way(remote: TransportAddress) -> str:
+    if not host_addresses():
+        return f"No hole to {join_host_port(remote)} can be punched: this machine is in no network"
+    family = "IPv6" if ":" in remote.host else "IPv4"
+    has_family = any((":" in host) == (":" in remote.host) for host in host_addresses())
+    why = "no route to it" if has_family else f"no {family} address, and no route to it"
+    return f"No hole to {join_host_port(remote)} can be punched: this machine has {why}"
+
+
 class _Driver:
     def __init__(self, socket: DatagramSocket, core: HolePunch) -> None:
         self._loop = asyncio.get_running_loop()
@@ -82,19 +96,24 @@ class _Driver:
         self._end: asyncio.Future[Punched] = self._loop.create_future()
         self._alarm = Alarm(self._loop, self._on_time)
         self._heard = False
+        self._unsent = ""
+        """Why the last packet could not be sent."""
 
     async def run(self) -> Punched:
         self._socket.on_datagram = self._received
+        self._socket.on_error = self._failed
         try:
             self._carry_out(self._core.start(self._loop.time()))
             return await self._end
         finally:
-            self._socket.on_datagram = None
+            self._socket.on_datagram = self._socket.on_error = None
             self._alarm.cancel()
 
     def findings(self) -> str:
         if self._heard:
             return "the peer's packets come in, but it answers none of ours"
+        if self._unsent:
+            return f"nothing could be sent to the peer: {self._unsent}"
         return "nothing came in from the peer"
 
     def _received(self, data: bytes, source: TransportAddress) -> None:
@@ -102,12 +121,16 @@ class _Driver:
         self._heard = self._heard or bool(outputs)
         self._carry_out(outputs)
 
+    def _failed(self, error: OSError) -> None:
+        self._unsent = in_words(error)
+
     def _on_time(self) -> None:
         self._carry_out(self._core.handle_timeout(self._loop.time()))
 
     def _carry_out(self, outputs: list[Output]) -> None:
         for output in outputs:
             if isinstance(output, SendTo):
+                self._unsent = ""
                 self._socket.send(output.data, output.to)
             elif not self._end.done():
                 self._end.set_result(output)
