@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -33,10 +34,13 @@ from turnrelay.policy.secret_file import OPERATOR_TOKEN, load_or_create_secret
 from turnrelay.policy.user_database import FILE_NAME as USERS_FILE
 from turnrelay.settings import Settings
 from turnrelay.settings.display import effective_settings
+from turnrelay.settings.errors import SettingsError
 from turnrelay.settings.sources import LoadedSettings, load_settings
 from turnrelay.welcome import turn_uris
 
 _UPGRADE_SECONDS = 90.0
+_WRONG_SETTINGS = 78
+"""EX_CONFIG of sysexits.h: a service manager need not start the relay again until somebody mends them."""
 
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 _stdout = Console(soft_wrap=True, highlight=False)
@@ -49,8 +53,14 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except OperatorError as error:
-            _stderr.print(f"turnrelay: {error}", style="red", markup=False)
-            raise typer.Exit(1) from None
+            _tell_operator(str(error), "red")
+            is_final = isinstance(error, SettingsError) and ctx.invoked_subcommand == "serve"
+            raise typer.Exit(_WRONG_SETTINGS if is_final else 1) from None
+
+
+def _tell_operator(text: str, color: str) -> None:
+    with suppress(OSError):  # a full disk; the relay serves all the same
+        _stderr.print(f"turnrelay: {text}", style=color, markup=False)
 
 
 app = typer.Typer(
@@ -328,7 +338,7 @@ def show_config(config: ConfigOption = None) -> None:
 def _load(config: Path | None, flags: Mapping[str, object], *, check_files: bool = True) -> LoadedSettings:
     loaded = load_settings(config_file=config, flags=flags, check_files=check_files)
     for warning in loaded.warnings:
-        _stderr.print(f"turnrelay: {warning}", style="yellow", markup=False)
+        _tell_operator(warning, "yellow")
     return loaded
 
 

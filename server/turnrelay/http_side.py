@@ -13,6 +13,7 @@ from turnrelay.policy.rate_limits import PrefixRateLimit
 from turnrelay.relay_parts import RelayParts
 from turnrelay.settings.tls import read_certificate
 from turnrelay.transports.given_sockets import HTTP, SHARED
+from turnrelay.transports.listen_faults import listen_fault
 from turnrelay.transports.listeners import ListenError
 from turnrelay.web.application import HttpServer, RouteGroup
 from turnrelay.web.client_addresses import ClientAddresses
@@ -116,10 +117,8 @@ class HttpSide:
                 given = self._parts.given.take(HTTP, address.host, address.port)
                 await self._own.open(address.host, address.port, given)
             except OSError as error:
-                raise ListenError(
-                    f"cannot serve HTTP on {address.host} port {address.port}: {error.strerror or error}; "
-                    "choose another --http ADDR:PORT, or --http off"
-                ) from error
+                choose = "--http ADDR:PORT, or --http off"
+                raise ListenError(listen_fault(error, address.host, address.port, choose)) from error
         if self._parts.settings.shared:
             await self._open_shared()
 
@@ -131,10 +130,8 @@ class HttpSide:
                 given = self._parts.given.take(SHARED, address.host, address.port)
                 self._parts.listeners.over_http.share(address.host, address.port, make_http, given)
             except OSError as error:
-                raise ListenError(
-                    f"cannot listen on {address.host} port {address.port}: {error.strerror or error}; "
-                    "choose another --shared ADDR:PORT"
-                ) from error
+                choose = "--shared ADDR:PORT"
+                raise ListenError(listen_fault(error, address.host, address.port, choose)) from error
 
     def _tunnel(self, *, on_shared_port: bool = False) -> list[RouteGroup]:
         """Each server has its own: on a shared port connections are counted when they are accepted."""

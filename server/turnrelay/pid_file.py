@@ -26,7 +26,8 @@ class PidFile:
 
     @classmethod
     def take(cls, data_dir: Path) -> "PidFile | None":
-        """None where the directory cannot be written, or another relay has it: then signals serve alone."""
+        """None where the directory cannot be written or is full, or another relay has it: then signals serve
+        alone."""
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(data_dir / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -34,15 +35,16 @@ class PidFile:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cls(descriptor)
         except OSError:
             os.close(descriptor)
             return None
-        return cls(descriptor)
 
     def tell(self, news: str) -> None:
         """Why the last upgrade failed, for whoever asked for it."""
         self._news += 1
-        self._write(f"{self._news} {news}")
+        with suppress(OSError):  # a full disk; the log has it, too
+            self._write(f"{self._news} {news}")
 
     def close(self) -> None:
         """The relay is gone, unless another process has the lock by this descriptor, too."""

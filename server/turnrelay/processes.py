@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -92,6 +93,17 @@ def _collect_garbage_rarely() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
+def _show(text: str) -> None:
+    """On standard output. Where that is full or closed, the relay serves all the same."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        # Python would try again at its end, and end with another status.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:
     try:
         import uvloop
@@ -124,7 +136,7 @@ async def _serve(
                 loop.add_signal_handler(number, departure.stop)
             await relay.start()
             pid_file = PidFile.take(settings.data_dir)
-            print(relay.welcome().render(), flush=True)
+            _show(relay.welcome().render())
         else:
             # Whoever ends it before it serves leaves the predecessor as it was.
             await take_over(relay, predecessor, settings)

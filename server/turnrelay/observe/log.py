@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from typing import Literal, TextIO
+from contextlib import suppress
+from typing import Any, Literal, TextIO
 
 import structlog
 
@@ -24,6 +25,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 def configure(level: str, form: Format, stream: TextIO | None = None) -> None:
     """Sets structlog up for the whole process. Level is debug, info, warning or error."""
     stream = stream or sys.stderr
+    log: Any = _Undisturbed(stream)
     text = stream.isatty() if form == "auto" else form == "text"
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty())
@@ -39,9 +41,25 @@ def configure(level: str, form: Format, stream: TextIO | None = None) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         # A line is one write, so that lines of several processes do not mix.
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(log),
         cache_logger_on_first_use=True,
     )
+
+
+class _Undisturbed:
+    """A line that cannot be written, since the disk is full or its reader is gone, is lost: nobody else is to
+    have trouble with that."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        with suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class EventLog:

@@ -32,7 +32,7 @@ def load_or_create_secret(data_dir: Path, file_name: str = SHARED_SECRET) -> str
     except OSError as error:
         raise OperatorError(
             f"{path}: cannot read or create the {what} ({error.strerror}); "
-            "choose a directory that this user may write with --data-dir"
+            "choose a directory with room, which this user may write, with --data-dir"
         ) from None
     except UnicodeDecodeError:
         raise OperatorError(f"{path}: is no text file; delete it to get a new one") from None

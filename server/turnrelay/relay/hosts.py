@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from turnrelay.core.addresses import family_of
 from turnrelay.relay.plane import RelayHost
 
+_BEHIND_NAT = " (for the public address of a NAT in front of it use --external-ip)"
+
 
 class RelayHostError(Exception):
     """A relay address cannot serve; says which, why, and what to do."""
@@ -18,7 +20,7 @@ def relay_hosts(relay_ips: Sequence[str], external_ips: Sequence[str]) -> list[R
     of this machine, or a mapping has no or several relay addresses to apply to.
     """
     for host in relay_ips:
-        _require_local(host)
+        require_local(host, "--relay-ip", _BEHIND_NAT)
     advertised: dict[str, str] = {}
     for mapping in external_ips:
         public, _, private = mapping.partition("/")
@@ -43,13 +45,13 @@ def _only_one_like(public: str, relay_ips: Sequence[str]) -> str:
     return alike[0]
 
 
-def _require_local(host: str) -> None:
+def require_local(host: str, flag: str, otherwise: str = "") -> None:
+    """RelayHostError naming the flag unless it is an address of this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((host, 0))
-        except OSError as error:
-            raise RelayHostError(
-                f"--relay-ip {host}: {error.strerror}; it must be an address of this machine "
-                "(for the public address of a NAT in front of it use --external-ip)"
-            ) from error
+    except OSError as error:
+        raise RelayHostError(
+            f"{flag} {host}: {error.strerror}; it must be an address of this machine{otherwise}"
+        ) from error

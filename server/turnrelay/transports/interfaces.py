@@ -40,12 +40,13 @@ def detect_relay_addresses() -> list[str]:
     """The address of each family that packets to the internet would leave from.
 
     Without any route the first address that is not loopback serves, else loopback: then at least clients on
-    this machine can be relayed.
+    this machine can be relayed. Where only IPv6 has a route, loopback is no IPv4 address to promise.
     """
     found = [host for host in (_source_address(socket.AF_INET), _source_address(socket.AF_INET6)) if host]
     if not any(":" not in host for host in found):
         others = [host for host in local_addresses() if ":" not in host]
-        found[:0] = [host for host in others if not ip_address(host).is_loopback][:1] or others[:1]
+        found[:0] = [host for host in others if not ip_address(host).is_loopback][:1]
+        found = found or others[:1]
     return found
 
 

@@ -14,6 +14,7 @@ from turnrelay.transports.driver import Driver, transport_address
 from turnrelay.transports.given import GivenStreams
 from turnrelay.transports.given_sockets import SHARED, GivenSockets
 from turnrelay.transports.interfaces import expand
+from turnrelay.transports.listen_faults import listen_fault
 from turnrelay.transports.over_http import ClientsOverHttp
 from turnrelay.transports.stream import StreamClients, StreamConnection, StreamListener
 from turnrelay.transports.tls import TlsContexts
@@ -95,7 +96,8 @@ class Listeners:
             try:
                 self._listen_for_udp_on(host, port)
             except OSError as error:
-                raise ListenError(f"cannot listen on {host} UDP port {port}: {error.strerror}") from error
+                choose = "--port or --alternate-ip"
+                raise ListenError(listen_fault(error, host, port, choose)) from error
         if not self.hosts:
             raise ListenError("there is no address to listen on; name one with --listen ADDR")
         self._idle_sweep = asyncio.create_task(self._close_idle())
@@ -211,34 +213,24 @@ class Listeners:
         return self._dropped + sum(udp.receive_drops() for udp in listening)
 
     def _add(self, host: str) -> None:
-        try:
-            self._listen_on(host)
-        except OSError as error:
-            not_there = error.errno == errno.EADDRNOTAVAIL
-            advice = (
-                "it is no address of this machine; choose another --listen"
-                if not_there
-                else "is another relay running there? choose another --listen or --port"
-            )
-            raise ListenError(
-                f"cannot listen on {host} port {self.port}: {error.strerror or error}; {advice}", not_there
-            ) from error
-
-    def _listen_on(self, host: str) -> None:
-        """Opens what an address is listened on with, all or nothing; raises OSError."""
+        """Opens what an address is listened on with, all or nothing; raises ListenError."""
         streams: list[StreamListener] = []
+        port, choose = self.port, "--port"
         try:
             udp = self._open_udp(host, self.port)
             self._udp[host], self._streams[host] = udp, streams
             self.port = udp.address.port  # where any free one was asked for, it is the same for all
             streams.append(self._open_stream(host, self.port, None))
             if self._tls is not None:
+                port, choose = self.tls_port, "--tls-port"
                 streams.append(self._open_stream(host, self.tls_port, self._tls))
                 self.tls_port = streams[-1].acceptor.port
-        except OSError:
+        except OSError as error:
             if host in self._udp:
                 self._remove(host)
-            raise
+            not_there = error.errno == errno.EADDRNOTAVAIL
+            choose = "--listen" if not_there else f"--listen or {choose}"
+            raise ListenError(listen_fault(error, host, port, choose), not_there) from error
 
     def _listen_for_udp_on(self, host: str, port: int) -> None:
         self._more_udp.append(self._open_udp(host, port))
