@@ -146,9 +146,9 @@ def test_serve_ends_with_the_status_of_the_relay(terminal, served, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["serve", "--port", "99999"], 1, "--port = '99999'"),
-        (["serve", "--realm", ""], 1, "--realm = ''"),
-        (["serve", "--config", "/nowhere/x.toml"], 1, "No such file"),
+        (["serve", "--port", "99999"], 78, "--port = '99999'"),
+        (["serve", "--realm", ""], 78, "--realm = ''"),
+        (["serve", "--config", "/nowhere/x.toml"], 78, "No such file"),
         (["serve", "--prot", "1"], 2, "No such option"),
         (["serve", "more"], 2, "unexpected extra argument"),
         (["serve", "--port"], 2, "requires an argument"),

@@ -4,7 +4,8 @@ import asyncio
 import errno
 import socket
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -29,6 +30,17 @@ class ListenError(Exception):
     def __init__(self, message: str, not_there: bool = False) -> None:
         super().__init__(message)
         self.not_there = not_there
+
+
+@contextmanager
+def opening(host: str, port: int, flag: str) -> Iterator[None]:
+    """What fails in it, fails for want of that port, which the flag names."""
+    try:
+        yield
+    except OSError as error:
+        not_there = error.errno == errno.EADDRNOTAVAIL
+        choose = "--listen" if not_there else f"--listen or {flag}"
+        raise ListenError(listen_fault(error, host, port, choose), not_there) from error
 
 
 class Listeners:
@@ -215,22 +227,20 @@ class Listeners:
     def _add(self, host: str) -> None:
         """Opens what an address is listened on with, all or nothing; raises ListenError."""
         streams: list[StreamListener] = []
-        port, choose = self.port, "--port"
         try:
-            udp = self._open_udp(host, self.port)
-            self._udp[host], self._streams[host] = udp, streams
-            self.port = udp.address.port  # where any free one was asked for, it is the same for all
-            streams.append(self._open_stream(host, self.port, None))
+            with opening(host, self.port, "--port"):
+                udp = self._open_udp(host, self.port)
+                self._udp[host], self._streams[host] = udp, streams
+                self.port = udp.address.port  # where any free one was asked for, it is the same for all
+                streams.append(self._open_stream(host, self.port, None))
             if self._tls is not None:
-                port, choose = self.tls_port, "--tls-port"
-                streams.append(self._open_stream(host, self.tls_port, self._tls))
+                with opening(host, self.tls_port, "--tls-port"):
+                    streams.append(self._open_stream(host, self.tls_port, self._tls))
                 self.tls_port = streams[-1].acceptor.port
-        except OSError as error:
+        except ListenError:
             if host in self._udp:
                 self._remove(host)
-            not_there = error.errno == errno.EADDRNOTAVAIL
-            choose = "--listen" if not_there else f"--listen or {choose}"
-            raise ListenError(listen_fault(error, host, port, choose), not_there) from error
+            raise
 
     def _listen_for_udp_on(self, host: str, port: int) -> None:
         self._more_udp.append(self._open_udp(host, port))

@@ -7,7 +7,7 @@ from typing import Any
 
 from turnrelay.core.addresses import Transport
 from turnrelay.transports.accepting import listening_socket
-from turnrelay.transports.listeners import Listeners
+from turnrelay.transports.listeners import ListenError, Listeners, opening
 from turnrelay.transports.udp import datagram_socket
 
 
@@ -71,16 +71,18 @@ class Doors(Listeners):
         self._doors.clear()
         self._more_doors.clear()
 
-    def _listen_on(self, host: str) -> None:
+    def _add(self, host: str) -> None:
         doors: list[Door] = []
         try:
-            doors.append(Door.open(Transport.UDP, host, self.port, self._workers))
-            self.port = doors[0].port
-            doors.append(Door.open(Transport.TCP, host, self.port, self._workers))
+            with opening(host, self.port, "--port"):
+                doors.append(Door.open(Transport.UDP, host, self.port, self._workers))
+                self.port = doors[0].port
+                doors.append(Door.open(Transport.TCP, host, self.port, self._workers))
             if self._tls is not None:
-                doors.append(Door.open(Transport.TLS, host, self.tls_port, self._workers))
+                with opening(host, self.tls_port, "--tls-port"):
+                    doors.append(Door.open(Transport.TLS, host, self.tls_port, self._workers))
                 self.tls_port = doors[-1].port
-        except OSError:
+        except ListenError:
             for door in doors:
                 door.close()
             raise
