@@ -13,7 +13,7 @@ from turnrelay.core.token_bucket import TokenBucket
 from turnrelay.relay.userspace import UserspacePlane
 
 V4, V6 = "127.0.0.1", "::1"
-SOON = 2.0
+SOON = 10.0
 """Seconds within which a packet crosses the loopback, on a busy machine too."""
 
 

@@ -8,7 +8,7 @@ from unit.relay.listening import CHANNEL, Rig, frame
 from unit.relay.loopback import V4, V6, FakeBandwidthPolicy, Peer, until
 from unit.relay.trains import receive_train, send_train, take_trains, takes_trains
 
-TRAINS = [[172] * 40, [100] * 9 + [40], [1200] * 53, [1] * 64, [171] * 64, [500] * 3 + [1], [1400]]
+TRAINS = [[172] * 40, [100] * 9 + [40], [1200] * 54, [1] * 64, [171] * 64, [500] * 3 + [1], [1400]]
 TRIAL = 64
 """Datagrams that the extension sees before it asks for trains."""
 
