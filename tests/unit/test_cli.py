@@ -351,7 +351,7 @@ def test_the_module_is_the_command():
 
 def test_errors_are_told_without_a_traceback():
     done = program("serve", TURNRELAY_PORT="99999", TURNRELAY_ALLOW_PEER="here")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith("turnrelay: 2 settings are wrong:\n  TURNRELAY_PORT = '99999'\n")
     assert "Traceback" not in done.stderr
 
