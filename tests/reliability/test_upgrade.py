@@ -216,7 +216,7 @@ def test_new_settings_are_for_what_comes_and_take_nothing_away(site, over_udp, o
             ByChannel("TCP", over_tcp(), peer()),
         ]
         relay.configure("software = 1")
-        assert "status 1" in relay.failed_upgrade()
+        assert "status 78" in relay.failed_upgrade()
         # The flags of the command are stronger than the file; these are in the file alone.
         relay.configure("min_port = 40000\nmax_port = 40010\nlog_level = 'debug'", allocations_per_user=2)
         with Traffic(flows) as traffic:
