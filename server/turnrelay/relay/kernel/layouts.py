@@ -5,7 +5,6 @@ Fields of type `Network16` and `Network32` are in network order; `htons` and `ht
 
 import ctypes
 import socket
-from ipaddress import ip_address
 
 from stunwire import TransportAddress
 
@@ -147,7 +146,8 @@ def link_key(ifindex: int, vlan: int, host: str) -> LinkKey:
 
 def packed_address(host: str) -> ctypes.Array[ctypes.c_uint8]:
     """The 16 bytes of a numeric address without a scope."""
-    return Address(*ip_address(host).packed)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return Address.from_buffer_copy(socket.inet_pton(family, host).ljust(ctypes.sizeof(Address), b"\0"))
 
 
 def packed_mac(text: str) -> ctypes.Array[ctypes.c_uint8]:

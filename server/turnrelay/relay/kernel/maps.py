@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ class Map(Generic[Value]):
         self.name = name
         self.max_entries: int = definition.max_entries or entries
         self._value_type = value_type
+        self._value_bytes = ctypes.sizeof(value_type)
         self.fd = syscall.create_map(
             name,
             definition.type,
@@ -41,13 +43,20 @@ class Map(Generic[Value]):
         """Replaces the entry as a whole: no program ever sees a part of it."""
         syscall.update(self.fd, key, value)
 
+    def set_all(self, entries: Sequence[tuple[Key, Value]]) -> None:
+        """Likewise, each by itself, with one system call for all."""
+        keys, values = zip(*entries, strict=True)
+        count = len(entries)
+        syscall.update_all(self.fd, (type(keys[0]) * count)(*keys), (self._value_type * count)(*values))
+
     def delete(self, key: Key) -> bool:
         """Whether it was there."""
         return syscall.delete(self.fd, key)
 
-    def zero_all(self) -> None:
-        """For arrays."""
-        syscall.zero_array(self.fd, ctypes.sizeof(self._value_type), self.max_entries)
+    def zero(self, first: int, count: int) -> None:
+        """So many entries of an array from that one on."""
+        keys = (ctypes.c_uint32 * count)(*range(first, first + count))
+        syscall.update_all(self.fd, keys, ctypes.create_string_buffer(self._value_bytes * count))
 
     def close(self) -> None:
         os.close(self.fd)
@@ -58,15 +67,11 @@ class PerCpuMap(Map[Value]):
 
     def __init__(self, name: str, definition: MapDefinition, value_type: type[Value], entries: int) -> None:
         super().__init__(name, definition, value_type, entries)
-        self._each = ctypes.sizeof(value_type) + 7 & ~7
-        self._zeros = ctypes.create_string_buffer(self._each * possible_cpus())
+        self._value_bytes = (ctypes.sizeof(value_type) + 7 & ~7) * possible_cpus()
 
     def sums(self, key: ctypes.c_uint32) -> list[int]:
         """The fields, summed over the CPUs; for Structures of 64-bit fields."""
         return sums_over_cpus(self.fd, self._value_type, key)
-
-    def zero(self, key: ctypes.c_uint32) -> None:
-        syscall.update(self.fd, key, self._zeros)
 
 
 class SharedArray(Map[Value]):

@@ -13,7 +13,7 @@ from turnrelay.core.addresses import PeerAddress, RelayedAddress, Transport
 from turnrelay.core.outputs import ChannelFlow, Flow
 from turnrelay.relay.kernel.attachments import Attachments
 from turnrelay.relay.kernel.buckets import bucket_index
-from turnrelay.relay.kernel.layouts import Hop, Leg, LegKey, Totals, family_number, leg_key, packed_address
+from turnrelay.relay.kernel.layouts import Leg, LegKey, Totals, family_number, leg_key, packed_address
 from turnrelay.relay.kernel.share import KernelShare
 from turnrelay.relay.plane import Neighbours, Opened, Traffic
 from turnrelay.relay.relay_socket import RelaySocket
@@ -184,17 +184,14 @@ class XdpPlane:
         slot = self._slot() if installed is None else installed[2]
         if slot is None:
             return
-        keys = []
         for direction, (key, leg) in enumerate(legs):
             leg.expires_ns = expires_ns
             leg.slot = slot + direction
-            keys.append(key)
-        self._installed[flow] = (keys[0], keys[1], slot)
+            self._share.note(leg.slot, key)
+        self._installed[flow] = (legs[0][0], legs[1][0], slot)
         self._by_relay[flow.relay].add(flow)
         try:
-            for key, leg in legs:
-                self._share.note(leg.slot, key)
-                self._kernel.legs.set(key, leg)
+            self._kernel.legs.set_all(legs)
         except OSError as error:
             self._log.error("channel stays in userspace", error=error.strerror)
             self._remove(flow)
@@ -206,7 +203,7 @@ class XdpPlane:
         client, server, peer = flow.path.client, flow.path.server, flow.peer
         if local is None or relay is None or relay.link is None or flow.path.transport is not Transport.UDP:
             return None
-        if any("%" in host for host in (client.host, server.host, peer.host)):
+        if "%" in client.host or "%" in server.host or "%" in peer.host:
             return None  # an address that means something on one interface only
         allocation_bucket = bucket_index(relay.bandwidth.allocation)
         account_bucket = bucket_index(relay.bandwidth.account)
@@ -249,9 +246,8 @@ class XdpPlane:
                 self._log.warning("the kernel plane is full, further channels stay in userspace")
             return None
         slot = self._free.pop()
-        for number in (slot, slot + 1):
-            self._kernel.hops.set(ctypes.c_uint32(number), Hop())
-            self._kernel.counters.zero(ctypes.c_uint32(number))
+        self._kernel.hops.zero(slot, 2)
+        self._kernel.counters.zero(slot, 2)
         return slot
 
 

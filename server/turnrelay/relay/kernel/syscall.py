@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 import platform
-from typing import Final
+from typing import Any, Final
 
 _NUMBERS = {
     "x86_64": 321,
@@ -30,7 +30,10 @@ Key = ctypes.Structure | ctypes.c_uint32
 _NAME_LENGTH = 15
 _LOG_BYTES = 1 << 20
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_number = _NUMBERS.get(platform.machine())
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_long)
+_syscall.restype = ctypes.c_long
 
 
 class ProgramRejected(Exception):
@@ -143,12 +146,10 @@ def update(
     call(_MAP_UPDATE, element, "map entry")
 
 
-def zero_array(map_fd: int, value_size: int, entries: int) -> None:
-    """Sets every entry of an array to zeros; raises OSError."""
-    keys = (ctypes.c_uint32 * entries)(*range(entries))
-    values = ctypes.create_string_buffer(value_size * entries)
-    batch = _MapBatch(keys=ctypes.addressof(keys), values=ctypes.addressof(values), count=entries, fd=map_fd)
-    call(_MAP_UPDATE_BATCH, batch, "map")
+def update_all(map_fd: int, keys: "ctypes.Array[Any]", values: "ctypes.Array[Any]") -> None:
+    """Sets an entry for each of the keys, one after the other; raises OSError where one cannot be set."""
+    batch = _MapBatch(0, 0, ctypes.addressof(keys), ctypes.addressof(values), len(keys), map_fd)
+    call(_MAP_UPDATE_BATCH, batch, "map entries")
 
 
 def delete(map_fd: int, key: Key) -> bool:
@@ -219,15 +220,9 @@ def _element(command: int, map_fd: int, key: Key, value: int) -> bool:
 
 def call(command: int, attributes: ctypes.Structure | ctypes.c_uint32, subject: str) -> int:
     """bpf(2) itself; the OSError that it raises names `subject`."""
-    number = _NUMBERS.get(platform.machine())
-    if number is None:
+    if _number is None:
         raise OSError(errno.ENOSYS, f"no number known for bpf(2) on {platform.machine()}", subject)
-    result: int = _libc.syscall(
-        ctypes.c_long(number),
-        ctypes.c_long(command),
-        ctypes.byref(attributes),
-        ctypes.c_long(ctypes.sizeof(attributes)),
-    )
+    result: int = _syscall(_number, command, ctypes.byref(attributes), ctypes.sizeof(attributes))
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), subject)
