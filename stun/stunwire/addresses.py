@@ -28,6 +28,7 @@ class TransportAddress(NamedTuple):
 
 
 _IPV4 = Struct("!xBH4s")
+_XOR_IPV4 = Struct("!xBHI")
 _IPV6 = Struct("!xBH16s")
 _XOR_PORT = MAGIC_COOKIE >> 16
 _IPV4_BYTE, _IPV6_BYTE = int(AddressFamily.IPV4), int(AddressFamily.IPV6)
@@ -49,8 +50,9 @@ def decode_xor_address(value: bytes, transaction_id: bytes) -> TransportAddress:
     """A XORed address attribute; ValueError for a wrong length or an unknown family."""
     size = len(value)
     if size == _IPV4.size and value[1] == _IPV4_BYTE:
-        _, port, packed = _IPV4.unpack(value)
-        return TransportAddress(inet_ntop(AF_INET, _xor_ipv4(packed)), port ^ _XOR_PORT)
+        _, port, host = _XOR_IPV4.unpack(value)
+        packed = (host ^ MAGIC_COOKIE).to_bytes(4, "big")
+        return TransportAddress(inet_ntop(AF_INET, packed), port ^ _XOR_PORT)
     if size == _IPV6.size and value[1] == _IPV6_BYTE:
         _, port, packed = _IPV6.unpack(value)
         return TransportAddress(inet_ntop(AF_INET6, _xor_ipv6(packed, transaction_id)), port ^ _XOR_PORT)
@@ -71,11 +73,8 @@ def encode_xor_address(address: tuple[str, int], transaction_id: bytes) -> bytes
     if ":" in host:
         packed = _xor_ipv6(inet_pton(AF_INET6, host.partition("%")[0]), transaction_id)
         return _IPV6.pack(_IPV6_BYTE, port ^ _XOR_PORT, packed)
-    return _IPV4.pack(_IPV4_BYTE, port ^ _XOR_PORT, _xor_ipv4(inet_pton(AF_INET, host)))
-
-
-def _xor_ipv4(packed: bytes) -> bytes:
-    return (int.from_bytes(packed, "big") ^ MAGIC_COOKIE).to_bytes(4, "big")
+    number = int.from_bytes(inet_pton(AF_INET, host), "big")
+    return _XOR_IPV4.pack(_IPV4_BYTE, port ^ _XOR_PORT, number ^ MAGIC_COOKIE)
 
 
 def _xor_ipv6(packed: bytes, transaction_id: bytes) -> bytes:

@@ -144,7 +144,7 @@ class Message:
         """
         if attribute.type in _SEALING:
             raise ValueError(f"{attribute.name} is written by encode(), not added")
-        tlvs = self._encoded()
+        tlvs = self._encoded() if self._tlvs is None else self._tlvs
         tlvs.append(_tlv(attribute, value, self.transaction_id))
         self._pairs.append((attribute.type, value))
         self._first.setdefault(attribute.type, value)
@@ -176,15 +176,18 @@ class Message:
         """
         message_type = join_message_type(self.message_class, self.method)
         transaction_id = self.transaction_id
-        body = b"".join(self._encoded())
+        body = b"".join(self._encoded() if self._tlvs is None else self._tlvs)
         pack = _HEADER.pack
         try:
-            if key is not None:
+            if key is None:
+                message = pack(message_type, len(body), MAGIC_COOKIE, transaction_id) + body
+            else:
                 for seal in SEALS[integrity]:
                     covered = pack(message_type, len(body) + seal.size, MAGIC_COOKIE, transaction_id) + body
-                    body += seal.tlv_header + seal.digest(key, covered)
+                    message = covered + seal.tlv_header + seal.digest(key, covered)
+                    body = message[HEADER_SIZE:]
             if not fingerprint:
-                return pack(message_type, len(body), MAGIC_COOKIE, transaction_id) + body
+                return message
             covered = pack(message_type, len(body) + FINGERPRINT_SIZE, MAGIC_COOKIE, transaction_id) + body
         except struct.error:
             raise ValueError(f"{len(body)} bytes of attributes, at most {MAX_LENGTH} fit a message") from None

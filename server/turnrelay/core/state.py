@@ -4,6 +4,7 @@ import secrets
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
+from os import urandom
 
 from stunwire import AddressFamily, Integrity, Message, PasswordAlgorithm
 
@@ -269,7 +270,7 @@ class State:
     @staticmethod
     def new_id() -> str:
         """A name for an allocation in logs: 12 hexadecimal characters, unique enough and telling nothing."""
-        return secrets.token_hex(6)
+        return urandom(6).hex()
 
     def new_connection_id(self) -> int:
         """A CONNECTION-ID that is not in use: 32 bits, not 0 (RFC 6062 section 6.2.1).

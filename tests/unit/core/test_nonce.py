@@ -113,3 +113,12 @@ def test_a_part_of_a_nonce_is_none(cut):
     nonce = nonces.issue(CLIENT, 0)
     assert not nonces.accepts(nonce[:cut], CLIENT, 0)
     assert not nonces.accepts(nonce + nonce[:cut] if cut else "", CLIENT, 0)
+
+
+def test_a_nonce_is_recognised_however_many_were_issued_since():
+    nonces = authority()
+    nonce = nonces.issue(CLIENT, 0)
+    for port in range(20_000):
+        nonces.issue(CLIENT._replace(host="203.0.113.9", port=port), 0)
+    assert nonces.accepts(nonce, CLIENT, 0)
+    assert not nonces.accepts(nonce, CLIENT._replace(port=1), 0)
