@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from stunwire import Method
 
 from turnrelay.core.addresses import Transport
+from turnrelay.core.events import RequestAnswered
 
 _REQUEST_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 _LIFE_SECONDS = (1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400)
@@ -63,16 +64,18 @@ class Latency(Collector):
 
     def __init__(self) -> None:
         # A series that appears with its first event hides that event from rate(); so all start at zero.
-        self._answers = {(method, 0, transport): 0 for method in _METHODS for transport in Transport}
+        self._answers = {
+            RequestAnswered(method, 0, transport): 0 for method in _METHODS for transport in Transport
+        }
         self._requests = {method: Durations(_REQUEST_SECONDS) for method in _METHODS}
         self._other_requests = Durations(_REQUEST_SECONDS)
         self._setup = Durations(_REQUEST_SECONDS)
         self._lives = Durations(_LIFE_SECONDS)
 
-    def answered(self, method: int, code: int, transport: Transport, seconds: float) -> None:
-        """A response was formed, so long after its request was read; `code` is 0 for success."""
-        kind = (method, code, transport)
-        self._answers[kind] = self._answers.get(kind, 0) + 1
+    def answered(self, answer: RequestAnswered, seconds: float) -> None:
+        """A response was formed, so long after its request was read."""
+        self._answers[answer] = self._answers.get(answer, 0) + 1
+        method, code, _ = answer
         self._requests.get(method, self._other_requests).add(seconds)
         if method == _ALLOCATE and not code:
             self._setup.add(seconds)

@@ -29,7 +29,6 @@ from turnrelay.core.events import (
     Event,
     PeerDenied,
     RefusalReason,
-    RequestAnswered,
     Throttle,
     Throttled,
 )
@@ -71,6 +70,8 @@ class Metrics:
         plane.labels(plane_name, mover_name).set(1)
         ProcessCollector(registry=registry)
         self._latency = Latency()
+        self.answered = self._latency.answered
+        """Counts one answer, formed so many seconds after its request was read."""
         registry.register(self._latency)
         failures = Counter(
             "turnrelay_authentication_failures",
@@ -127,10 +128,6 @@ class Metrics:
                 self._peers_denied[event.rule].inc()
             case Throttled():
                 self._throttled[event.throttle].inc()
-
-    def answered(self, answer: RequestAnswered, seconds: float) -> None:
-        """Counts one answer, formed so many seconds after its request was read."""
-        self._latency.answered(answer.method, answer.code, answer.transport, seconds)
 
     def watch(
         self,

@@ -69,10 +69,10 @@ class BandwidthLimits:
 
     def open(self, account: str, now: float) -> Bandwidth:
         """The buckets for a new allocation of `account`."""
-        self._forget_full(now)
         own = self._bucket(self._rate_per_allocation, now)
         if not self._rate_per_account:
             return Bandwidth(self, account, own, None)
+        self._forget_full(now)
         entry = self._accounts.get(account)
         if entry is None:
             bucket = TokenBucket(self._rate_per_account, self._burst(self._rate_per_account), now)

@@ -84,7 +84,7 @@ class RelaySocket:
         self.account = account
         """Whose bandwidth it spends."""
         self._bandwidth = bandwidth
-        self._buckets = tuple(bucket for bucket in (bandwidth.allocation, bandwidth.account) if bucket)
+        self._buckets = tuple([bucket for bucket in (bandwidth.allocation, bandwidth.account) if bucket])
         self.permissions: dict[str, PermissionEntry] = {}
         self.channels: dict[SocketAddress, ChannelEntry] = {}
         self.link: ClientLink | None = None

@@ -325,22 +325,22 @@ class UserspacePlane:
         return relay in self.relays or self.reach_neighbour(relay) is not None
 
     def _open_on(self, host: RelayHost, account: str, even_port: bool, reserve_next: bool) -> Opened | None:
-        for port in islice(self._pools[host].candidates(even_port, reserve_next), _BIND_ATTEMPTS):
+        pool = self._pools[host]
+        for port in islice(pool.candidates(even_port, reserve_next), _BIND_ATTEMPTS):
             try:
-                relay = self._open_port(host, port, account)
+                relay = self._open_port(host, pool, port, account)
             except OSError:
                 continue
             if not reserve_next:
                 return Opened(relay, None)
             try:
-                return Opened(relay, self._open_port(host, port + 1, account))
+                return Opened(relay, self._open_port(host, pool, port + 1, account))
             except OSError:
                 self.close(relay)
         return None
 
-    def _open_port(self, host: RelayHost, port: int, account: str) -> RelayedAddress:
+    def _open_port(self, host: RelayHost, pool: PortPool, port: int, account: str) -> RelayedAddress:
         """Raises OSError."""
-        pool = self._pools[host]
         with pool.alone:
             if not pool.is_free(port):
                 raise OSError(errno.EADDRINUSE, "another process has it")
