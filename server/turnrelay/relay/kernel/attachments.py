@@ -158,7 +158,7 @@ class Attachments:
             interface=str(seen.refusing_ifindex) if attached is None else attached.interface.name,
             since_start=self.kernel.refused(),
         )
-        self.kernel.hops.zero(0, self.kernel.hops.max_entries)
+        self.kernel.hops.zero(range(self.kernel.hops.max_entries))
         self.kernel.watched.set(_WATCHED, Watch(seen.blind_ifindex))
 
     def _notice_shared(self, shared: set[str]) -> None:
@@ -283,7 +283,7 @@ class Attachments:
         for key in attached.keys:
             self.kernel.links.delete(key)
         # Ways that were learned there lead to where nobody listens any more, or with too large packets.
-        self.kernel.hops.zero(0, self.kernel.hops.max_entries)
+        self.kernel.hops.zero(range(self.kernel.hops.max_entries))
         self._keep(index)
         for link in attached.links.values():
             # Workers hold the descriptors that they were forked with, so closing one takes nothing off.

@@ -53,10 +53,10 @@ class Map(Generic[Value]):
         """Whether it was there."""
         return syscall.delete(self.fd, key)
 
-    def zero(self, first: int, count: int) -> None:
-        """So many entries of an array from that one on."""
-        keys = (ctypes.c_uint32 * count)(*range(first, first + count))
-        syscall.update_all(self.fd, keys, ctypes.create_string_buffer(self._value_bytes * count))
+    def zero(self, numbers: Sequence[int]) -> None:
+        """These entries of an array."""
+        keys = (ctypes.c_uint32 * len(numbers))(*numbers)
+        syscall.update_all(self.fd, keys, ctypes.create_string_buffer(self._value_bytes * len(numbers)))
 
     def close(self) -> None:
         os.close(self.fd)

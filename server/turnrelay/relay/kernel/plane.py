@@ -3,7 +3,7 @@
 import ctypes
 import random
 import socket
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
@@ -21,6 +21,7 @@ from turnrelay.relay.userspace import UserspacePlane
 
 _SECOND = 1_000_000_000
 _TO_PEER, _TO_CLIENT = 0, 1
+_CLEANED_AT_ONCE = 64
 
 
 class XdpPlane:
@@ -42,7 +43,10 @@ class XdpPlane:
         self._by_relay: defaultdict[RelayedAddress, set[ChannelFlow]] = defaultdict(set)
         self._past: defaultdict[RelayedAddress, Traffic] = defaultdict(Traffic)
         """What channels that are in the maps no longer have relayed."""
-        self._free = list(reversed(self._share.slots))
+        self._clean = list(reversed(self._share.slots)) if share is None else []
+        """Free slots in which nothing is counted yet."""
+        self._used = deque(() if share is None else share.slots)
+        """Free slots that may hold figures of earlier channels, perhaps another process'."""
         self._full = False
         self._late = [0] * len(Totals._fields_)
         self._log = structlog.get_logger()
@@ -70,7 +74,7 @@ class XdpPlane:
     def forget(self, relay: RelayedAddress) -> None:
         """Its channels stay in the maps, for as long as a program looks there."""
         for flow in self._by_relay.pop(relay, set()):
-            self._free.append(self._installed.pop(flow)[2])
+            self._used.append(self._installed.pop(flow)[2])
         self._past.pop(relay, None)
         self._userspace.forget(relay)
 
@@ -236,19 +240,26 @@ class XdpPlane:
         flows.discard(flow)
         if not flows:
             del self._by_relay[flow.relay]
-        self._free.append(slot)
+        self._used.append(slot)
         self._full = False
 
     def _slot(self) -> int | None:
-        if not self._free:
-            if not self._full:
-                self._full = True
-                self._log.warning("the kernel plane is full, further channels stay in userspace")
-            return None
-        slot = self._free.pop()
-        self._kernel.hops.zero(slot, 2)
-        self._kernel.counters.zero(slot, 2)
-        return slot
+        if not self._clean:
+            self._clean_up()
+        if self._clean:
+            return self._clean.pop()
+        if not self._full:
+            self._full = True
+            self._log.warning("the kernel plane is full, further channels stay in userspace")
+        return None
+
+    def _clean_up(self) -> None:
+        """Makes some of the used slots new, with one system call a map for all of them."""
+        self._clean = [self._used.popleft() for _ in range(min(len(self._used), _CLEANED_AT_ONCE))]
+        if self._clean:
+            numbers = [slot + direction for slot in self._clean for direction in (_TO_PEER, _TO_CLIENT)]
+            self._kernel.hops.zero(numbers)
+            self._kernel.counters.zero(numbers)
 
 
 def _leg(source: TransportAddress, destination: TransportAddress, channel: int) -> Leg:
