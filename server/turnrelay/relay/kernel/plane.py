@@ -43,10 +43,10 @@ class XdpPlane:
         self._by_relay: defaultdict[RelayedAddress, set[ChannelFlow]] = defaultdict(set)
         self._past: defaultdict[RelayedAddress, Traffic] = defaultdict(Traffic)
         """What channels that are in the maps no longer have relayed."""
-        self._clean = list(reversed(self._share.slots)) if share is None else []
-        """Free slots in which nothing is counted yet."""
-        self._used = deque(() if share is None else share.slots)
+        self._used = deque(self._share.slots)
         """Free slots that may hold figures of earlier channels, perhaps another process'."""
+        self._clean: list[int] = []
+        """Free slots in which nothing is counted yet."""
         self._full = False
         self._late = [0] * len(Totals._fields_)
         self._log = structlog.get_logger()
