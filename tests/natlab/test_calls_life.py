@@ -6,6 +6,8 @@ order. The recovery time is the longest pause between two echoes; it is printed 
 
 import itertools
 import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -131,6 +133,22 @@ def test_a_relay_that_is_killed_is_replaced_by_the_second_one(
     used.process.stop()
     events = talk.finish(90)
     print(f"relay killed: {talk.recovery(events):.2f} s without an echo, paths {paths_of(events)}")
+
+
+def test_a_relay_that_dies_with_the_rendezvous_is_replaced_without_a_word(
+    lab: Lab, stack: ExitStack, tmp_path: Path
+) -> None:
+    """There is nobody to carry a restart, so what both sides know of each other has to do."""
+    first = stack.enter_context(start_relay(lab, tmp_path, "one"))
+    second = stack.enter_context(start_relay(lab, tmp_path, "two"))
+    left, right = lab.site("symmetric", delay=0.01), lab.site("symmetric", delay=0.01)
+    talk = Talk(stack, left, right, [first, second], tmp_path, seconds=10)
+    time.sleep(2)
+    first.process.signal(signal.SIGKILL)
+    events = talk.finish(90)
+    print(f"relay and rendezvous killed: {talk.recovery(events):.2f} s without an echo, {paths_of(events)}")
+    # Unanswered consent checks alone would take 12 to 18 s to cast doubt on the path.
+    assert talk.recovery(events) < 10
 
 
 def test_a_relayed_connection_becomes_direct_underneath(lab: Lab, stack: ExitStack, tmp_path: Path) -> None:

@@ -304,6 +304,8 @@ class Attempt(ABC):
         if self._stall.should_probe(link.is_waiting, now):
             self._connection.probe()
         if self._stall.should_mend(now):
+            if self._active is not None:
+                self._active.endpoint.doubt()
             self.mend("the peer has not been heard for a while")
         if self._stall.is_silent(now) is not self._is_silent:
             self._is_silent = not self._is_silent

@@ -166,6 +166,20 @@ class IceAgent:
             self._current.remote_ended = True
         return self._settle([], now)
 
+    def doubt(self, now: float) -> list[Output]:
+        """Nothing has come back on the path, says who uses it, long before unanswered consent checks do.
+
+        Every pair is checked anew, and an answer ends the doubt: what both sides know of each other may be
+        enough for another path, and needs no signaling. Pairs that stood by may be as dead as the one in use,
+        whose relay or interface they share.
+        """
+        if self._path is not None and not self._path.is_doubtful:
+            for pair in self._current.check_list:
+                if pair.consent is not None:
+                    pair.consent.doubt()
+                    self._current.check_list.trigger(pair)
+        return self._settle([], now)
+
     def restart(self, now: float) -> list[Output]:
         """New credentials (section 9): send the new `description`. Until then data keeps the old path."""
         if self.state is AgentState.CLOSED:

@@ -33,6 +33,10 @@ class Consent:
         """Several checks in a row went without an answer: another path, if there is one, is better."""
         return self.unanswered >= _DOUBTFUL_AFTER
 
+    def doubt(self) -> None:
+        """Whoever uses the path has reason to believe that nothing comes back."""
+        self.unanswered = max(self.unanswered, _DOUBTFUL_AFTER)
+
     def granted(self, now: float) -> None:
         """A valid answer has come, to a consent check or to any other check of the pair."""
         self.granted_at = now

@@ -351,6 +351,10 @@ class IceEndpoint:
         """When the peer last answered a check of the path, on the event loop's clock; None without one."""
         return self.stack.agent.consented_at
 
+    def doubt(self) -> None:
+        """Nothing comes back on the path: another one is looked for among what both sides know already."""
+        self._do(self.stack.doubt(self._now()))
+
     async def connect(self, within: float | None = None) -> Path:
         """Waits for a path that works. TraversalError with everything that was tried when there is none."""
         return await self._wait_for(lambda path: path is not None, within)

@@ -206,6 +206,9 @@ class IceStack:
     def end_of_remote_candidates(self, now: float) -> list[Output]:
         return self._carry(self.agent.end_of_remote_candidates(now), now)
 
+    def doubt(self, now: float) -> list[Output]:
+        return self._carry(self.agent.doubt(now), now)
+
     def restart(self, now: float) -> list[Output]:
         return self._carry(self.agent.restart(now), now)
 

@@ -76,6 +76,30 @@ def test_a_path_that_goes_silent_is_left_for_another_before_consent_runs_out():
     assert duet.a.data == [b"still here"]
 
 
+def test_a_path_that_its_user_doubts_is_left_for_another_at_once():
+    duet = connected(WIFI, RELAY_A)
+    duet.run(10)
+    duet.passes = is_relayed
+    for player in (duet.a, duet.b):
+        duet.do(player, player.agent.doubt(duet.now))
+    duet.run(11)
+    assert duet.a.agent.path.is_relayed
+    assert duet.b.agent.path.is_relayed
+    duet.send(duet.a, b"by the relay")
+    duet.run(12)
+    assert duet.b.data == [b"by the relay"]
+
+
+def test_a_path_that_was_doubted_for_no_reason_is_kept():
+    duet = connected(WIFI, RELAY_A)
+    duet.run(10)
+    duet.do(duet.a, duet.a.agent.doubt(duet.now))
+    duet.run(11)
+    assert not duet.a.agent.path.is_relayed
+    assert not duet.b.agent.path.is_relayed
+    assert duet.a.agent.state is duet.b.agent.state is AgentState.COMPLETED
+
+
 def test_and_it_comes_back_when_the_direct_path_does():
     duet = connected(WIFI, RELAY_A)
     duet.run(10)
