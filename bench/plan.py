@@ -227,11 +227,17 @@ class Run:
             for fleet in fleets:
                 fleet.allocate()
             for round_ in range(self._plan.rounds):
-                for fleet in _in_turn(fleets, round_):
-                    figures = scenarios.stream(self._stage(fleet.relay), fleet, SMALL, STREAM_RATE)
-                    self._add(f"{name} one way, {SMALL} B", fleet.relay.name, round_, figures)
+                for way, measure in self._stream_scenarios():
+                    for fleet in _in_turn(fleets, round_):
+                        figures = measure(self._stage(fleet.relay), fleet, SMALL, STREAM_RATE)
+                        self._add(f"{name} {way}, {SMALL} B", fleet.relay.name, round_, figures)
             for fleet in fleets:
                 fleet.close()
+
+    def _stream_scenarios(self) -> Iterator[tuple[str, Callable[[Stage, StreamFleet, int, float], Figures]]]:
+        yield "one way", scenarios.stream
+        if self._plan.everything:
+            yield "towards the client", scenarios.stream_to_clients
 
     def _add(self, scenario: str, relay: str, round_: int, figures: Figures) -> None:
         self.samples.append(

@@ -168,6 +168,19 @@ def stream(stage: Stage, fleet: StreamFleet, payload: int, rate: float) -> Figur
     }
 
 
+def stream_to_clients(stage: Stage, fleet: StreamFleet, payload: int, rate: float) -> Figures:
+    """From a peer to clients over TCP or TLS."""
+    cpu = fleet.relay.cpu_seconds()
+    load = fleet.run_to_clients(payload, rate, stage.seconds)
+    cpu = fleet.relay.cpu_seconds() - cpu
+    return {
+        "cpu_us_per_packet": cpu * 1e6 / max(load.at_clients, 1),
+        "packets_per_second": load.at_clients / load.seconds,
+        "loss": 1 - load.at_clients / max(load.offered, 1),
+        "load": asdict(load),
+    }
+
+
 def forwarding(stage: Stage, payload: int, rate: float, flows: int) -> Figures:
     """The same packets forwarded by the server's kernel: what the generator can offer and count."""
     stage.generator.use(to_peer_directly(flows), destination=PEER)

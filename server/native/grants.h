@@ -29,7 +29,7 @@ static struct endpoint *new_endpoint(struct mover *mover, PyObject *owner) {
         PyErr_NoMemory();
         return NULL;
     }
-    *endpoint = (struct endpoint){.fd = -1, .number = number, .read_at = -INFINITY};
+    *endpoint = (struct endpoint){.fd = -1, .number = number, .read_at = -INFINITY, .completed_at = -INFINITY};
     Py_INCREF(owner);
     endpoint->owner = owner;
     mover->endpoints[number] = endpoint;
@@ -102,10 +102,20 @@ static void remove_endpoint(struct mover *mover, struct endpoint *endpoint) {
     mover->removed = endpoint;
 }
 
+static void free_records(struct endpoint *stream) {
+    struct records *records = stream->records;
+    stream->records = NULL;
+    if (!records) return;
+    PyObject **held = (PyObject **)records;
+    for (size_t i = 0; i < sizeof *records / sizeof *held; i++) Py_XDECREF(held[i]);
+    free(records);
+}
+
 static void free_removed(struct mover *mover) {
     for (struct endpoint *endpoint; (endpoint = mover->removed);) {
         mover->removed = endpoint->next_removed;
         Py_CLEAR(endpoint->owner);
+        free_records(endpoint);
         free(endpoint->tail);
         free(endpoint);
     }

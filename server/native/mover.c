@@ -6,7 +6,7 @@
 // UdpListener do the same without this. All on one thread, the event loop's, which polls `fileno()` and calls `run()`.
 #define _GNU_SOURCE
 #include "grants.h"
-#include "streams.h"
+#include "records.h"
 
 enum {
     MOST_AT_ONCE = 512,
@@ -162,6 +162,8 @@ static PyObject *mover_new(PyTypeObject *type, PyObject *arguments, PyObject *ke
         PyErr_SetFromErrno(PyExc_OSError);
     } else if (make_buffers(mover) < 0 || reserve(&mover->table, 1) < 0) {
         PyErr_NoMemory();
+    } else if (make_room_for_records(mover) < 0) {
+        // has said why
     } else {
         return (PyObject *)mover;
     }
@@ -174,7 +176,10 @@ static int mover_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(mover->clock);
     for (uint32_t i = 0; i < mover->endpoint_count; i++)
-        if (mover->endpoints[i]) Py_VISIT(mover->endpoints[i]->owner);
+        if (mover->endpoints[i]) {
+            Py_VISIT(mover->endpoints[i]->owner);
+            if (mover->endpoints[i]->records) Py_VISIT(mover->endpoints[i]->records->owner);
+        }
     return 0;
 }
 
@@ -189,6 +194,9 @@ static void mover_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     mover_clear(self);
+    Py_XDECREF(mover->pending);
+    Py_XDECREF(mover->record_size);
+    Py_XDECREF(mover->room);
     free(mover->endpoints);
     free(mover->table.slots);
     free(mover->buffers);
@@ -198,8 +206,11 @@ static void mover_dealloc(PyObject *self) {
 
 static PyMethodDef methods[] = {
     {"add", mover_add, METH_VARARGS, "add(fd, owner, is_listener) -> number: reads this socket from now on."},
-    {"add_stream", mover_add_stream, METH_VARARGS, "add_stream(client, owner) -> number: for feed()."},
-    {"feed", mover_feed, METH_VARARGS, "feed(stream, data) -> when frames were completed, or None."},
+    {"add_stream", mover_add_stream, METH_VARARGS, "add_stream(client, owner) -> number: for feeder() or records()."},
+    {"feeder", mover_feeder, METH_O, "feeder(stream) -> feed(data), which takes bytes that have come."},
+    {"records", mover_records, METH_VARARGS,
+     "records(stream, owner, incoming, outgoing, read, want_more) -> feed(data), for a stream that is TLS."},
+    {"completed_at", mover_completed_at, METH_O, "completed_at(stream) -> when it last completed a frame."},
     {"unread", mover_unread, METH_O, "unread(stream) -> the beginning of a frame that is not complete yet."},
     {"remove", mover_remove, METH_O, "remove(number): the socket is no longer read, its flows end."},
     {"grant", mover_grant, METH_VARARGS, "grant(relay, listener, channel, client, peer, expires_at, buckets)"},

@@ -38,6 +38,11 @@ struct packet {
     uint32_t payload;  // what is counted
 };
 
+// What Python's ssl module has of one connection: two MemoryBIOs, `write` of the first, SSLObject.read, SSLWantReadError.
+struct records {
+    PyObject *owner, *incoming, *outgoing, *write, *read, *want_more;
+};
+
 struct endpoint {
     int fd;
     int is_listener, is_removed;
@@ -48,6 +53,8 @@ struct endpoint {
     union address client;  // of a stream
     uint8_t *tail;         // of a stream: the beginning of a frame that is yet to be completed
     uint32_t tail_size;
+    struct records *records;  // of a stream in TLS whose records are decrypted here
+    double completed_at;      // of a stream: when a frame was complete
     uint32_t number;
     PyObject *owner;
     double read_at;
@@ -85,6 +92,7 @@ struct mover {
     struct failure failures[MOST_PACKETS];
     int failure_count;
     uint8_t *buffers;
+    PyObject *pending, *record_size, *room;  // for records.h: a name, a number, and the first of the buffers
     union address sources[BUFFERS];
     struct iovec payloads[BUFFERS];
     struct mmsghdr arrivals[BUFFERS];  // one for each buffer, set up once

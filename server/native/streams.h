@@ -60,40 +60,77 @@ static const uint8_t *behind_tail(struct endpoint *stream, const uint8_t *data, 
     return longer;
 }
 
-static PyObject *mover_feed(PyObject *self, PyObject *arguments) {
-    struct mover *mover = (struct mover *)self;
-    unsigned int number;
-    const char *given;
-    Py_ssize_t given_size;
-    if (!PyArg_ParseTuple(arguments, "Iy#:feed", &number, &given, &given_size)) return NULL;
-    struct endpoint *stream = endpoint_at(mover, number);
-    if (!stream) return NULL;
-    if (!stream->is_stream || mover->is_running || given_size > INT32_MAX)
-        return PyErr_Format(PyExc_ValueError, "%u cannot be fed", number);
-    PyObject *moment = PyObject_CallNoArgs(mover->clock);
-    double now = moment ? PyFloat_AsDouble(moment) : 0;
-    if (PyErr_Occurred()) {
-        Py_XDECREF(moment);
-        return NULL;
-    }
-    const uint8_t *data = (const uint8_t *)given;
-    uint32_t size = given_size;
+// Takes what has come. 0, or BROKEN after the owner has been told that it is.
+static int take_in(struct mover *mover, struct endpoint *stream, const uint8_t *data, uint32_t size, double now) {
     if (stream->tail_size) {
         data = behind_tail(stream, data, size);
         size = stream->tail_size;
     }
-    mover->is_running = 1;
     int64_t taken = data ? take_frames(mover, stream, data, size, now) : BROKEN;
     flush_and_report(mover);
     // Where nothing was completed, what is kept lies there already.
     int is_kept = !taken && data == stream->tail;
-    if (!stream->is_removed && !is_kept && (taken == BROKEN || keep_tail(stream, data + taken, size - taken) < 0))
+    if (!stream->is_removed && !is_kept && (taken == BROKEN || keep_tail(stream, data + taken, size - taken) < 0)) {
         call(stream->owner, "break_off", PyTuple_New(0));
+        return BROKEN;
+    }
+    if (taken > 0) stream->completed_at = now;
+    return 0;
+}
+
+// A stream that can be fed now, and what the clock says. NULL with an exception.
+static struct endpoint *feedable(struct mover *mover, unsigned int number, double *now) {
+    struct endpoint *stream = endpoint_at(mover, number);
+    if (!stream) return NULL;
+    if (!stream->is_stream || mover->is_running) {
+        PyErr_Format(PyExc_ValueError, "%u cannot be fed", number);
+        return NULL;
+    }
+    PyObject *moment = PyObject_CallNoArgs(mover->clock);
+    *now = moment ? PyFloat_AsDouble(moment) : 0;
+    Py_XDECREF(moment);
+    return PyErr_Occurred() ? NULL : stream;
+}
+
+// What Python calls with the bytes of a stream: a function of C's, so that event loops call it without a frame of Python.
+static PyObject *method_of(PyMethodDef *method, PyObject *mover, unsigned int number) {
+    PyObject *bound = Py_BuildValue("(OI)", mover, number);
+    PyObject *function = bound ? PyCFunction_New(method, bound) : NULL;
+    Py_XDECREF(bound);
+    return function;
+}
+
+// To whom such a call goes. NULL with an exception.
+static struct endpoint *stream_of(PyObject *bound, struct mover **mover, double *now) {
+    *mover = (struct mover *)PyTuple_GetItem(bound, 0);
+    return feedable(*mover, PyLong_AsUnsignedLong(PyTuple_GetItem(bound, 1)), now);
+}
+
+static PyObject *stream_feed(PyObject *bound, PyObject *bytes) {
+    struct mover *mover;
+    char *data;
+    Py_ssize_t size;
+    double now;
+    struct endpoint *stream = stream_of(bound, &mover, &now);
+    if (!stream || PyBytes_AsStringAndSize(bytes, &data, &size) < 0) return NULL;
+    if (size > INT32_MAX) return PyErr_Format(PyExc_ValueError, "%zd bytes are too many", size);
+    mover->is_running = 1;
+    take_in(mover, stream, (const uint8_t *)data, size, now);
     mover->is_running = 0;
     free_removed(mover);
-    if (taken > 0) return moment;
-    Py_DECREF(moment);
     Py_RETURN_NONE;
+}
+
+static PyMethodDef FEED = {"feed", stream_feed, METH_O, "feed(data): takes bytes that have come."};
+
+static PyObject *mover_feeder(PyObject *self, PyObject *number) {
+    struct endpoint *stream = endpoint_at((struct mover *)self, PyLong_AsUnsignedLong(number));
+    return stream ? method_of(&FEED, self, stream->number) : NULL;
+}
+
+static PyObject *mover_completed_at(PyObject *self, PyObject *number) {
+    struct endpoint *stream = endpoint_at((struct mover *)self, PyLong_AsUnsignedLong(number));
+    return stream ? PyFloat_FromDouble(stream->completed_at) : NULL;
 }
 
 static PyObject *mover_unread(PyObject *self, PyObject *number) {

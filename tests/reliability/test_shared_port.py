@@ -17,7 +17,7 @@ from support.metrics import http_get
 from support.ports import loopback_address
 from support.relay import Access, Site
 from support.turnrelay_server import TurnRelayServer
-from turnrelay.transports.stream import HANDSHAKE_SECONDS
+from turnrelay.transports.tls_connection import HANDSHAKE_SECONDS
 
 CHANNEL = 0x4000
 ACCESS = Access(allowed_peers=("127.0.0.0/8",))

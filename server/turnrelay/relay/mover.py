@@ -6,9 +6,9 @@ it was given, and hands up every packet that belongs to none and every error.
 
 import asyncio
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from turnrelay.core.addresses import FiveTuple, ServerAddress, Transport
@@ -46,6 +46,19 @@ class Stream(Protocol):
 
     def break_off(self) -> None:
         """What came can be no frame: the stream is past saving."""
+
+
+class Records(Protocol):
+    """A connection of TLS, whose records are decrypted where its frames are taken apart."""
+
+    def records_ended(self, reason: Exception) -> None:
+        """EOFError for the client's close_notify, ssl.SSLError for what is no TLS."""
+
+    def answer(self) -> None:
+        """TLS has written something of its own."""
+
+    def read_on(self) -> None:
+        """The stream was closed while more had come."""
 
 
 class Relay(Protocol):
@@ -192,8 +205,24 @@ class MovedStream:
         self.number = number
         self._mover = mover
         self._forget = forget
-        self.feed: Callable[[bytes], float | None] = partial(mover.feed, number)
-        """Takes bytes that have come. When that was, if frames are complete with them."""
+        self.feed = mover.feeder(number)
+        """Takes bytes that have come."""
+
+    def records(
+        self,
+        owner: Records,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        read: Callable[..., object],
+    ) -> Callable[[bytes], None]:
+        """What takes the bytes of a stream that is TLS, instead of `feed`. `read` is the one of the SSLObject
+        that reads from `incoming` and writes to `outgoing`."""
+        return self._mover.records(self.number, owner, incoming, outgoing, read, ssl.SSLWantReadError)
+
+    @property
+    def completed_at(self) -> float:
+        """When the last frame was complete."""
+        return self._mover.completed_at(self.number)
 
     @property
     def unread(self) -> bytes:

@@ -16,8 +16,9 @@ from turnrelay.core.addresses import Transport
 from turnrelay.policy.connection_limits import ConnectionLimits, Place
 from turnrelay.transports.accepting import Acceptor
 from turnrelay.transports.driver import Driver
-from turnrelay.transports.stream import HANDSHAKE_SECONDS, StreamClients, StreamConnection
+from turnrelay.transports.stream import StreamClients, StreamConnection
 from turnrelay.transports.tls import HTTP_ALPN, TURN_ALPN
+from turnrelay.transports.tls_connection import serve_tls
 
 _FIRST_BYTE_SECONDS = 10.0
 _TLS_HANDSHAKE = 0x16  # ContentType of RFC 8446 section 5.1
@@ -73,10 +74,10 @@ class SharedListener:
             protocol = self._choose(sock, first, place)
             if protocol is None:
                 raise _Stranger
-            tls = self.tls if first == _TLS_HANDSHAKE else None
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: protocol, sock, ssl=tls, ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None
-            )
+            if first == _TLS_HANDSHAKE and self.tls is not None:
+                await serve_tls(sock, self.tls, protocol)
+            else:
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, sock)
         except (OSError, asyncio.CancelledError) as error:  # also a failed handshake, which is an OSError
             self.strangers += isinstance(error, TimeoutError | _Stranger)
             sock.close()

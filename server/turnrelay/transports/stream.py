@@ -18,13 +18,13 @@ from turnrelay.relay.send_indications import PeerKey, forward_send
 from turnrelay.relay.splice import Splice
 from turnrelay.transports.accepting import Acceptor
 from turnrelay.transports.driver import Driver, transport_address
+from turnrelay.transports.tls_connection import TlsConnection, serve_tls
 
 _WRITE_BUFFER = 1024 * 1024
 """Bytes a client may lag behind; then its data is dropped, as UDP would drop it, and nobody else waits."""
 _ANSWER_RESERVE = 256 * 1024
 _LAST_STUN_BYTE = 3
 _LINGER_SECONDS = 30.0
-HANDSHAKE_SECONDS = 10.0
 
 
 class StreamConnection(asyncio.Protocol):
@@ -55,7 +55,7 @@ class StreamConnection(asyncio.Protocol):
         self._early: list[bytes] = []
         """What is to be written as soon as it is connected."""
         self.path: FiveTuple | None = None
-        self.idle_since = clients.driver.clock()
+        self._idle_since = clients.driver.clock()
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------
 
@@ -69,6 +69,8 @@ class StreamConnection(asyncio.Protocol):
         self._register(path)
         while self._early:
             self._transport.write(self._early.pop(0))
+        if self._moved is not None:
+            self._hand_down(self._moved)
         if self._given is not None:
             self.data_received(self._given.read)
 
@@ -79,6 +81,14 @@ class StreamConnection(asyncio.Protocol):
             self._moved = self._driver.mover.add_stream(path, self)
         self._clients.connections.add(self)
 
+    def _hand_down(self, moved: MovedStream) -> None:
+        """From now on the event loop calls the mover itself, where it can."""
+        if isinstance(self._transport, TlsConnection):
+            self._transport.give_records_to(moved)
+        elif self._transport is not None:
+            self.data_received = moved.feed  # type: ignore[method-assign, assignment]
+            self._transport.set_protocol(self)  # event loops keep the method
+
     def data_received(self, data: bytes) -> None:
         if self._splice is not None:
             self._splice.to_peer.feed(data)
@@ -86,9 +96,7 @@ class StreamConnection(asyncio.Protocol):
         if self.path is None:
             return
         if self._moved is not None:
-            moment = self._moved.feed(data)
-            if moment is not None:
-                self.idle_since = moment
+            self._moved.feed(data)
             return
         try:
             frames = self._framer.feed(data)
@@ -100,7 +108,7 @@ class StreamConnection(asyncio.Protocol):
             if self.path is None or self._splice is not None:
                 return
         if frames:
-            self.idle_since = self._driver.clock()
+            self._idle_since = self._driver.clock()
         if self._framer.failed:
             self.break_off()
 
@@ -121,6 +129,11 @@ class StreamConnection(asyncio.Protocol):
             # RFC 6062 section 4.4: data follows the answer. What came before it has been taken apart.
             if self.path is not None and self._splice is not None and self._has_more:
                 self.break_off()
+
+    @property
+    def idle_since(self) -> float:
+        """When the last message or data was complete, or the connection began."""
+        return self._idle_since if self._moved is None else max(self._idle_since, self._moved.completed_at)
 
     def break_off(self) -> None:
         """There is no way to find the next message in a broken stream."""
@@ -247,14 +260,21 @@ class StreamConnection(asyncio.Protocol):
 
     def _leave_mover(self) -> None:
         moved, self._moved = self._moved, None
-        if moved is not None:
-            moved.close()
+        if moved is None:
+            return
+        moved.close()
+        if isinstance(self._transport, TlsConnection):
+            self._transport.take_records_back()
+        elif self._transport is not None:
+            del self.data_received
+            self._transport.set_protocol(self)
 
     # -- a data connection (RFC 6062) -------------------------------------------------------------------
 
     def carry(self, splice: Splice) -> None:
         """From now on this is no STUN connection any more."""
         self._splice = splice
+        self._idle_since = self._driver.clock()
         self._leave_mover()
         if self._congested:
             splice.to_client.set_congested(True)
@@ -379,12 +399,10 @@ class StreamListener:
     async def _welcome(self, sock: socket.socket, place: Place) -> None:
         connection = StreamConnection(self.clients, place)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
-                sock,
-                ssl=self.tls,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if self.tls else None,
-            )
+            if self.tls is not None:
+                await serve_tls(sock, self.tls, connection)
+            else:
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
         except (OSError, asyncio.CancelledError):  # also a failed handshake, which is an OSError
             sock.close()
             place.leave()

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ from turnrelay.transports.stream import StreamListener
 from turnrelay.transports.udp import UdpListener
 from unit.core.conftest import FEATURES, FakeLease, FakePeers, FakeQuotas, FakeRateLimit
 from unit.relay.loopback import V4, V6, Clock, FakeBandwidthPolicy, Peer, free_ports, until
+from unit.relay.tls_end import TlsEnd
 
 IPV4, IPV6 = AddressFamily.IPV4, AddressFamily.IPV6
 NEAR, FAR = "127.0.0.2", "127.0.0.3"
@@ -86,13 +88,15 @@ class DatagramEnd(Peer):
             return found
 
 
-End = DatagramEnd | StreamEnd
+End = DatagramEnd | StreamEnd | TlsEnd
 
 
 class CoreRig:
     """`way`: "core" asks the core about each Send indication, "python" and "c" move those that they may."""
 
-    def __init__(self, way: str, bandwidth: FakeBandwidthPolicy | None = None) -> None:
+    def __init__(
+        self, way: str, bandwidth: FakeBandwidthPolicy | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.clock, self.events = Clock(), list[Event]()
         self.policy = FakePeers()
@@ -121,7 +125,7 @@ class CoreRig:
         self.plane = make(loop, hosts, ports, self.bandwidth, self.driver, self.clock, self.mover)
         self.driver.use_plane(self.plane)
         self.listeners = {host: UdpListener(loop, self.driver, host, 0) for host in (V4, V6)}
-        self.streams = StreamListener(self.driver, ConnectionLimits(9, 9), 1e9, None)
+        self.streams = StreamListener(self.driver, ConnectionLimits(9, 9), 1e9, tls)
         self.streams.open(loop, V4, 0)
         self._ends: list[End] = []
 
@@ -134,14 +138,25 @@ class CoreRig:
         return self._ends[-1]
 
     async def stream(self) -> StreamEnd:
-        client = StreamEnd(TransportAddress(V4, self.streams.acceptor.port))
+        client = StreamEnd(self.streams_address)
         self._ends.append(client)
         await until(lambda: self.driver.has_stream(self.path(client)))
         return client
 
+    async def tls_stream(self, context: ssl.SSLContext) -> TlsEnd:
+        client = TlsEnd(self.streams_address, context)
+        self._ends.append(client)
+        await client.shake_hands()
+        await until(lambda: self.driver.has_stream(self.path(client)))
+        return client
+
+    @property
+    def streams_address(self) -> TransportAddress:
+        return TransportAddress(V4, self.streams.acceptor.port)
+
     def server_of(self, client: End) -> ServerAddress:
-        if client.transport is Transport.TCP:
-            return ServerAddress(TransportAddress(V4, self.streams.acceptor.port))
+        if client.transport is not Transport.UDP:
+            return ServerAddress(self.streams_address)
         return self.listeners[client.address.host].address
 
     def path(self, client: End) -> FiveTuple:

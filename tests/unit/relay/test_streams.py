@@ -1,5 +1,6 @@
 """Frames of streams: those that the mover takes apart are stunwire's, and each goes where it belongs."""
 
+import math
 import random
 import struct
 
@@ -64,9 +65,10 @@ def test_frames_are_those_of_stunwire_however_the_stream_is_cut(seed):
         data = data[-60_000:] if chance.random() < 0.2 else data
     owner, framer, mover = Owner(), StreamFramer(), Mover(lambda: 5.0, False)
     stream = mover.add_stream(("192.0.2.1", 1), owner)
+    feed, completed_at = mover.feeder(stream), -math.inf
     for piece in some_pieces(chance, bytes(data))[:20_000]:
         before = len(owner.frames)
-        moment = mover.feed(stream, piece)
+        feed(piece)
         try:
             expected = framer.feed(piece)
         except DecodeError:
@@ -78,11 +80,12 @@ def test_frames_are_those_of_stunwire_however_the_stream_is_cut(seed):
         assert owner.breaks == framer.failed
         if framer.failed:
             break
-        assert moment == (5.0 if expected else None)
+        completed_at = 5.0 if expected else completed_at
+        assert mover.completed_at(stream) == completed_at
         assert mover.unread(stream) == framer.unread
     mover.remove(stream)
     with pytest.raises(LookupError):
-        mover.feed(stream, b"x")
+        feed(b"x")
     mover.close()
 
 
