@@ -10,7 +10,7 @@ from typing import Self
 
 from stunwire import TransportAddress
 
-from peerpath.errors import PeerpathError, TraversalError
+from peerpath.errors import TraversalError
 from peerpath.ice.candidate import Candidate, CandidateType, LocalCandidate, Technique
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.description import Description
@@ -37,10 +37,10 @@ from peerpath.ice.outputs import (
 from peerpath.ice.pacer import Pacer
 from peerpath.ice.port_mappings import PortMappings
 from peerpath.ice.priority import local_preferences
-from peerpath.ice.relay_plan import RelayOptions, plan, uses_datagrams, uses_tcp_relays
+from peerpath.ice.relay_plan import RelayOptions, plan, uses_tcp_relays
 from peerpath.ice.report import CandidateLog, IceReport, pair_entries, server_entries
 from peerpath.ice.role import Role
-from peerpath.ice.servers import GatheringServer, Inquiry, ServerReport
+from peerpath.ice.server_lookup import ServerLookup
 from peerpath.ice.stack import IceStack
 from peerpath.ice.stream_relays import StreamRelays
 from peerpath.ice.tcp_candidates import TcpCandidates
@@ -122,7 +122,8 @@ class IceEndpoint:
         self._hosts = hosts
         self._rescan_seconds = rescan
         self._address_patience = address_patience
-        self._resolver = resolver or Resolver()
+        resolver = resolver or Resolver()
+        self._lookup = ServerLookup(self.stack, self._do, self._servers, self._relaying, resolver)
         self._sockets = HostSockets(
             hosts, ports, arrived=self._arrived, opened=self._opened, closed=self._closed
         )
@@ -130,7 +131,7 @@ class IceEndpoint:
         self._relays = StreamRelays(
             self.stack,
             self._do,
-            resolver=self._resolver,
+            resolver=resolver,
             options=self._relaying,
             tcp=self._tcp_relays,
             tls=tls,
@@ -147,7 +148,6 @@ class IceEndpoint:
         self._found: asyncio.Queue[LocalCandidate | None] = asyncio.Queue()
         self._received: asyncio.Queue[bytes] = asyncio.Queue(_MAX_WAITING)
         self._changed = asyncio.Event()
-        self._servers_known = asyncio.Event()
         self._candidates = CandidateLog()
         self._began = self._loop.time()
         self._reason = ""
@@ -165,7 +165,8 @@ class IceEndpoint:
             await self._sockets.open(self._address_patience)
             if not self._sockets:
                 raise TraversalError("this machine has no address that a socket could be bound to")
-        self._spawn(self._resolve_servers())
+        self._relays.begin(plan(self._servers, self._relaying))
+        self._spawn(self._lookup.run())
         if self._rescan_seconds > 0:
             self._spawn(self._keep_rescanning())
         if self._opens_connections and self._servers:
@@ -183,41 +184,6 @@ class IceEndpoint:
     def description(self) -> Description:
         """Credentials, options and the candidates so far: for the peer."""
         return self.stack.description
-
-    async def _resolve_servers(self) -> None:
-        self._relays.begin(plan(self._servers, self._relaying))
-        await asyncio.gather(
-            *(
-                self._resolve(index, server)
-                for index, server in enumerate(self._servers)
-                if server.over_udp and self._may_ask(server)
-            )
-        )
-        self._do(self.stack.no_more_servers(self._now()))
-        self._servers_known.set()
-
-    def _may_ask(self, server: IceServer) -> bool:
-        """Whether it may be asked over UDP."""
-        if server.is_turn:
-            return uses_datagrams(self._relaying)
-        return not self._relaying.onion_only
-
-    async def _resolve(self, index: int, server: IceServer) -> None:
-        try:
-            addresses = await server.addresses(self._resolver)
-        except PeerpathError as error:
-            inquiry = Inquiry.ALLOCATION if server.is_turn else Inquiry.BINDING
-            report = ServerReport(server.uri, inquiry, "udp", None, self._began)
-            report.failed(str(error), self._now())
-            self.stack.gatherer.reports.append(report)
-            return
-        families = set()
-        for address in addresses:
-            # One address a family: a server is one server, however many addresses it has.
-            if (":" in address.host) not in families:
-                families.add(":" in address.host)
-                found = GatheringServer(server.uri, address, server.credentials, index)
-                self._do(self.stack.add_server(found, self._now()))
 
     # -- interfaces -------------------------------------------------------------------------------------
 
@@ -252,7 +218,7 @@ class IceEndpoint:
 
     async def _look_out_for_silence(self) -> None:
         """Where no server answers over UDP, connections may get through."""
-        await self._servers_known.wait()
+        await self._lookup.known.wait()
         await asyncio.sleep(_UDP_SECONDS)
         answers = (report.result for report in self.stack.gatherer.reports if report.transport == "udp")
         if not any(answers):
@@ -313,7 +279,7 @@ class IceEndpoint:
         hosts = [host for host in self._hosts() if ":" not in host]
         if not hosts:
             return PunchPlan(None, Dependence.UNKNOWN, reason="this machine has no IPv4 address")
-        await self._servers_known.wait()
+        await self._lookup.known.wait()
         return await self._hard_nat.plan(hosts[0], behaviour)
 
     def begin_punch(self, theirs: PunchPlan) -> Tactic | NoTactic:

@@ -81,7 +81,7 @@ async def test_what_keeps_this_side_from_taking_part_is_said_in_the_plan() -> No
 
 async def test_an_address_that_is_gone_is_the_reason_in_the_plan() -> None:
     async with endpoint() as tried:
-        await tried._servers_known.wait()
+        await tried._lookup.known.wait()
         plan = await tried._hard_nat.plan("192.0.2.77", None)
         assert "no socket can be opened on 192.0.2.77" in plan.reason
 
