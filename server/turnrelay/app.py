@@ -122,7 +122,7 @@ class Relay:
             plane, mover = self._path.plane_name, self._path.mover_name
             self._log.info("relay started", version=__version__, plane=plane, mover=mover)
 
-    async def linger(self, seconds: float) -> None:
+    async def linger(self, seconds: float | None) -> None:
         """Another process goes on; returns when the connections that could not be moved there have ended."""
         self._is_succeeded = True
         if self._following is not None:
@@ -132,6 +132,7 @@ class Relay:
             await self.http.stop_listening()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
+                await self._place.linger_others()
                 while self._listeners.remaining:  # noqa: ASYNC110 - no connection is to pay for an event
                     await asyncio.sleep(_IDLE_POLL_SECONDS)
 
@@ -283,11 +284,12 @@ class Relay:
             self._readiness,
             self._driver,
             self._plane,
-            self._path.kernel,
+            self._path.attachments,
             self._listeners,
             self.http,
             self._metrics,
             self._outcome_tokens,
+            self._own_ports,
         )
 
     # -- the machine around it --------------------------------------------------------------------------
@@ -322,8 +324,11 @@ class Relay:
         ports = {*self._listeners.ports, *self._place.other_ports()}
         if self._discovery is not None:
             ports.add(self._discovery.alternate_port)
+        http = self._settings.http
         if self.http is not None and self.http.port is not None:
             ports.add(self.http.port)
+        elif http is not None:
+            ports.add(http.port)  # it will be
         return ports
 
     def _own_client(self) -> str:

@@ -70,19 +70,23 @@ class DataPath:
         )
         return userspace if kernel is None else XdpPlane(kernel, userspace, share)
 
+    @property
+    def attachments(self) -> Attachments | None:
+        """The kernel's programs, where this process attaches them."""
+        if self._shared_kernel is not None and self._place.member == SUPERVISOR:
+            return self._shared_kernel.attachments
+        return self.kernel
+
     def follow_interfaces(self) -> None:
         """Has the kernel's programs where the addresses are now."""
-        kernel = self.kernel
-        if self._shared_kernel is not None and self._place.member == SUPERVISOR:
-            kernel = self._shared_kernel.attachments
-        if kernel is not None:
-            kernel.follow(_addresses(self._settings, self._hosts))
+        attachments = self.attachments
+        if attachments is not None:
+            attachments.follow(_addresses(self._settings, self._hosts))
 
     def close(self) -> None:
-        if self.kernel is not None:
-            self.kernel.close()
-        if self._shared_kernel is not None and self._place.member == SUPERVISOR:
-            self._shared_kernel.close()
+        attachments = self.attachments
+        if attachments is not None:
+            attachments.close()
         if self.mover is not None:
             self.mover.close()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -11,12 +10,12 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 
 from turnrelay.app import Relay
+from turnrelay.as_worker import collect_garbage_rarely, serve_as_worker
 from turnrelay.data_path import load_kernel_plane
 from turnrelay.departure import Departure
 from turnrelay.handover.successor import Successor
 from turnrelay.observe.log import configure
 from turnrelay.observe.service_manager import tell_service_manager
-from turnrelay.operator_side import make_desk
 from turnrelay.pid_file import PidFile
 from turnrelay.policy.errors import OperatorError
 from turnrelay.relay.hosts import RelayHostError, relay_hosts
@@ -24,11 +23,9 @@ from turnrelay.settings import Settings
 from turnrelay.succession import Succession, take_over
 from turnrelay.transports.interfaces import detect_relay_addresses
 from turnrelay.transports.listeners import ListenError
-from turnrelay.workers.link import SupervisorLink
 from turnrelay.workers.nursery import Nursery
-from turnrelay.workers.place import Alone, Common
+from turnrelay.workers.place import Alone, Common, Legacy
 from turnrelay.workers.supervisor import Supervisor
-from turnrelay.workers.worker import AsWorker, settings_of_worker
 
 
 def run(settings: Settings) -> int:
@@ -40,12 +37,10 @@ def run(settings: Settings) -> int:
     try:
         successor = Successor.from_environment()
         workers = settings.worker_processes
-        if workers > 1 and successor is not None:
-            raise OperatorError("several workers cannot go on for one process: drain it, then start them")
+        legacy = None if successor is None else successor.receive_offer(workers)
         if workers > 1:
-            _run_several(settings, workers)
+            _run_several(settings, workers, successor, legacy)
         else:
-            legacy = None if successor is None else successor.receive_offer()
             _run_on_best_loop(_serve(settings, lambda _: Alone(settings, legacy), successor))
     except (OperatorError, RelayHostError, ListenError) as error:
         print(f"turnrelay: {error}", file=sys.stderr)
@@ -55,20 +50,24 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _run_several(settings: Settings, workers: int) -> None:
+def _run_several(
+    settings: Settings, workers: int, successor: Successor | None, legacy: Legacy | None
+) -> None:
     """As supervisor of so many workers."""
     # Once for all: what the processes share is laid out by it.
     settings = settings.model_copy(update={"relay_ip": settings.relay_ip or detect_relay_addresses()})
     hosts = relay_hosts(settings.relay_ip, [str(mapping) for mapping in settings.external_ip])
-    common = Common(settings, workers, load_kernel_plane(settings, hosts))
-    nursery = Nursery(partial(_work, common))
-    _run_on_best_loop(_serve(settings, partial(Supervisor, common, nursery)))
+    kernel = load_kernel_plane(settings, hosts, [] if legacy is None else legacy.devices)
+    common = Common(settings, workers, kernel, legacy)
+    work = partial(_work, common)
+    nursery = Nursery(work) if successor is None else Nursery(work, successor.close_in_nursery)
+    _run_on_best_loop(_serve(settings, partial(Supervisor, common, nursery), successor))
 
 
 def _work(common: Common, member: int, channel: socket.socket) -> int:
     """What a worker does, forked off the nursery. The exit status."""
     done: list[int] = []
-    _run_on_best_loop(_serve_as_worker(common, member, channel, done.append))
+    _run_on_best_loop(serve_as_worker(common, member, channel, done.append))
     return done[0]
 
 
@@ -81,16 +80,6 @@ def _allow_many_sockets() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _collect_garbage_rarely() -> None:
-    """A full collection looks at everything that sessions hold, and nothing is relayed meanwhile.
-
-    The core makes no cycles, so there is little to find; what is there from the start stays to the end.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
 
 
 def _show(text: str) -> None:
@@ -127,7 +116,7 @@ async def _serve(
     relay = Relay(settings, make_place(give_up))
     departure = Departure(relay.drain, settings.drain_timeout)
     succession = Succession(relay, settings, departure)
-    loop, pid_file, has_clients = asyncio.get_running_loop(), None, predecessor is None
+    loop, pid_file = asyncio.get_running_loop(), None
     loop.add_signal_handler(signal.SIGHUP, relay.reload_certificate)
     loop.add_signal_handler(signal.SIGUSR2, succession.upgrade)
     try:
@@ -140,59 +129,20 @@ async def _serve(
         else:
             # Whoever ends it before it serves leaves the predecessor as it was.
             await take_over(relay, predecessor, settings)
-            has_clients = True
             loop.add_signal_handler(signal.SIGINT, departure.stop)
             pid_file = None if predecessor.pid_file is None else PidFile(predecessor.pid_file)
         loop.add_signal_handler(signal.SIGTERM, departure.leave)
         tell_service_manager("READY=1")
         succession.begin(pid_file)
-        _collect_garbage_rarely()
+        collect_garbage_rarely()
         await departure.over.wait()
     finally:
         succession.close()
         departure.close()
-        if has_clients:
-            await relay.stop()
+        await relay.stop()
         if pid_file is not None:
             pid_file.close()
     if lost.is_set():
         raise OperatorError(
             "a worker is gone, and so is everything that starts workers; start the relay again"
         )
-
-
-async def _serve_as_worker(
-    common: Common, member: int, channel: socket.socket, done: Callable[[int], None]
-) -> None:
-    """Until the supervisor says so, or is gone; it hears why a worker cannot serve."""
-    link, tasks = SupervisorLink(channel), list[asyncio.Task[None]]()
-    try:
-        await link.wait_for_sockets()
-        relay = Relay(settings_of_worker(common.settings), AsWorker(common, member, link))
-    except (OperatorError, RelayHostError, OSError) as error:
-        link.tell_unfit(str(error))
-        done(1)
-        return
-    link.on_sockets, link.on_reload = relay.look_around, relay.reload_certificate
-    try:
-        await relay.start()
-        link.on_question = make_desk(relay.parts()).answer
-        link.on_drain = lambda: tasks.append(asyncio.create_task(_drain_worker(relay, link)))
-        _collect_garbage_rarely()
-        link.tell_ready()
-        tasks.append(asyncio.create_task(link.report(relay.registry)))
-        await link.stop.wait()
-        for task in tasks:
-            task.cancel()
-    except (OperatorError, ListenError) as error:
-        link.tell_unfit(str(error))
-        done(1)
-    else:
-        done(0)
-    finally:
-        await relay.stop()
-
-
-async def _drain_worker(relay: Relay, link: SupervisorLink) -> None:
-    await relay.drain()
-    link.tell_drained()

@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import os
+import sys
+from contextlib import suppress
 
 import structlog
 
@@ -20,11 +23,13 @@ _tasks: set["asyncio.Task[None]"] = set()
 
 
 async def take_over(relay: Relay, predecessor: Successor, settings: Settings) -> None:
-    """Starts with everything that clients have in the process that ran before; OperatorError or ListenError
-    says why that one goes on."""
+    """Starts with everything that clients have in the process that ran before. Where it cannot, this process
+    ends at once, and that one goes on."""
     estate = relay.estate()
 
     async def go_on() -> None:
+        await predecessor.prepare_workers(estate)
+        predecessor.wait_for_holdings()
         predecessor.restore(estate)
         predecessor.tell_serving()
         predecessor.switch_planes(estate)
@@ -33,15 +38,18 @@ async def take_over(relay: Relay, predecessor: Successor, settings: Settings) ->
     gc.disable()  # there is no garbage in what is restored, and packets wait
     try:
         predecessor.bind_the_rest(settings)
-        predecessor.wait_for_holdings()
         await relay.start(go_on)
-    except (OperatorError, ListenError):
-        raise
-    except Exception as error:
-        raise OperatorError(f"cannot go on for the running relay: {error!r}") from error
+    except BaseException as error:
+        # Not by the end of the loop, which would read once more what the predecessor is to read.
+        is_told = isinstance(error, OperatorError | ListenError)
+        reason = str(error) if is_told else f"cannot go on for the running relay: {error!r}"
+        predecessor.tell_failed(reason)
+        with suppress(OSError):
+            print(f"turnrelay: {reason}", file=sys.stderr, flush=True)
+        os._exit(1)
     finally:
         gc.enable()
-    predecessor.given.close()
+    predecessor.close()
     task = asyncio.create_task(predecessor.follow_predecessor(estate))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
@@ -76,9 +84,6 @@ class Succession:
 
     async def _upgrade(self) -> None:
         await self._serves.wait()
-        if self._settings.worker_processes > 1:
-            self._failed("a relay with several workers cannot be upgraded in place; drain it, then start it")
-            return
         try:
             pid_file = None if self._pid_file is None else self._pid_file.descriptor
             done = await hand_over(self._relay.estate(), pid_file)

@@ -17,11 +17,12 @@ pytestmark = pytest.mark.slow
 MESSAGES, LENGTH, CLIENTS = 600, 200, 4
 
 
-@pytest.fixture
-def relay(tmp_path: Path):
+@pytest.fixture(params=["1", "2"], ids=["alone", "workers"])
+def relay(tmp_path: Path, request: pytest.FixtureRequest):
+    flags = ["--workers", request.param]
     with (
         loopback_address() as address,
-        UpgradableRelay(Site.prepare(tmp_path / "relay", address), LOOPBACK_ACCESS) as relay,
+        UpgradableRelay(Site.prepare(tmp_path / "relay", address), LOOPBACK_ACCESS, flags=flags) as relay,
     ):
         yield relay
 

@@ -22,13 +22,17 @@ def _links(pid: int) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("plane", ["native", "tcx"])
-def test_upgrades_lose_nothing_in_the_kernel_and_count_on(kernel_program, plane, tmp_path):
+@pytest.mark.parametrize(
+    ("plane", "workers"), [("native", "1"), ("tcx", "1"), ("native", "2")], ids=["native", "tcx", "workers"]
+)
+def test_upgrades_lose_nothing_in_the_kernel_and_count_on(kernel_program, plane, workers, tmp_path):
     with Network() as network:
         hosts = Hosts(network, PLANES[plane])
         site = Site.prepare(tmp_path / "relay", SERVER[4], RELAY[4], namespace=hosts.server)
         with (
-            UpgradableRelay(site, ACCESS, flags=["--plane", PLANES[plane].flag]) as relay,
+            UpgradableRelay(
+                site, ACCESS, flags=["--plane", PLANES[plane].flag, "--workers", workers]
+            ) as relay,
             TurnSocket((SERVER[4], PORT), ACCESS, CLIENT[4], hosts.client, FAMILY[4]) as client,
             udp_socket(PEER[4], hosts.peer) as peer,
         ):

@@ -1,6 +1,5 @@
 """A running relay is replaced by the next process: nobody who is connected notices."""
 
-import signal
 import socket
 import ssl
 import subprocess
@@ -22,7 +21,7 @@ from reliability.upgradable import (
     Traffic,
     UpgradableRelay,
 )
-from reliability.workers import RelayOfTwo, error_of, eventually, succeeded
+from reliability.workers import error_of, eventually, succeeded
 from stunwire import EVEN_PORT, RESERVATION_TOKEN, XOR_RELAYED_ADDRESS
 from support.ports import loopback_address
 from support.relay import Access, Site
@@ -241,9 +240,9 @@ _STAGES = {
     "at.read_offer = lambda body: os.kill(os.getpid(), 9)\n",
     "ready": "import turnrelay.handover.successor as at\n"
     "at.Successor.bind_the_rest = lambda self, settings: os.kill(os.getpid(), 9)\n",
-    "holdings": "import turnrelay.handover.successor as at\n"
+    "holdings": "import turnrelay.handover.inheritance as at\n"
     "at.read_holdings = lambda body: os.kill(os.getpid(), 9)\n",
-    "state": "import turnrelay.handover.successor as at\nat.restore = lambda *a: os.kill(os.getpid(), 9)\n",
+    "state": "import turnrelay.handover.inheritance as at\nat.restore = lambda *a: os.kill(os.getpid(), 9)\n",
     "serving": "import turnrelay.handover.successor as at\n"
     "at.Successor.tell_serving = lambda self: os.kill(os.getpid(), 9)\n",
 }
@@ -276,7 +275,7 @@ at.Holdings = Newer
 _NEWER_FORMAT = "import turnrelay.handover.predecessor as at\nat.FORMAT = 2\n"
 _HANGS = """
 import time
-import turnrelay.handover.predecessor as old, turnrelay.handover.successor as new
+import turnrelay.handover.inventory as old, turnrelay.handover.inheritance as new
 old._PATIENCE_SECONDS = 1.0
 new.restore = lambda *a: time.sleep(60)
 """
@@ -333,10 +332,3 @@ def test_the_service_manager_hears_which_process_serves(site, tmp_path, monkeypa
             relay.upgrade()
             told = {manager.recv(100), manager.recv(100)}
             assert told == {b"READY=1", f"MAINPID={relay.pid}".encode()}
-
-
-def test_several_workers_refuse_in_words(site):
-    with RelayOfTwo(site, OPEN) as relay:
-        relay.process.signal(signal.SIGUSR2)
-        relay.process.wait_until(lambda: "several workers" in relay.process.output())
-        assert relay.get("/readyz")[0] == 200

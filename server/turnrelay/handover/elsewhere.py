@@ -66,6 +66,15 @@ class Elsewhere:
             self.clear()
 
 
+async def until_gone(sock: socket.socket) -> None:
+    """Until whoever has the other end, who says nothing more, is gone."""
+    sock.setblocking(False)
+    reader, writer = await asyncio.open_unix_connection(sock=sock)
+    with suppress(OSError):
+        await reader.read()
+    writer.close()
+
+
 class AlsoElsewhere:
     """A policy on peers, for which a relayed address that lives in the other process is a fair peer."""
 

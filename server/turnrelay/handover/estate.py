@@ -1,5 +1,6 @@
 """Estate: what of a relay is handed over, where it lives while the relay runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from turnrelay.http_side import HttpSide
@@ -16,7 +17,7 @@ from turnrelay.workers.place import Alone
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """The parts of a relay of one process."""
+    """The parts of a relay, in one of its processes."""
 
     place: Alone
     readiness: Readiness
@@ -28,3 +29,5 @@ class Estate:
     http: HttpSide | None
     metrics: Metrics
     outcome_tokens: OutcomeTokens
+    own_ports: Callable[[], set[int]]
+    """Every port that the relay serves."""

@@ -34,6 +34,8 @@ class ListeningSocket(_Part):
     """A transport, "shared" or "http"."""
     host: str
     port: int
+    worker: int
+    """The number of the worker that reads it, 0 for the process that offers it."""
 
 
 class AttachedDevice(_Part):
@@ -47,7 +49,8 @@ class AttachedDevice(_Part):
 
 class Offer(_Part):
     """What the successor needs to get ready, beside the descriptors: the pid file's, those of `listening`,
-    of the links of `attached`, and of the maps of counters and totals where there are any."""
+    of the links of `attached`, and of the maps of counters and totals where there are any. Of several workers
+    those of the map of ports and of a wire to each worker come last."""
 
     format: int
     nonce_keys: list[bytes]
@@ -56,6 +59,17 @@ class Offer(_Part):
     listening: list[ListeningSocket]
     attached: list[AttachedDevice] | None
     """None without a kernel plane, whose maps come along then."""
+    workers: int
+    """1 for a relay of one process."""
+    ports: list[tuple[str, str]]
+    """Of several workers, the hosts of the map of ports: local and advertised."""
+
+
+class Prepared(_Part):
+    """A successor of several workers has everything but the clients. The descriptor of its map of ports comes
+    along."""
+
+    ports: list[tuple[str, str]]
 
 
 class UserCredential(_Part):
@@ -146,14 +160,24 @@ class Sample(_Part):
     value: float
 
 
+class Written(_Part):
+    """A worker has sent its holdings; what it counted until then, and how much it is."""
+
+    figures: list[Sample]
+    allocations: int
+    connections: int
+
+
 class Holdings(_Part):
-    """What clients have, beside the descriptors: those of `relays`, then those of `connections`."""
+    """What clients have, beside the descriptors: those of `relays`, of `connections`, of `listening`."""
 
     allocations: list[HeldAllocation]
     reservations: list[HeldReservation]
     replies: list[HeldReply]
     relays: list[RelaySocketPart]
     connections: list[ClientConnection]
+    listening: list[ListeningSocket]
+    """A worker's UDP sockets, which its heir may not have any more, though their clients live."""
     spent_tokens: list[SpentToken]
     counters: list[Sample]
     kernel_totals: list[int] | None
@@ -173,9 +197,19 @@ def read_offer(body: bytes) -> Offer:
     return _read(Offer, body)
 
 
+def read_prepared(body: bytes) -> Prepared:
+    """Raises FormatError."""
+    return _read(Prepared, body)
+
+
 def read_holdings(body: bytes) -> Holdings:
     """Raises FormatError."""
     return _read(Holdings, body)
+
+
+def read_written(body: bytes) -> Written:
+    """Raises FormatError."""
+    return _read(Written, body)
 
 
 def _read(kind: type[P], body: bytes) -> P:

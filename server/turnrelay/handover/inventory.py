@@ -1,7 +1,11 @@
 """Inventory: what of a relay can be handed over at this moment, written down, and let go of afterwards."""
 
+import asyncio
+import socket
 from collections.abc import Container
 from dataclasses import dataclass
+
+from prometheus_client.registry import Collector
 
 from turnrelay.core.addresses import FiveTuple, RelayedAddress, Transport
 from turnrelay.core.allocation import Allocation
@@ -14,11 +18,25 @@ from turnrelay.handover.core_state import (
     path_part,
 )
 from turnrelay.handover.estate import Estate
-from turnrelay.handover.format import ClientConnection, Holdings, RelaySocketPart, Sample, SpentToken
+from turnrelay.handover.format import (
+    ClientConnection,
+    Holdings,
+    ListeningSocket,
+    RelaySocketPart,
+    Sample,
+    SpentToken,
+)
 from turnrelay.relay.kernel.plane import XdpPlane
 from turnrelay.relay.plane import Traffic
 from turnrelay.transports.stream import StreamConnection
+from turnrelay.workers.place import SUPERVISOR
 from turnrelay.workers.totals import Report
+
+_SETTLE_ROUNDS = 50
+_SETTLE_SECONDS = 0.004
+_PATIENCE_SECONDS = 5.0
+_ALLOCATIONS_A_SECOND = 1000
+"""What the successor is given more time for; it takes a tenth of that."""
 
 Local = tuple[str, int]
 
@@ -42,7 +60,6 @@ def take_inventory(estate: Estate) -> Inventory:
     """Everything that clients have over UDP and plain TCP. What they have over TLS and WebSocket hangs on
     keys and buffers of this process; so do TCP relays (RFC 6062), and what a slow client has not read yet."""
     state, plane, now = estate.driver.server.state, estate.plane, estate.driver.clock()
-    kernel_totals = plane.own_totals() if isinstance(plane, XdpPlane) else None
     busy = {request.path for request in state.pending_requests.values()}
     busy |= {connection.allocation.path for connection in state.peer_connections.values()}
     busy |= state.allocating.keys() | state.data_paths.keys()
@@ -58,11 +75,14 @@ def take_inventory(estate: Estate) -> Inventory:
     ]
     tcp_relays = {path for path, allocation in state.allocations.items() if allocation.tcp}
     moved = [connection for path, connection in connections.items() if path not in tcp_relays]
-    reservations = list(state.reservations.values())
+    # One that is on its way between workers is in no process yet; its client asks again.
+    reservations = [each for each in state.reservations.values() if each.relay in plane.relays]
     going = [relay.address for allocation in allocations for relay in allocation.relays.values()]
     going += [reservation.relay for reservation in reservations]
     gone = {relay: _local(estate, relay) for relay in going}
     left = {relay: _local(estate, relay) for relay in plane.relays if relay not in gone}
+    listening = _udp_sockets(estate) if estate.place.member != SUPERVISOR else []
+    kernel_totals, counters = _counters(estate)
     holdings = Holdings(
         allocations=held_allocations(allocations, now),
         reservations=held_reservations(state),
@@ -76,16 +96,30 @@ def take_inventory(estate: Estate) -> Inventory:
         spent_tokens=[
             SpentToken(forget_at=forget_at, token=token) for forget_at, token in estate.outcome_tokens.spent
         ],
-        counters=[
-            Sample(family=family, sample=sample, labels=labels, value=value)
-            for family, sample, labels, value in Report(estate.metrics.page).changes()
+        listening=[
+            ListeningSocket(kind=kind, host=host, port=port, worker=estate.place.member)
+            for kind, (host, port), _ in listening
         ],
+        counters=counters,
         kernel_totals=kernel_totals,
-        elsewhere=list(left.items()),
+        elsewhere=list(left.items()) if estate.place.neighbours is None else [],
     )
     descriptors = [plane.relays[relay].sock.fileno() for relay in going]
     descriptors += [connection.fileno() for connection in moved]
+    descriptors += [sock.fileno() for _, _, sock in listening]
     return Inventory(holdings, descriptors, allocations, reservations, moved, gone, left)
+
+
+async def settle(estate: Estate) -> None:
+    """A moment in which most connections have nothing under way; those that have stay here."""
+    state = estate.driver.server.state
+    for _ in range(_SETTLE_ROUNDS):
+        if not state.pending_requests and all(
+            connection.is_movable or not connection.could_move
+            for connection in estate.listeners.connections()
+        ):
+            return
+        await asyncio.sleep(_SETTLE_SECONDS)
 
 
 def let_go(estate: Estate, inventory: Inventory) -> None:
@@ -106,6 +140,40 @@ def let_go(estate: Estate, inventory: Inventory) -> None:
         reservation.lease.release()
     for connection in inventory.connections:
         connection.forget()
+    estate.place.gave_up(inventory.allocations)
+
+
+def samples(page: Collector) -> list[Sample]:
+    """Everything that a page counts."""
+    return [
+        Sample(family=family, sample=sample, labels=labels, value=value)
+        for family, sample, labels, value in Report(page).changes()
+    ]
+
+
+def patience(allocations: int) -> float:
+    """Seconds that the other process is given to take so many."""
+    return _PATIENCE_SECONDS + allocations / _ALLOCATIONS_A_SECOND
+
+
+def _counters(estate: Estate) -> tuple[list[int] | None, list[Sample]]:
+    """What the kernel plane has counted, and the counters, which have that in them. A worker's are the
+    supervisor's to tell."""
+    page, plane = estate.metrics.page, estate.plane
+    if estate.place.member != SUPERVISOR:
+        return None, []
+    if not isinstance(plane, XdpPlane):
+        return None, samples(page)
+    with plane.standing_totals() as totals:
+        return totals, samples(page)
+
+
+def _udp_sockets(estate: Estate) -> list[tuple[str, Local, socket.socket]]:
+    return [
+        (kind, _address(sock), sock)
+        for kind, sock in estate.listeners.sockets()
+        if kind == Transport.UDP.value
+    ]
 
 
 def _goes(path: FiveTuple, connections: Container[FiveTuple]) -> bool:
@@ -113,7 +181,11 @@ def _goes(path: FiveTuple, connections: Container[FiveTuple]) -> bool:
 
 
 def _local(estate: Estate, relay: RelayedAddress) -> Local:
-    host, port = estate.plane.relays[relay].sock.getsockname()[:2]
+    return _address(estate.plane.relays[relay].sock)
+
+
+def _address(sock: socket.socket) -> Local:
+    host, port = sock.getsockname()[:2]
     return str(host), int(port)
 
 

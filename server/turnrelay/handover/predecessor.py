@@ -10,26 +10,34 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
 
+from turnrelay.handover.crew import CrewFailed, LeavingCrew
 from turnrelay.handover.elsewhere import AlsoElsewhere, Elsewhere
 from turnrelay.handover.estate import Estate
 from turnrelay.handover.format import FORMAT, AttachedDevice, ListeningSocket, Offer
-from turnrelay.handover.inventory import let_go, take_inventory
-from turnrelay.handover.wire import FAILED, HOLDINGS, OFFER, READY, SERVING, Wire, WireError
+from turnrelay.handover.inventory import Inventory, let_go, patience, settle, take_inventory
+from turnrelay.handover.wire import (
+    FAILED,
+    HOLDINGS,
+    OFFER,
+    READY,
+    SERVING,
+    Wire,
+    WireError,
+    close_all,
+    until_readable,
+)
 from turnrelay.observe.service_manager import tell_service_manager
 from turnrelay.transports.given_sockets import HTTP
+from turnrelay.workers.supervisor import Supervisor
 
 VARIABLE = "SUCCESSOR_OF_TURNRELAY"
 """Tells the successor which descriptor is its end of the wire."""
 
 _START_SECONDS = 60.0
-_PATIENCE_SECONDS = 5.0
-_ALLOCATIONS_A_SECOND = 1000
-"""What the successor is given more time for; it takes a tenth of that."""
 _END_SECONDS = 0.1
-_SETTLE_ROUNDS = 50
-_SETTLE_SECONDS = 0.004
 
 
 class HandoverFailed(Exception):
@@ -61,9 +69,10 @@ async def hand_over(estate: Estate, pid_file: int | None) -> HandedOver:
     except BaseException as error:
         ours.close()
         status = _end(process)
+        handover.failed()
         if isinstance(error, WireError) and status is not None:
             raise HandoverFailed(f"the new process ended with status {status} before it served") from None
-        if isinstance(error, WireError | OSError | ValueError):
+        if isinstance(error, WireError | CrewFailed | OSError | ValueError):
             raise HandoverFailed(str(error)) from None
         raise
     tell_service_manager(f"MAINPID={process.pid}")
@@ -103,34 +112,54 @@ class _Handover:
         self._wire = Wire(sock)
         self._process = process
         self._loop = asyncio.get_running_loop()
+        place = estate.place
+        self._crew = LeavingCrew(place) if isinstance(place, Supervisor) else None
 
     async def run(self) -> HandedOver:
         self._send_offer()
-        await self._readable(_START_SECONDS)
-        self._expect(READY, _PATIENCE_SECONDS)
-        await self._settle()
+        try:
+            await until_readable(self._sock, _START_SECONDS)
+        except TimeoutError:
+            seconds = f"{_START_SECONDS:.0f} seconds"
+            raise HandoverFailed(f"the new process is not ready after {seconds}") from None
+        prepared, descriptors = self._expect(READY, patience(0))
+        await settle(self._estate)
+        began = self._loop.time()
+        if self._crew is not None:
+            await self._crew.write_down(prepared, descriptors)
         if self._estate.readiness.draining:
             raise HandoverFailed("the relay began to drain meanwhile")
-        began = self._loop.time()
+        if self._crew is not None:
+            self._crew.tell_figures()
         inventory = take_inventory(self._estate)
-        patience = _PATIENCE_SECONDS + len(inventory.holdings.allocations) / _ALLOCATIONS_A_SECOND
+        allocations, connections = len(inventory.allocations), len(inventory.connections)
+        if self._crew is not None:
+            allocations += self._crew.allocations
+            connections += self._crew.connections
         body = inventory.holdings.model_dump_json().encode()
-        self._wire.send(HOLDINGS, body, inventory.descriptors, seconds=patience)
-        self._expect(SERVING, patience)
+        self._wire.send(HOLDINGS, body, inventory.descriptors, seconds=patience(allocations))
+        self._expect(SERVING, patience(allocations))
         # It serves. Nothing may be read here any more, so nothing is waited for until all is let go.
         let_go(self._estate, inventory)
+        following = self._loop.create_task(self._follow(inventory))
+        pause = self._loop.time() - began
+        return HandedOver(self._process.pid, allocations, connections, pause, following)
+
+    def failed(self) -> None:
+        """The successor is gone; nobody serves but this relay."""
+        if self._crew is not None:
+            self._crew.go_on()
+
+    def _follow(self, inventory: Inventory) -> Coroutine[None, None, None]:
+        """What stays here may be the peer of what has gone, until that ends."""
+        if self._crew is not None:
+            self._crew.let_go()
+            return self._crew.follow(self._sock)
         elsewhere = Elsewhere(inventory.gone)
         estate, state = self._estate, self._estate.driver.server.state
-        # What stays here may be the peer of what has gone.
         estate.plane.use_neighbours(elsewhere)
         state.peers = AlsoElsewhere(state.peers, elsewhere)
-        return HandedOver(
-            self._process.pid,
-            len(inventory.allocations),
-            len(inventory.connections),
-            self._loop.time() - began,
-            self._loop.create_task(elsewhere.follow(self._sock, inventory.left, lambda: estate.plane.relays)),
-        )
+        return elsewhere.follow(self._sock, inventory.left, lambda: estate.plane.relays)
 
     def _send_offer(self) -> None:
         estate, descriptors = self._estate, list[int]()
@@ -142,8 +171,13 @@ class _Handover:
         listening = []
         for kind, sock in sockets:
             host, port = sock.getsockname()[:2]
-            listening.append(ListeningSocket(kind=kind, host=host, port=port))
+            listening.append(ListeningSocket(kind=kind, host=host, port=port, worker=0))
             descriptors.append(sock.fileno())
+        for door in [] if self._crew is None else self._crew.doors:
+            for worker, sock in enumerate(door.sockets, 1):
+                kind, host, port = door.kind.value, door.host, door.port
+                listening.append(ListeningSocket(kind=kind, host=host, port=port, worker=worker))
+                descriptors.append(sock.fileno())
         attached = None
         if estate.attachments is not None:
             attached = []
@@ -152,6 +186,11 @@ class _Handover:
                 descriptors += links.values()
             kernel = estate.attachments.kernel
             descriptors += [kernel.counters.fd, kernel.totals.fd]
+        workers, ports = 1, list[tuple[str, str]]()
+        if self._crew is not None:
+            workers = self._crew.workers
+            ports = [(host.local, host.advertised) for host in self._crew.ports.hosts]
+            descriptors += self._crew.descriptors()
         offer = Offer(
             format=FORMAT,
             nonce_keys=estate.place.nonce_keys,
@@ -159,40 +198,19 @@ class _Handover:
             has_pid_file=self._pid_file is not None,
             listening=listening,
             attached=attached,
+            workers=workers,
+            ports=ports,
         )
-        self._wire.send(OFFER, offer.model_dump_json().encode(), descriptors, seconds=_PATIENCE_SECONDS)
+        self._wire.send(OFFER, offer.model_dump_json().encode(), descriptors, seconds=patience(0))
+        if self._crew is not None:
+            self._crew.offered()
 
-    async def _readable(self, seconds: float) -> None:
-        """Until the successor says something; WireError if it takes too long."""
-        said: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(self._sock, _settle, said)
-        try:
-            async with asyncio.timeout(seconds):
-                await said
-        except TimeoutError:
-            raise HandoverFailed(f"the new process is not ready after {seconds:.0f} seconds") from None
-        finally:
-            self._loop.remove_reader(self._sock)
-
-    def _expect(self, wanted: str, seconds: float) -> None:
-        kind, body, _ = self._wire.receive(seconds=seconds)
+    def _expect(self, wanted: str, seconds: float) -> tuple[bytes, list[int]]:
+        kind, body, descriptors = self._wire.receive(seconds=seconds)
+        if kind != wanted:
+            close_all(descriptors)
         if kind == FAILED:
             raise HandoverFailed(f"the new process: {body.decode(errors='replace')}")
         if kind != wanted:
             raise HandoverFailed(f"the new process says {kind} where {wanted} is expected")
-
-    async def _settle(self) -> None:
-        """A moment in which most connections have nothing under way; those that have stay here."""
-        state = self._estate.driver.server.state
-        for _ in range(_SETTLE_ROUNDS):
-            if not state.pending_requests and all(
-                connection.is_movable or not connection.could_move
-                for connection in self._estate.listeners.connections()
-            ):
-                return
-            await asyncio.sleep(_SETTLE_SECONDS)
-
-
-def _settle(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+        return body, descriptors

@@ -1,33 +1,30 @@
 """Successor: a process that was started to go on where another one stops."""
 
-import ctypes
 import os
 import socket
 
-from turnrelay.handover.core_state import addresses, path_of, restore
-from turnrelay.handover.elsewhere import AlsoElsewhere, Elsewhere
+from turnrelay.core.addresses import Transport
+from turnrelay.handover.core_state import addresses
+from turnrelay.handover.crew import ComingCrew
+from turnrelay.handover.elsewhere import until_gone
 from turnrelay.handover.estate import Estate
-from turnrelay.handover.format import FormatError, Holdings, Offer, read_holdings, read_offer
+from turnrelay.handover.format import FormatError, Offer, read_offer
+from turnrelay.handover.inheritance import Inheritance
 from turnrelay.handover.predecessor import VARIABLE
 from turnrelay.handover.wire import FAILED, HOLDINGS, OFFER, READY, SERVING, Wire, WireError, close_all
 from turnrelay.policy.errors import OperatorError
 from turnrelay.relay.kernel.attachments import GivenDevice
-from turnrelay.relay.kernel.layouts import Counter
-from turnrelay.relay.kernel.layouts import Totals as KernelTotals
-from turnrelay.relay.kernel.maps import sums_over_cpus
-from turnrelay.relay.kernel.plane import XdpPlane
-from turnrelay.relay.plane import Traffic
+from turnrelay.relay.plane import RelayHost
 from turnrelay.settings import Settings
 from turnrelay.transports.given_sockets import HTTP, SHARED, GivenSockets
-from turnrelay.transports.stream import StreamConnection
 from turnrelay.web.application import listening_socket
+from turnrelay.workers.doors import Door
 from turnrelay.workers.place import Legacy
-from turnrelay.workers.totals import Totals
+from turnrelay.workers.ports import PortMap, ports_of_others
+from turnrelay.workers.supervisor import Supervisor
 
 _WAIT_SECONDS = 60.0
 _SAY_SECONDS = 5.0
-_PREDECESSOR = 0
-"""Its number among those whose figures are added up."""
 
 
 class Successor:
@@ -40,10 +37,12 @@ class Successor:
         """The descriptor of the file, with its lock."""
         self._kernel_maps: tuple[int, int] | None = None
         """The predecessor's counters and totals."""
-        self._connections: list[tuple[StreamConnection, socket.socket]] = []
-        self._elsewhere = Elsewhere({})
-        self._holdings: Holdings | None = None
-        self._descriptors: list[int] = []
+        self._inheritance: Inheritance | None = None
+        self._doors: list[Door] = []
+        self._ports: PortMap | None = None
+        self._wires: list[socket.socket] = []
+        """Of several workers, from each of the predecessor's to the one that goes on for it."""
+        self._crew: ComingCrew | None = None
         self.given = GivenSockets()
 
     @classmethod
@@ -52,10 +51,29 @@ class Successor:
         number = os.environ.pop(VARIABLE, None)
         return None if number is None else cls(socket.socket(fileno=int(number)))
 
-    def receive_offer(self) -> Legacy:
-        """Waits for what the predecessor offers; OperatorError if this version cannot go on with it."""
+    def receive_offer(self, workers: int) -> Legacy:
+        """Waits for what the predecessor offers; OperatorError if this version with so many workers cannot
+        go on with it."""
         body, descriptors = self._receive(OFFER)
-        return self._legacy(self._read_offer(body), descriptors)
+        offer = self._read_offer(body)
+        if offer.workers != workers:
+            close_all(descriptors)
+            raise OperatorError(
+                f"the running relay has {_workers(offer.workers)} and the settings ask for "
+                f"{_workers(workers)}, and each goes on for one of them: set workers to {offer.workers}, or "
+                "drain the relay and start the next one"
+            )
+        return self._legacy(offer, descriptors)
+
+    def close_in_nursery(self) -> None:
+        """The process that workers are forked off has nothing to say, and nothing to keep open."""
+        self._close_given()
+        self._sock.close()
+        for sock in self._wires:
+            sock.close()
+        if self.pid_file is not None:
+            os.close(self.pid_file)
+        close_all(self._kernel_maps or ())
 
     def bind_the_rest(self, settings: Settings) -> None:
         """Opens what the HTTP side listens on and the predecessor does not: were it in use, this is the time
@@ -74,54 +92,34 @@ class Successor:
                     f"cannot listen on {host} port {port}: {error.strerror or error}"
                 ) from None
 
+    async def prepare_workers(self, estate: Estate) -> None:
+        """Starts those that go on for the predecessor's, if any; the relay has what they listen on."""
+        if not isinstance(estate.place, Supervisor):
+            return
+        pool = estate.place.make_pool(estate.metrics, estate.own_ports)
+        self._crew = ComingCrew(pool, estate.place.common.ports)
+        counters = None if self._kernel_maps is None else self._kernel_maps[0]
+        await self._crew.prepare(self._wires, counters)
+
     def wait_for_holdings(self) -> None:
         """Says that this process is ready, and takes what clients have."""
-        self._wire.send(READY, seconds=_SAY_SECONDS)
-        body, self._descriptors = self._receive(HOLDINGS)
-        try:
-            self._holdings = read_holdings(body)
-        except FormatError as error:
-            raise OperatorError(f"cannot go on with what the running relay hands over: {error}") from None
+        prepared, descriptors = b"", list[int]()
+        if self._crew is not None:
+            prepared, descriptors = self._crew.prepared()
+        self._wire.send(READY, prepared, descriptors, seconds=_SAY_SECONDS)
+        self._inheritance = Inheritance(*self._receive(HOLDINGS))
 
     def restore(self, estate: Estate) -> None:
         """Goes on with the rest. The relay listens, and reads nothing before this is done."""
-        holdings, now = self._held, estate.driver.clock()
-        relays = len(holdings.relays)
-        if len(self._descriptors) != relays + len(holdings.connections):
-            raise OperatorError("the running relay hands over more or fewer sockets than it lists")
-        sockets = [socket.socket(fileno=descriptor) for descriptor in self._descriptors]
-        for sock in sockets:
-            sock.setblocking(False)
-        self._elsewhere = Elsewhere(
-            dict(zip(addresses([relay for relay, _ in holdings.elsewhere]), self._locals(), strict=True))
-        )
-        state = estate.driver.server.state
-        if self._elsewhere:
-            estate.plane.use_neighbours(self._elsewhere)
-            state.peers = AlsoElsewhere(state.peers, self._elsewhere)
-        for part, sock in zip(holdings.relays, sockets[:relays], strict=True):
-            [relay] = addresses([part.address])
-            relay_socket = estate.plane.adopt(sock, relay, part.account)
-            relay_socket.earlier_traffic = Traffic(*part.traffic)
-            bandwidth = relay_socket.bandwidth
-            for bucket, level in zip((bandwidth.allocation, bandwidth.account), part.buckets, strict=True):
-                if bucket is not None and level is not None:
-                    bucket.fill_to(level, now)
-        grants = restore(state, holdings, estate.plane.relays, now)
-        estate.listeners.keep_listening_for({path.server for path in state.allocations})
-        for connection, sock in zip(holdings.connections, sockets[relays:], strict=True):
-            expected = estate.listeners.expect(path_of(connection.path), connection.unread)
-            self._connections.append((expected, sock))
-        estate.driver.carry_out(grants)
-        for token in holdings.spent_tokens:
-            estate.outcome_tokens.take_over(token.forget_at, token.token)
-        estate.metrics.page = totals = Totals(estate.metrics.registry)
-        totals.tell(_PREDECESSOR, [[s.family, s.sample, s.labels, s.value] for s in holdings.counters])
-        totals.ended(_PREDECESSOR)
+        if self._crew is not None:
+            self._crew.wait_for_restored(_WAIT_SECONDS)
+        self._inherited.restore(estate)
 
     def tell_serving(self) -> None:
         """From here on the predecessor is one no more. What is read before this, and lost with this process,
-        that one could not read again."""
+        that one could not read again. OperatorError where a worker has died since it restored."""
+        if self._crew is not None:
+            self._crew.must_live()
         self._wire.send(SERVING, seconds=_SAY_SECONDS)
 
     def tell_failed(self, reason: str) -> None:
@@ -131,37 +129,37 @@ class Successor:
         except WireError:
             return  # it sees that this process ends
 
-    async def connect(self, estate: Estate) -> None:
-        """Goes on with the clients' connections; what was for them meanwhile is sent."""
-        for connection, sock in self._connections:
-            await estate.listeners.connect(connection, sock)
-
     def switch_planes(self, estate: Estate) -> None:
-        """The kernel plane's programs become this process', and what the predecessor's counted is added."""
+        """The kernel plane's programs become this process', and what the predecessor's counted is added.
+        The workers serve from then on."""
         if estate.attachments is not None:
             estate.attachments.switch()
-        if self._kernel_maps is None:
-            return
-        counters, totals = self._kernel_maps
-        before = self._held.kernel_totals
-        if isinstance(estate.plane, XdpPlane) and before is not None:
-            after = sums_over_cpus(totals, KernelTotals, ctypes.c_uint32(0))
-            estate.plane.count_late([now - then for now, then in zip(after, before, strict=True)])
-        for part in self._held.relays:
-            [relay] = addresses([part.address])
-            relay_socket = estate.plane.relays.get(relay)
-            if relay_socket is None:
-                continue
-            for slot in part.slots:
-                moved = [sums_over_cpus(counters, Counter, ctypes.c_uint32(slot + way)) for way in (0, 1)]
-                relay_socket.earlier_traffic.add(Traffic(*moved[0], *moved[1]))
-        close_all(self._kernel_maps)
-        self._kernel_maps = None
+        if self._crew is not None:
+            self._crew.serve()
+        if self._kernel_maps is not None:
+            counters, totals = self._kernel_maps
+            self._inherited.count_totals(estate, totals)
+            self._inherited.count_moved(estate, counters)
+            close_all(self._kernel_maps)
+            self._kernel_maps = None
+
+    async def connect(self, estate: Estate) -> None:
+        """Goes on with the clients' connections; what was for them meanwhile is sent."""
+        await self._inherited.connect(estate)
+
+    def close(self) -> None:
+        """What the predecessor listened on, and this relay does not."""
+        self._close_given()
 
     async def follow_predecessor(self, estate: Estate) -> None:
         """Until it is gone, with the clients that stayed there."""
-        gone = addresses([part.address for part in self._held.relays])
-        await self._elsewhere.follow(self._sock, gone, lambda: estate.plane.relays)
+        if self._ports is not None:
+            await until_gone(self._sock)
+            self._ports.clear()
+            return
+        inherited = self._inherited
+        gone = [relay.address for relay in inherited.holdings.relays]
+        await inherited.elsewhere.follow(self._sock, addresses(gone), lambda: estate.plane.relays)
 
     # -- the steps --------------------------------------------------------------------------------------
 
@@ -183,24 +181,43 @@ class Successor:
     def _legacy(self, offer: Offer, descriptors: list[int]) -> Legacy:
         rest = iter(descriptors)
         devices: list[GivenDevice] = []
+        doors: dict[tuple[str, str, int], list[socket.socket]] = {}
         try:
             if offer.has_pid_file:
                 self.pid_file = next(rest)
             for listening in offer.listening:
-                self.given.add(listening.kind, listening.host, socket.socket(fileno=next(rest)))
+                sock = socket.socket(fileno=next(rest))
+                if listening.worker:
+                    doors.setdefault((listening.kind, listening.host, listening.port), []).append(sock)
+                else:
+                    self.given.add(listening.kind, listening.host, sock)
             if offer.attached is not None:
                 for device in offer.attached:
                     links = {program: next(rest) for program in device.programs}
                     devices.append(GivenDevice(device.index, device.mode, links))
                 self._kernel_maps = next(rest), next(rest)
+            if offer.workers > 1:
+                memory = next(rest)
+                self._ports = ports_of_others([RelayHost(*host) for host in offer.ports], memory)
+                os.close(memory)
+                self._wires = [socket.socket(fileno=next(rest)) for _ in range(offer.workers)]
         except StopIteration:
             raise OperatorError("the running relay offers fewer descriptors than it lists") from None
-        return Legacy(offer.nonce_keys, offer.self_test_user, self.given, devices)
+        self._doors = [
+            Door(Transport(kind), host, port, tuple(sockets)) for (kind, host, port), sockets in doors.items()
+        ]
+        return Legacy(offer.nonce_keys, offer.self_test_user, self.given, devices, self._doors, self._ports)
+
+    def _close_given(self) -> None:
+        self.given.close()
+        while self._doors:
+            self._doors.pop().close()
 
     @property
-    def _held(self) -> Holdings:
-        assert self._holdings is not None  # wait_for_holdings() comes first
-        return self._holdings
+    def _inherited(self) -> Inheritance:
+        assert self._inheritance is not None  # wait_for_holdings() comes first
+        return self._inheritance
 
-    def _locals(self) -> list[tuple[str, int]]:
-        return [local for _, local in self._held.elsewhere]
+
+def _workers(number: int) -> str:
+    return "one process" if number == 1 else f"{number} workers"

@@ -1,6 +1,10 @@
-"""Wire: messages with descriptors between predecessor and successor, over a Unix socket pair. Blocking."""
+"""Wire: messages with descriptors between predecessor and successor, over a Unix socket pair. Blocking.
+
+Whoever waits so does nothing else: nothing is read of which nobody knows yet whose it is.
+"""
 
 import array
+import asyncio
 import socket
 import struct
 import time
@@ -17,6 +21,8 @@ _AT_ONCE = 200
 
 OFFER, READY, HOLDINGS, SERVING, FAILED = "offer", "ready", "holdings", "serving", "failed"
 """In the order in which they are said; `failed` is the successor's in the place of any of its own."""
+WRITTEN, RESTORED = "written", "restored"
+"""What workers say to their supervisors: one that holdings are sent, its heir that they are taken."""
 
 
 class WireError(Exception):
@@ -93,6 +99,18 @@ class Wire:
 
     def _wait_until(self, deadline: float) -> None:
         self._sock.settimeout(max(0.001, deadline - time.monotonic()))
+
+
+async def until_readable(sock: socket.socket, seconds: float) -> None:
+    """Raises TimeoutError. The loop runs meanwhile."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(sock, readable.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await readable.wait()
+    finally:
+        loop.remove_reader(sock)
 
 
 def _lost(error: OSError) -> WireError:

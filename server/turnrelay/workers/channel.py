@@ -2,11 +2,11 @@
 
 import array
 import asyncio
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from os import close as close_descriptor
 
 from turnrelay.workers.messages import ChannelError, Decoder, Message, encode
 
@@ -35,15 +35,15 @@ class Channel:
         self._lost = lost
         self._decoder = Decoder()
         self._descriptors: deque[int] = deque()
-        self._waiting: deque[tuple[memoryview, list[socket.socket]]] = deque()
+        self._waiting: deque[tuple[memoryview, list[int]]] = deque()
         self._waiting_bytes = 0
         loop.add_reader(sock, self._readable)
 
-    def send(self, message: Message, sockets: Sequence[socket.socket] = ()) -> None:
-        """Sends a message, in its turn, with copies of the sockets' descriptors."""
+    def send(self, message: Message, files: Sequence[socket.socket | int] = ()) -> None:
+        """Sends a message, in its turn, with copies of the files' descriptors."""
         if self._sock is None:
             return
-        copies = [sock.dup() for sock in sockets]
+        copies = [os.dup(file if isinstance(file, int) else file.fileno()) for file in files]
         data = encode(message, len(copies))
         self._waiting.append((memoryview(data), copies))
         self._waiting_bytes += len(data)
@@ -69,7 +69,7 @@ class Channel:
             _close_all(copies)
         self._waiting.clear()
         while self._descriptors:
-            close_descriptor(self._descriptors.popleft())
+            os.close(self._descriptors.popleft())
 
     def _break(self) -> None:
         if self._sock is not None:
@@ -117,12 +117,12 @@ class Channel:
         return True
 
 
-def _send(sock: socket.socket, data: memoryview, sockets: list[socket.socket]) -> int:
-    if not sockets:
+def _send(sock: socket.socket, data: memoryview, descriptors: list[int]) -> int:
+    if not descriptors:
         return sock.send(data)
-    if len(sockets) > _MOST_DESCRIPTORS:
+    if len(descriptors) > _MOST_DESCRIPTORS:
         raise OSError("too many descriptors for one message")
-    numbers = array.array("i", [each.fileno() for each in sockets])
+    numbers = array.array("i", descriptors)
     return sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
 
 
@@ -136,7 +136,7 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(numbers)
 
 
-def _close_all(sockets: list[socket.socket]) -> None:
-    for each in sockets:
+def _close_all(descriptors: list[int]) -> None:
+    for each in descriptors:
         with suppress(OSError):
-            each.close()
+            os.close(each)

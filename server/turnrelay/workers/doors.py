@@ -49,9 +49,11 @@ class Door:
 class Doors(Listeners):
     """In the place of the listeners; `opened` hears of doors that were opened after the first ones."""
 
-    def __init__(self, *arguments: Any, workers: int) -> None:
+    def __init__(self, *arguments: Any, workers: int, given: list[Door]) -> None:
+        """`given` are doors that another relay had opened; each is taken once."""
         super().__init__(*arguments)
         self._workers = workers
+        self._given_doors = given
         self._doors: dict[str, list[Door]] = {}
         self._more_doors: list[Door] = []
         self.opened: Callable[[Sequence[Door]], None] = lambda doors: None
@@ -64,8 +66,15 @@ class Doors(Listeners):
     def doors(self) -> list[Door]:
         return [door for doors in self._doors.values() for door in doors] + self._more_doors
 
+    def stop_listening(self) -> None:
+        super().stop_listening()
+        self._close_doors()
+
     def close(self) -> None:
         super().close()
+        self._close_doors()
+
+    def _close_doors(self) -> None:
         for door in self.doors:
             door.close()
         self._doors.clear()
@@ -75,12 +84,12 @@ class Doors(Listeners):
         doors: list[Door] = []
         try:
             with opening(host, self.port, "--port"):
-                doors.append(Door.open(Transport.UDP, host, self.port, self._workers))
+                doors.append(self._open(Transport.UDP, host, self.port))
                 self.port = doors[0].port
-                doors.append(Door.open(Transport.TCP, host, self.port, self._workers))
+                doors.append(self._open(Transport.TCP, host, self.port))
             if self._tls is not None:
                 with opening(host, self.tls_port, "--tls-port"):
-                    doors.append(Door.open(Transport.TLS, host, self.tls_port, self._workers))
+                    doors.append(self._open(Transport.TLS, host, self.tls_port))
                 self.tls_port = doors[-1].port
         except ListenError:
             for door in doors:
@@ -90,4 +99,11 @@ class Doors(Listeners):
         self.opened(doors)
 
     def _listen_for_udp_on(self, host: str, port: int) -> None:
-        self._more_doors.append(Door.open(Transport.UDP, host, port, self._workers))
+        self._more_doors.append(self._open(Transport.UDP, host, port))
+
+    def _open(self, kind: Transport, host: str, port: int) -> Door:
+        for door in self._given_doors:
+            if (door.kind, door.host) == (kind, host) and port in (0, door.port):
+                self._given_doors.remove(door)
+                return door
+        return Door.open(kind, host, port, self._workers)

@@ -59,10 +59,6 @@ class SharedKernel:
                 self.attachments.kernel.legs.delete(LegKey.from_buffer_copy(noted))
                 self._note(slot, None)
 
-    def close(self) -> None:
-        """Takes the programs off."""
-        self.attachments.close()
-
     def _note(self, slot: int, key: LegKey | None) -> None:
         at = slot * _KEY_BYTES
         self._notes[at : at + _KEY_BYTES] = _NO_KEY if key is None else bytes(key)

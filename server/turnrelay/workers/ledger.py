@@ -58,26 +58,34 @@ class Bookkeeper:
     def observe(self, event: Event, now: float) -> None:
         """Enters an allocation that began, strikes one that ended."""
         match event:
-            case AllocationCreated() if self._free:
-                place = self._places[event.allocation_id] = self._free.pop()
-                self._ledger.write(self._member, place, _entry(event, now))
-            case AllocationEnded(allocation_id) if allocation_id in self._places:
-                place = self._places.pop(allocation_id)
-                self._ledger.strike(self._member, place)
-                self._free.append(place)
+            case AllocationCreated():
+                self.enter(event.allocation_id, event.path, event.account, now)
+            case AllocationEnded(allocation_id):
+                self.strike(allocation_id)
+
+    def enter(self, allocation_id: str, path: FiveTuple, account: str, created_at: float) -> None:
+        if self._free:
+            place = self._places[allocation_id] = self._free.pop()
+            self._ledger.write(self._member, place, _entry(allocation_id, path, account, created_at))
+
+    def strike(self, allocation_id: str) -> None:
+        place = self._places.pop(allocation_id, None)
+        if place is not None:
+            self._ledger.strike(self._member, place)
+            self._free.append(place)
 
 
-def _entry(event: AllocationCreated, now: float) -> bytes:
-    transport, server, client = event.path
+def _entry(allocation_id: str, path: FiveTuple, account: str, created_at: float) -> bytes:
+    transport, server, client = path
     fields = (
-        event.allocation_id,
-        repr(now),
+        allocation_id,
+        repr(created_at),
         transport.value,
         server.host,
         str(server.port),
         client.host,
         str(client.port),
-        event.account,  # last: whatever it is made of
+        account,  # last: whatever it is made of
     )
     return _END.join(field.encode() for field in fields)
 

@@ -18,6 +18,8 @@ from turnrelay.workers.messages import (
     Drain,
     Drained,
     Figures,
+    GoOn,
+    HandOver,
     Message,
     Ready,
     Reload,
@@ -45,6 +47,10 @@ class SupervisorLink:
         self.on_reload: Callable[[], None] = lambda: None
         self.on_drain: Callable[[], None] = lambda: None
         self.on_question: Callable[[str, Any], Any] = lambda question, argument: None
+        self.on_hand_over: Callable[[list[list[str]], list[int]], None] | None = None
+        """Given the hosts of a map of ports; owns the descriptors."""
+        self.legacy: list[int] | None = None
+        """The descriptors of GoOn, where this worker goes on for another one."""
         self.on_letter: Callable[[Letter, Sequence[int]], None] | None = None
         """Owns the descriptors."""
         self._given: asyncio.Future[None] = loop.create_future()
@@ -104,6 +110,10 @@ class SupervisorLink:
                 self._channel.send(Answer(ticket, self.on_question(question, argument)))
             case Stop():
                 self.stop.set()
+            case GoOn():
+                self.legacy = descriptors
+            case HandOver(hosts) if self.on_hand_over is not None:
+                self.on_hand_over(hosts, descriptors)
             case _ if self.on_letter is not None and isinstance(message, Letter):
                 self.on_letter(message, descriptors)
             case _:

@@ -15,8 +15,9 @@ class SharedMemory:
     whatever needs more than one of them to fit together holds a lock meanwhile.
     """
 
-    def __init__(self, size: int) -> None:
-        self.map = mmap.mmap(-1, size)
+    def __init__(self, size: int, descriptor: int = -1) -> None:
+        """`descriptor` is a file's of at least that size, for memory that others than children share, too."""
+        self.map = mmap.mmap(descriptor, size)
 
     def as_doubles(self) -> "memoryview[float]":
         return memoryview(self.map).cast("d")

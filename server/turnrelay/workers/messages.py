@@ -38,7 +38,22 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """From a worker that drains: it has no allocation any more."""
+    """From a worker that drains or has handed over: it has no client any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """To a worker: write what clients have to the worker of another relay that goes on with it. Descriptors:
+    the wire for words with the supervisor, that to the other worker, and the other relay's map of ports."""
+
+    hosts: list[list[str]]
+    """Of that map: local and advertised."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """To a worker, before anything else: go on for the worker of another relay. Descriptors: the wire for
+    words with the supervisor, that to the other worker, and the map of the kernel's counters, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +100,21 @@ class Figures:
     """Family, sample, labels, value."""
 
 
-Message = Serve | Reload | Drain | Drained | Stop | Ask | Answer | Ready | Unfit | Figures | Letter
+Message = (
+    Serve
+    | Reload
+    | Drain
+    | Drained
+    | HandOver
+    | GoOn
+    | Stop
+    | Ask
+    | Answer
+    | Ready
+    | Unfit
+    | Figures
+    | Letter
+)
 
 _KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -51,14 +51,13 @@ class _Child:
 class Nursery:
     """The supervisor's side. Make it before any thread and any event loop."""
 
-    def __init__(self, work: Work, unneeded: Iterable[int] = ()) -> None:
-        """`unneeded` are descriptors of this process that no worker is to have."""
+    def __init__(self, work: Work, let_go: Callable[[], None] = lambda: None) -> None:
+        """`let_go` closes what no worker is to have, in the nursery."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if not pid:
             ours.close()
-            for descriptor in unneeded:
-                os.close(descriptor)
+            let_go()
             live_as_nursery(theirs, work)
         theirs.close()
         self._home = _Home(ours, os.pidfd_open(pid))

@@ -5,12 +5,13 @@ What several share is made before they are forked: memory for limits and ports, 
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from turnrelay.core.addresses import RelayedAddress
+from turnrelay.core.allocation import Allocation
 from turnrelay.core.protocols import OneProcess, Processes, Quotas
 from turnrelay.observe.metrics import Metrics
 from turnrelay.policy.bandwidth import BandwidthLimits
@@ -26,13 +27,14 @@ from turnrelay.transports.driver import Driver
 from turnrelay.transports.given_sockets import GivenSockets
 from turnrelay.transports.listeners import Listeners
 from turnrelay.workers.bandwidth import SharedBuckets, WholeBandwidth
+from turnrelay.workers.doors import Door
 from turnrelay.workers.exchange import Exchange, Post
 from turnrelay.workers.holdings import SharedCounts
 from turnrelay.workers.kernel import KernelBuckets, SharedKernel, account_buckets
 from turnrelay.workers.ledger import Ledger
 from turnrelay.workers.limits import WholeConnectionLimits, WholeQuotas, take_over_allocation
 from turnrelay.workers.memory import SharedMemory
-from turnrelay.workers.ports import PortMap, SharedPortPool
+from turnrelay.workers.ports import Neighbourhood, PortMap, SharedPortPool
 
 SUPERVISOR = 0
 """The supervisor's own number; workers are numbered from 1."""
@@ -53,6 +55,10 @@ class Legacy:
     given: GivenSockets
     devices: list[GivenDevice]
     """On which the other one's programs of the kernel plane run."""
+    doors: list[Door]
+    """What its workers listen on."""
+    ports: PortMap | None
+    """Its own, where it has several processes."""
 
 
 class Alone:
@@ -103,8 +109,19 @@ class Alone:
     async def drain_others(self) -> None:
         """They are to make no new allocations, either; returns when none of them has any."""
 
+    async def linger_others(self) -> None:
+        """Another relay goes on; returns when none of them has a client that stayed."""
+
     async def stop_others(self) -> None:
         """Ends them."""
+
+    # -- what it has of other processes, or they of it --------------------------------------------------
+
+    def took_over(self, allocations: Iterable[Allocation]) -> None:
+        """These live here now."""
+
+    def gave_up(self, allocations: Iterable[Allocation]) -> None:
+        """These live elsewhere now."""
 
     # -- policy -----------------------------------------------------------------------------------------
 
@@ -138,7 +155,9 @@ class Alone:
 class Common:
     """What the processes of a relay share. Made before the first of them is forked."""
 
-    def __init__(self, settings: Settings, workers: int, kernel: Attachments | None) -> None:
+    def __init__(
+        self, settings: Settings, workers: int, kernel: Attachments | None, legacy: Legacy | None = None
+    ) -> None:
         """`settings.relay_ip` names the relay addresses; `kernel` are the programs of the kernel plane."""
         limits = settings.limits
         hosts = relay_hosts(settings.relay_ip, [str(mapping) for mapping in settings.external_ip])
@@ -147,8 +166,9 @@ class Common:
         self.settings = settings
         self.workers = workers
         self.members = workers + 1
-        self.nonce_keys = [secrets.token_bytes(32)]
-        self.self_test_user = _self_test_user()
+        self.legacy = legacy
+        self.nonce_keys = [secrets.token_bytes(32)] if legacy is None else legacy.nonce_keys
+        self.self_test_user = _self_test_user() if legacy is None else legacy.self_test_user
         self.allocations = SharedCounts(self.members, 2 * allocations + 1)
         self.connections = SharedCounts(self.members, connections + 1)
         make_buckets: Callable[..., SharedBuckets] = SharedBuckets
@@ -185,11 +205,15 @@ class OneOfMany(Alone):
     def __init__(self, common: Common, member: int) -> None:
         super().__init__(common.settings)
         self.common = common
+        if common.legacy is not None and member == SUPERVISOR:
+            self.given = common.legacy.given
         self.member = common.ports.member = member
         self.nonce_keys, self.self_test_user = common.nonce_keys, common.self_test_user
-        self.neighbours = common.ports
+        self.neighbourhood = self.neighbours = Neighbourhood(common.ports)
+        if common.legacy is not None and common.legacy.ports is not None:
+            self.neighbourhood.maps.append(common.legacy.ports)
         self.kernel = common.kernel
-        self.processes = _Processes(member, common)
+        self.processes = _Processes(member, common.members, self.neighbourhood)
 
     def exchange(self, driver: Driver, listeners: Listeners, post: Post) -> Exchange:
         """What carries to the other processes for the driver, by `post`, and receives for it."""
@@ -242,13 +266,13 @@ class OneOfMany(Alone):
 class _Processes:
     """This process among the others (`core.protocols.Processes`)."""
 
-    def __init__(self, member: int, common: Common) -> None:
+    def __init__(self, member: int, members: int, neighbourhood: Neighbourhood) -> None:
         self.member = member
-        self._members = common.members
-        self._ports = common.ports
+        self._members = members
+        self._neighbourhood = neighbourhood
 
     def has_other(self, member: int) -> bool:
         return member != self.member and member < self._members
 
     def other_has(self, relay: RelayedAddress, *, tcp: bool) -> bool:
-        return self._ports.reach(relay, tcp=tcp) is not None
+        return self._neighbourhood.reach(relay, tcp=tcp) is not None

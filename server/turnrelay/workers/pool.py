@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -19,6 +19,7 @@ from turnrelay.workers.messages import (
     Drain,
     Drained,
     Figures,
+    GoOn,
     Message,
     Ready,
     Reload,
@@ -95,6 +96,7 @@ class Pool:
         self._log = structlog.get_logger()
         self._stopping = False
         self._all_ready: asyncio.Future[None] = self._loop.create_future()
+        self._all_ready.add_done_callback(lambda ready: ready.exception())  # nobody may wait for it
         self._all_gone = asyncio.Event()
         self._draining = False
         self._all_drained = asyncio.Event()
@@ -111,18 +113,45 @@ class Pool:
 
     async def start(self) -> None:
         """Until all workers serve; OperatorError says why one cannot."""
+        self.begin()
+        await self.until_ready()
+        self._watching = asyncio.create_task(self._watch())
+
+    def begin(self, legacies: Mapping[int, Sequence[socket.socket | int]] = {}) -> None:
+        """Starts the workers. One with a legacy, by its number, goes on for the worker of another relay."""
         self._nursery.watch(self._loop, self._exited, self._nursery_lost)
         for worker in self._workers:
             self._totals.add_worker(worker.member)
-            self._fork(worker)
+            self._fork(worker, legacies.get(worker.member, ()))
+
+    async def until_ready(self) -> None:
+        """Until all of them serve; OperatorError says why one cannot."""
         try:
             await asyncio.wait_for(asyncio.shield(self._all_ready), _START_SECONDS)
         except TimeoutError:
             raise OperatorError(f"the workers did not start in {_START_SECONDS:.0f} seconds") from None
+
+    def go_on(self) -> None:
+        """The workers have their legacies: one that ends from now on is started again."""
+        if not self._all_ready.done():
+            self._all_ready.set_result(None)
+        for worker in self._workers:
+            worker.heard_at = worker.changed_at = self._loop.time()
         self._watching = asyncio.create_task(self._watch())
 
+    def channels(self) -> list[Channel]:
+        """Those of all workers; OperatorError where one does not serve."""
+        channels = [worker.channel for worker in self._workers if worker.channel and worker.is_ready]
+        if len(channels) < len(self._workers):
+            raise OperatorError("a worker is being started")
+        return channels
+
+    def tell(self, member: int, figures: list[list[Any]]) -> None:
+        """What a worker counted, where it said so in another way."""
+        self._totals.tell(member, figures)
+
     def serve(self, doors: Sequence[Door]) -> None:
-        """Lets all workers listen on more."""
+        """Lets all workers listen on more, and know what is served."""
         for worker in self._workers:
             self._serve(worker, doors)
 
@@ -151,6 +180,15 @@ class Pool:
         self._note_the_end()
         await self._all_drained.wait()
 
+    def let_go(self) -> None:
+        """Another relay goes on. A worker that ends from now on is not started again."""
+        self._draining = True
+
+    async def linger(self) -> None:
+        """Until no worker has a client that stayed when the others went to another relay."""
+        self._note_the_end()
+        await self._all_drained.wait()
+
     async def stop(self) -> None:
         """Ends all workers; one that does not listen is killed."""
         self._stopping = True
@@ -173,7 +211,7 @@ class Pool:
 
     # -- one worker -------------------------------------------------------------------------------------
 
-    def _fork(self, worker: Worker) -> None:
+    def _fork(self, worker: Worker, legacy: Sequence[socket.socket | int] = ()) -> None:
         if self._is_lost:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -186,13 +224,17 @@ class Pool:
             lambda message, descriptors: self._receive(worker, message, descriptors),
             lambda: self._kill(worker, ticket),
         )
+        if legacy:
+            worker.channel.send(GoOn(), legacy)
         self._serve(worker, self._doors())
 
     def _serve(self, worker: Worker, doors: Sequence[Door]) -> None:
         if worker.channel is None:
             return
         own_ports, rest = sorted(self._own_ports()), iter(doors)
-        while some := list(islice(rest, _MOST_SOCKETS)):
+        is_told = False
+        while (some := list(islice(rest, _MOST_SOCKETS))) or not is_told:
+            is_told = True
             sockets: list[list[str | int]] = [[door.kind.value, door.host, door.port] for door in some]
             mine = [door.sockets[worker.member - 1] for door in some]
             worker.channel.send(Serve(sockets, own_ports), mine)

@@ -1,5 +1,6 @@
 """PortMap: which process of the relay holds which relay port, in memory that all of them see."""
 
+import os
 from collections.abc import Iterator, Sequence
 
 from turnrelay.core.addresses import RelayedAddress
@@ -10,6 +11,8 @@ from turnrelay.workers.memory import SharedLock, SharedMemory
 _PORTS = 65536
 _TCP = 0x80
 """Marks a port that relays TCP."""
+NOBODY = -1
+"""In the place of a member's number, for a process that has no ports in the map."""
 
 
 class PortMap:
@@ -22,8 +25,16 @@ class PortMap:
     map before the socket is closed, so nobody writes over what the next owner wrote.
     """
 
-    def __init__(self, hosts: Sequence[RelayHost], member: int = 0) -> None:
-        self._map = SharedMemory(_PORTS * len(hosts)).map
+    def __init__(self, hosts: Sequence[RelayHost], member: int = 0, descriptor: int | None = None) -> None:
+        """`descriptor` is that of another relay's map, to look into; it stays the caller's."""
+        size = _PORTS * len(hosts)
+        self.hosts = list(hosts)
+        self.descriptor: int | None = None
+        """Of this relay's map, for another relay to look into."""
+        if descriptor is None:
+            self.descriptor = descriptor = os.memfd_create("turnrelay-ports", os.MFD_CLOEXEC)
+            os.ftruncate(descriptor, size)
+        self._map = SharedMemory(size, descriptor).map
         self._by_local = {host.local: (number * _PORTS, host) for number, host in enumerate(hosts)}
         self._by_advertised = {host.advertised: (number * _PORTS, host) for number, host in enumerate(hosts)}
         self.member = member
@@ -48,6 +59,10 @@ class PortMap:
             while (at := self._map.find(mark, at + 1)) >= 0:
                 self._map[at] = 0
 
+    def clear(self) -> None:
+        """All processes that wrote here are gone."""
+        self._map[:] = bytes(len(self._map))
+
     # -- Neighbours -------------------------------------------------------------------------------------
 
     def reach(self, relay: RelayedAddress, *, tcp: bool = False) -> tuple[str, int] | None:
@@ -67,6 +82,33 @@ class PortMap:
     def _is_others(self, at: int, tcp: bool) -> bool:
         mark = self._map[at]
         return mark & ~_TCP not in (0, self.member + 1) and bool(mark & _TCP) is tcp
+
+
+def ports_of_others(hosts: Sequence[RelayHost], descriptor: int) -> PortMap:
+    """The map of a relay that this process is not of. OSError or ValueError where it is none."""
+    return PortMap(hosts, NOBODY, descriptor)
+
+
+class Neighbourhood:
+    """The processes of this relay, and those of relays that it goes on for or that go on for it
+    (`relay.plane.Neighbours`)."""
+
+    def __init__(self, own: PortMap) -> None:
+        self.maps = [own]
+
+    def reach(self, relay: RelayedAddress, *, tcp: bool = False) -> tuple[str, int] | None:
+        for ports in self.maps:
+            found = ports.reach(relay, tcp=tcp)
+            if found is not None:
+                return found
+        return None
+
+    def seen_from(self, host: str, port: int, *, tcp: bool = False) -> str | None:
+        for ports in self.maps:
+            found = ports.seen_from(host, port, tcp=tcp)
+            if found is not None:
+                return found
+        return None
 
 
 class SharedPortPool(PortPool):
@@ -100,6 +142,10 @@ class SharedPortPool(PortPool):
     def take(self, port: int, *, tcp: bool = False) -> None:
         super().take(port, tcp=tcp)
         self._ports.take(self._host, port, tcp=tcp)
+
+    def adopt(self, port: int) -> None:
+        super().adopt(port)
+        self._ports.take(self._host, port)  # also outside of the range: others may be its peers
 
     def give_back(self, port: int) -> None:
         self._ports.give_back(self._host, port)

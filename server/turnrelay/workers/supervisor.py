@@ -7,7 +7,7 @@ from typing import Any
 from turnrelay.observe.metrics import Metrics
 from turnrelay.transports.driver import Driver
 from turnrelay.transports.listeners import Listeners
-from turnrelay.workers.doors import Doors
+from turnrelay.workers.doors import Door, Doors
 from turnrelay.workers.exchange import Exchange
 from turnrelay.workers.letters import Letter
 from turnrelay.workers.nursery import Nursery
@@ -30,8 +30,22 @@ class Supervisor(OneOfMany):
         self._driver: Driver | None = None
 
     def listeners(self, *arguments: Any) -> Doors:
-        self._doors = Doors(*arguments, workers=self.common.workers)
+        legacy = self.common.legacy
+        given = [] if legacy is None else legacy.doors
+        self._doors = Doors(*arguments, workers=self.common.workers, given=given)
+        self._doors.given_sockets = self.given
         return self._doors
+
+    @property
+    def doors(self) -> list[Door]:
+        """What the workers listen on."""
+        return [] if self._doors is None else self._doors.doors
+
+    @property
+    def pool(self) -> Pool:
+        """Of the workers, once they were started."""
+        assert self._pool is not None
+        return self._pool
 
     def connect(self, driver: Driver, listeners: Listeners) -> None:
         self._exchange, self._driver = self.exchange(driver, listeners, self._post), driver
@@ -41,6 +55,13 @@ class Supervisor(OneOfMany):
         return self._pool is not None and self._pool.is_ready
 
     async def start_others(self, metrics: Metrics, own_ports: Callable[[], set[int]]) -> None:
+        if self._pool is not None:
+            self._pool.serve([])  # they go on for others, and are told now what else is served
+            return
+        await self.make_pool(metrics, own_ports).start()
+
+    def make_pool(self, metrics: Metrics, own_ports: Callable[[], set[int]]) -> Pool:
+        """The workers are in nobody's charge before; the metrics are of all of them from then on."""
         doors, exchange = self._doors, self._exchange
         assert doors is not None  # listeners() comes first
         assert exchange is not None  # so does connect()
@@ -56,7 +77,7 @@ class Supervisor(OneOfMany):
             self._lost,
         )
         doors.opened = pool.serve
-        await pool.start()
+        return pool
 
     def _forget(self, member: int) -> None:
         """A worker is gone; what it had no time to say of its allocations is said here."""
@@ -79,6 +100,10 @@ class Supervisor(OneOfMany):
     async def drain_others(self) -> None:
         if self._pool is not None:
             await self._pool.drain()
+
+    async def linger_others(self) -> None:
+        if self._pool is not None:
+            await self._pool.linger()
 
     async def stop_others(self) -> None:
         if self._pool is not None:

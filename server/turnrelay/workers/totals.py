@@ -23,6 +23,8 @@ _GAUGES_ADDED_UP = frozenset(
 )
 """Every other gauge is told by the supervisor alone: a version, a date, whether the relay is ready."""
 
+_RESTARTS = "turnrelay_worker_restarts"
+
 Key = tuple[str, str, tuple[tuple[str, str], ...]]
 """Family, sample, labels."""
 
@@ -76,6 +78,15 @@ class Totals(Collector):
             if key[0] not in _GAUGES_ADDED_UP:
                 self._ended[key] = self._ended.get(key, 0.0) + value
 
+    def go_on(self, counted: Iterable[list[Any]]) -> None:
+        """Counts on from the samples of a relay that this one goes on for."""
+        for family, sample, labels, value in counted:
+            if family == _RESTARTS:
+                self.restarts[int(dict(labels)["worker"])] = int(value)
+            elif family not in _GAUGES_ADDED_UP:
+                key = family, sample, tuple((name, text) for name, text in labels)
+                self._ended[key] = self._ended.get(key, 0.0) + value
+
     def collect(self) -> Iterator[Metric]:
         sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
         for told in (self._ended, *self._told.values()):
@@ -89,7 +100,7 @@ class Totals(Collector):
     def _about_workers(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("turnrelay_worker_up", "Whether the worker process serves.", labels=["worker"])
         restarts = CounterMetricFamily(
-            "turnrelay_worker_restarts",
+            _RESTARTS,
             "How often the worker process was started again since it ended.",
             labels=["worker"],
         )

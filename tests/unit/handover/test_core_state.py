@@ -36,6 +36,7 @@ def written(world: World, now: float) -> Holdings:
         replies=held_replies(state),
         relays=[],
         connections=[],
+        listening=[],
         spent_tokens=[],
         counters=[],
         kernel_totals=None,

@@ -3,7 +3,7 @@
 from stunwire import TransportAddress
 from turnrelay.core.addresses import RelayedAddress
 from turnrelay.relay.plane import RelayHost
-from turnrelay.workers.ports import PortMap, SharedPortPool
+from turnrelay.workers.ports import Neighbourhood, PortMap, SharedPortPool, ports_of_others
 
 HOST, MAPPED = RelayHost("10.0.0.1", "10.0.0.1"), RelayHost("10.0.0.2", "198.51.100.7")
 
@@ -105,3 +105,36 @@ def test_a_port_that_another_process_took_over_stays_its_own():
     assert not one.pool.is_free(port)
     other.pool.give_back(port)
     assert one.pool.is_free(port)
+
+
+def test_relayed_addresses_of_another_relay_are_known_by_its_map_until_it_is_gone():
+    before, after = PortMap([HOST, MAPPED]), PortMap([HOST], 1)
+    before.member = 1
+    before.take(MAPPED, 50003)
+    after.take(HOST, 50001)
+    assert before.descriptor is not None
+    neighbours = Neighbourhood(after)
+    neighbours.maps.append(ports_of_others(before.hosts, before.descriptor))
+    relay, own = (
+        RelayedAddress(TransportAddress(host, port))
+        for host, port in (("198.51.100.7", 50003), ("10.0.0.1", 50001))
+    )
+    assert neighbours.reach(relay) == ("10.0.0.2", 50003)
+    assert neighbours.seen_from("10.0.0.2", 50003) == "198.51.100.7"
+    assert neighbours.reach(relay, tcp=True) is None
+    assert neighbours.reach(own) is None
+    before.give_back(MAPPED, 50003)
+    assert neighbours.reach(relay) is None
+    before.take(MAPPED, 50004)
+    neighbours.maps[1].clear()
+    assert before.holder(MAPPED, 50004) == 0
+
+
+def test_a_port_that_came_from_another_relay_is_known_outside_of_the_range_too():
+    one, other = _two()
+    one.pool.adopt(40000)
+    relay = RelayedAddress(TransportAddress("10.0.0.1", 40000))
+    assert other.ports.reach(relay) == ("10.0.0.1", 40000)
+    one.pool.give_back(40000)
+    assert other.ports.reach(relay) is None
+    assert 40000 not in set(one.pool.candidates(False, False))

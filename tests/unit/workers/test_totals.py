@@ -84,3 +84,18 @@ def test_only_what_changed_is_told():
     told = [each for each in process.report.changes() if not each[1].endswith("_created")]
     assert told == [["turnrelay_requests", "turnrelay_requests_total", [("result", "success")], 1.0]]
     assert process.report.changes() == []
+
+
+def test_a_relay_counts_on_from_the_one_before_it_and_holds_only_its_own():
+    before, after = Whole(), Whole()
+    for whole, number in ((before, 3), (after, 4)):
+        for worker in whole.workers.values():
+            worker.requests.labels("good").inc(number)
+            worker.live.set(number)
+    before.totals.restarts[2] = 5
+    before.page()
+    after.totals.go_on(Report(before.totals).changes())
+    page = after.page()
+    assert page.total("turnrelay_requests_total", result="good") == 14
+    assert page.total("turnrelay_allocations") == 8
+    assert page.total("turnrelay_worker_restarts_total", worker="2") == 5

@@ -4,7 +4,8 @@ import ctypes
 import random
 import socket
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import structlog
 from stunwire import AddressFamily, TransportAddress
@@ -49,6 +50,7 @@ class XdpPlane:
         """Free slots in which nothing is counted yet."""
         self._full = False
         self._late = [0] * len(Totals._fields_)
+        self._standing: list[int] | None = None
         self._log = structlog.get_logger()
 
     # -- RelayPlane -------------------------------------------------------------------------------------
@@ -175,9 +177,20 @@ class XdpPlane:
 
     def own_totals(self) -> list[int]:
         """Those of this process' maps, where it is this process that tells them."""
+        if self._standing is not None:
+            return self._standing
         if not self._share.tells_totals:
             return [0] * len(Totals._fields_)
         return self._kernel.totals.sums(ctypes.c_uint32(0))
+
+    @contextmanager
+    def standing_totals(self) -> Iterator[list[int]]:
+        """Those of now, for as long as it takes to write down everything that they are in."""
+        self._standing = self.own_totals()
+        try:
+            yield self._standing
+        finally:
+            self._standing = None
 
     def _install(self, flow: ChannelFlow, expires_ns: int) -> None:
         legs = self._legs(flow)
