@@ -66,7 +66,8 @@ class StreamConnection(asyncio.Protocol):
             self._transport.abort()  # gone already
             return
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        self._register(path)
+        if self.path is None:  # not expected
+            self._register(path)
         while self._early:
             self._transport.write(self._early.pop(0))
         if self._moved is not None:

@@ -168,7 +168,10 @@ class CoreRig:
     # -- what requests would do -------------------------------------------------------------------------
 
     def allocate(self, client: End, account: str = "alice") -> Allocation:
-        state, path = self.server.state, self.path(client)
+        return self.allocate_on(self.path(client), account)
+
+    def allocate_on(self, path: FiveTuple, account: str = "alice") -> Allocation:
+        state = self.server.state
         relays = {}
         for family in (IPV4, IPV6):
             address = self.plane.open(account, family, even_port=False, reserve_next=False).relay
@@ -182,14 +185,17 @@ class CoreRig:
 
     def permit(self, client: End, *peers: TransportAddress) -> None:
         addresses = [PeerAddress(peer) for peer in peers]
-        self._grant(client, lambda a: a.permit(addresses, lambda _: None, LIMITS, self.clock.now))
+        self._grant(self.path(client), lambda a: a.permit(addresses, lambda _: None, LIMITS, self.clock.now))
 
     def bind(self, client: End, channel: int, peer: TransportAddress) -> None:
-        address = PeerAddress(peer)
-        self._grant(client, lambda a: a.bind(channel, address, lambda _: None, LIMITS, self.clock.now))
+        self.bind_on(self.path(client), channel, peer)
 
-    def _grant(self, client: End, how: Callable[[Allocation], list[Output]]) -> None:
-        allocation = self.server.state.allocations[self.path(client)]
+    def bind_on(self, path: FiveTuple, channel: int, peer: TransportAddress) -> None:
+        address = PeerAddress(peer)
+        self._grant(path, lambda a: a.bind(channel, address, lambda _: None, LIMITS, self.clock.now))
+
+    def _grant(self, path: FiveTuple, how: Callable[[Allocation], list[Output]]) -> None:
+        allocation = self.server.state.allocations[path]
         self.driver.carry_out(how(allocation))
         self.server.state.deadlines.schedule(allocation, allocation.next_expiry())
 

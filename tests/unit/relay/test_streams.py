@@ -1,17 +1,28 @@
 """Frames of streams: those that the mover takes apart are stunwire's, and each goes where it belongs."""
 
+import asyncio
 import math
 import random
+import socket
 import struct
 
 import pytest
-from stunwire import DATA, XOR_PEER_ADDRESS, DecodeError, Message, MessageClass, Method, StreamFramer
+from stunwire import (
+    DATA,
+    XOR_PEER_ADDRESS,
+    DecodeError,
+    Message,
+    MessageClass,
+    Method,
+    StreamFramer,
+    TransportAddress,
+)
 from support.native import build_mover
-from turnrelay.core.addresses import Transport
+from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
 from turnrelay.core.token_bucket import TokenBucket
 from turnrelay.relay.plane import Traffic
-from unit.relay.core_rig import NEAR, CoreRig
-from unit.relay.loopback import FakeBandwidthPolicy, until
+from unit.relay.core_rig import NEAR, CoreRig, StreamEnd
+from unit.relay.loopback import V4, FakeBandwidthPolicy, until
 
 CHANNEL = 0x4000
 
@@ -189,3 +200,26 @@ async def test_a_connection_may_end_after_the_mover_did(new_rig, caplog):
     rig.close()
     await until(lambda: not rig.streams.clients.connections)
     assert not caplog.records
+
+
+async def test_a_connection_of_another_process_goes_on_in_the_middle_of_a_frame(new_rig, mover):
+    rig = new_rig()
+    peer, listening = rig.end(NEAR), socket.create_server((V4, 0))
+    client = StreamEnd(TransportAddress(*listening.getsockname()))
+    sock, _ = listening.accept()
+    server = ServerAddress(TransportAddress(*listening.getsockname()))
+    path = FiveTuple(Transport.TCP, server, ClientAddress(client.address))
+    whole = frame(b"in two processes")
+    connection = rig.streams.clients.expect(path, None, whole[:7])
+    rig.allocate_on(path)
+    rig.bind_on(path, CHANNEL, peer.address)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+    client.send(whole[7:], server)
+    assert (await peer.receive())[0] == b"in two processes"
+    [allocation] = rig.server.state.allocations.values()
+    address = next(iter(allocation.relays.values())).address
+    assert rig.plane.relays[address].own_traffic == (Traffic() if mover == "c" else Traffic(1, 16, 0, 0))
+    client.sock.close()
+    await until(lambda: not rig.streams.clients.connections)
+    listening.close()
