@@ -104,8 +104,11 @@ class _Worker:
         with socket.socket(fileno=word) as word_sock, socket.socket(fileno=wire) as wire_sock:
             try:
                 is_gone = await write_down(self._relay.estate(), Wire(word_sock), Wire(wire_sock))
-            except WireError:
-                # The supervisor is gone, and nobody knows which relay serves: nothing may be read any more.
+            except Exception as error:
+                # There is no word, since the supervisor is gone, and nobody knows which relay serves; or what
+                # the heir has was not let go of, which is a bug. Nothing may be read any more.
+                if not isinstance(error, WireError):
+                    structlog.get_logger().exception("bug in the hand-over", worker=self._place.member)
                 os._exit(1)
         if is_gone:
             self._link.on_sockets = lambda: None
