@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import SecretStr
 
@@ -19,7 +19,7 @@ from peerpath.calls.kit import CallKit, CallOptions
 from peerpath.calls.listener import Listener
 from peerpath.calls.outcome_reporter import OutcomeReporter
 from peerpath.connection import Connection, ConnectionOptions
-from peerpath.errors import TraversalError
+from peerpath.errors import SettingsError, TraversalError
 from peerpath.fallbacks import Fallback
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.from_settings import endpoint_from, relay_options, servers_from
@@ -57,7 +57,8 @@ class Traversal:
     attempt, without addresses unless `audit_addresses`. `outcomes` reports to the operator of a relay how
     calls went, which nobody is told otherwise.
 
-    ValueError for a server that cannot be read. A connection that outlives the Traversal is closed with it.
+    SettingsError, a ValueError, for an argument that cannot be used, naming it. A connection that outlives
+    the Traversal is closed with it.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Traversal:
         self.settings = _with_servers(settings or Settings.load(), servers, username, password)
         self.behaviour = NatBehaviour()
         """What is in front of this machine; found out in the background."""
-        self._privacy = privacy
+        self._privacy = _checked(privacy)
         self._wall = wall_clock
         self._outcomes = outcomes
         self._kit = CallKit(
@@ -118,7 +119,8 @@ class Traversal:
         """
         key = PublicKey.parse(peer) if isinstance(peer, str) else peer
         within = self._kit.options.timeout if timeout is None else timeout
-        return Connecting(lambda: self._dial(key, signaling, within, privacy or self._privacy))
+        chosen = self._privacy if privacy is None else _checked(privacy)
+        return Connecting(lambda: self._dial(key, signaling, within, chosen))
 
     def listen(self, signaling: Any) -> Listener:
         """Takes calls by a Rendezvous or a channel; use it with `async with`."""
@@ -250,6 +252,14 @@ class Connecting:
     async def __aexit__(self, *_: object) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+
+def _checked(privacy: Privacy) -> Privacy:
+    """A slip of the pen must not show addresses."""
+    if privacy not in get_args(Privacy):
+        choices = " or ".join(f'"{choice}"' for choice in get_args(Privacy))
+        raise SettingsError("privacy", f"write {choices}, not {privacy!r}")
+    return privacy
 
 
 def _with_servers(

@@ -280,10 +280,13 @@ class Connection:
             self._progressed()
 
     def use_path(self, path: Path | None, reason: str = "") -> None:
-        """Packets take another path, or there is none. The link is told to probe it at once."""
-        if self._state is ConnectionState.CLOSED:
+        """Packets take another path, or there is none. The link is told to probe it at once.
+
+        A silent peer stays silent: that a path was chosen does not mean that anything came by it.
+        """
+        if self._state is ConnectionState.CLOSED or path is self.path is None:
             return
-        self._paths.put(PathEvent(path, reason))
+        self._paths.put(PathEvent(path, reason, self.is_silent))
         if path is not None and self._driver is not None:
             # What wraps packets, a relay's or a tunnel's, has taken its part of the path's size.
             is_bare = path.kind.is_direct and path.transport == "udp"
@@ -292,10 +295,14 @@ class Connection:
             self._wake()
 
     def path_silent(self, is_silent: bool) -> None:
-        """Nothing comes back on the present path, or something does again."""
-        if is_silent is not self.is_silent and self.path and self._state is not ConnectionState.CLOSED:
-            reason = "the peer is silent" if is_silent else "the peer is heard again"
-            self._paths.put(PathEvent(self.path, reason, is_silent))
+        """Nothing of the peer comes back, or something does again."""
+        if is_silent is self.is_silent or self._state is ConnectionState.CLOSED:
+            return
+        if self.path is None:
+            self._paths.is_silent = is_silent  # the next path's event tells
+            return
+        reason = "the peer is silent" if is_silent else "the peer is heard again"
+        self._paths.put(PathEvent(self.path, reason, is_silent))
 
     def probe(self) -> None:
         """Nothing comes back: asks again at once, instead of when the doubled timeout is over."""
@@ -368,6 +375,7 @@ class Connection:
         driver = self._driver
         assert driver is not None
         self._links += 1
+        self.path_silent(False)
         self._session.link_up()
         self._streams = StreamTable(
             driver.link, self._loop.time, driver.wake, self._accepted.append, self.options.in_flight

@@ -51,7 +51,8 @@ class PathEvent:
     path: Path | None
     reason: str = ""
     is_silent: bool = False
-    """Nothing has come back for some seconds: the peer may be gone, or another path is about to be found."""
+    """Nothing has come back for some seconds: the peer may be gone, or another path is about to be found.
+    It stays so over changes of path, until something is heard."""
 
 
 _KINDS = {

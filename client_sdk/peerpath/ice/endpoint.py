@@ -150,6 +150,7 @@ class IceEndpoint:
         self._changed = asyncio.Event()
         self._candidates = CandidateLog()
         self._began = self._loop.time()
+        self._failed_at: float | None = None
         self._reason = ""
         self._names = MulticastResolver()
 
@@ -369,7 +370,7 @@ class IceEndpoint:
         return IceReport(
             agent.state.value,
             self._reason,
-            self._now() - self._began,
+            (self._now() if self._failed_at is None else self._failed_at) - self._began,
             server_entries(self.stack.gatherer.reports),
             self._candidates.entries(self._began),
             pair_entries(agent.pairs, selected, self._began),
@@ -445,6 +446,7 @@ class IceEndpoint:
         elif isinstance(output, StateChanged):
             if output.state is AgentState.DISCONNECTED:
                 self._relays.lost_path()
+            self._failed_at = self._now() if output.state is AgentState.FAILED else None
             self._reason = output.reason
             self._changed.set()
 

@@ -103,6 +103,7 @@ class IceReport:
     state: str
     reason: str
     seconds: float
+    """Since the beginning; where it has failed, until then."""
     servers: tuple[ServerEntry, ...]
     candidates: tuple[CandidateEntry, ...]
     pairs: tuple[PairEntry, ...]

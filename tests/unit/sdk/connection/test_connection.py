@@ -409,13 +409,75 @@ def test_path_events_begin_with_the_present_path_and_end_with_the_connection():
         assert await anext(events) == PathEvent(direct, "a better one was found")
         assert couple.alice.path == direct
         assert "192.0.2" not in repr(relay)
-        for _ in range(100):
+        for _ in range(50):
             couple.alice.use_path(None)
-        couple.alice.use_path(direct)
+            couple.alice.use_path(direct)
         await couple.alice.close()
         rest = [event async for event in events]
         assert len(rest) == 64
         assert rest[-1] == PathEvent(direct)
+
+    run(main())
+
+
+def test_a_silent_peer_stays_silent_over_changes_of_path_until_it_is_heard():
+    async def main():
+        couple = await Couple().connected()
+        relay, direct = Path(PathKind.RELAY, "udp", 0.08), Path(PathKind.HOST, "udp", 0.01)
+        couple.alice.use_path(relay)
+        couple.alice.path_silent(True)
+        events = couple.alice.path_events()
+        assert await anext(events) == PathEvent(relay, is_silent=True)
+        couple.alice.use_path(direct, "another one")
+        couple.alice.use_path(None, "consent has expired")
+        couple.alice.use_path(relay, "yet another one")
+        assert [(await anext(events)).is_silent for _ in range(3)] == [True, True, True]
+        assert couple.alice.is_silent
+        couple.alice.path_silent(False)
+        assert await anext(events) == PathEvent(relay, "the peer is heard again", is_silent=False)
+        couple.alice.use_path(direct)
+        assert not (await anext(events)).is_silent
+
+    run(main())
+
+
+def test_what_is_heard_while_there_is_no_path_counts_for_the_next_one():
+    async def main():
+        couple = await Couple().connected()
+        direct = Path(PathKind.HOST, "udp", 0.01)
+        couple.alice.use_path(direct)
+        couple.alice.path_silent(True)
+        couple.alice.use_path(None)
+        couple.alice.path_silent(False)
+        couple.alice.use_path(direct)
+        assert not couple.alice.is_silent
+
+    run(main())
+
+
+def test_a_link_that_was_made_anew_ends_the_silence():
+    async def main():
+        couple = await Couple().connected()
+        couple.alice.use_path(Path(PathKind.HOST, "udp", 0.01))
+        couple.alice.path_silent(True)
+        couple.break_link()
+        assert couple.alice.is_silent
+        await couple.connected()
+        assert not couple.alice.is_silent
+
+    run(main())
+
+
+def test_that_there_is_no_path_is_told_once():
+    async def main():
+        couple = await Couple().connected()
+        couple.alice.use_path(Path(PathKind.HOST, "udp", 0.01))
+        events = couple.alice.path_events()
+        assert (await anext(events)).path is not None
+        couple.alice.use_path(None, "consent has expired")
+        couple.alice.use_path(None, "the peer has not been heard")
+        await couple.alice.close()
+        assert [event.reason async for event in events] == ["consent has expired"]
 
     run(main())
 
