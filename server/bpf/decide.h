@@ -107,35 +107,29 @@ inline_always const struct hop *way_out(const struct leg *leg, __u64 now)
 	return hop;
 }
 
-/* Takes `bytes` from a bucket if it holds them. */
-inline_always int spend(__u32 index, __u32 bytes, __u64 now)
+inline_always struct bucket *bucket(__u32 index)
 {
-	struct bucket *bucket;
-	__u64 paid_at, start, cost, owed = 0, spent, moved;
+	return bpf_map_lookup_elem(&buckets, &index);
+}
 
-	if (!index)
-		return 1;
-	bucket = bpf_map_lookup_elem(&buckets, &index);
-	if (!bucket)
-		return 0;
-	spent = *(volatile __u64 *)&bucket->process_ns;
-	moved = *(volatile __u64 *)&bucket->process_moved_ns;
-	if (spent != moved && __sync_val_compare_and_swap(&bucket->process_moved_ns, moved, spent) == moved)
-		owed = spent - moved;
-	cost = bytes * bucket->ns_per_mib >> 20;
+/* Takes from a bucket, if it holds so much, what it earns in `cost` nanoseconds. */
+inline_always int spend(struct bucket *from, __u64 cost, __u64 now)
+{
 	for (int attempt = 0; attempt < MOST_SWAPS; attempt++) {
-		int enough;
+		__u64 paid_at = *(volatile __u64 *)&from->paid_at_ns;
+		__u64 start = paid_at > now ? paid_at : now;
 
-		paid_at = *(volatile __u64 *)&bucket->paid_at_ns;
-		start = (paid_at > now ? paid_at : now) + owed;
-		enough = start + cost - now <= bucket->burst_ns;
-		if (!enough && !owed)
+		if (start + cost - now > from->burst_ns)
 			return 0;
-		if (__sync_val_compare_and_swap(&bucket->paid_at_ns, paid_at, start + (enough ? cost : 0)) ==
-		    paid_at)
-			return enough;
+		if (__sync_val_compare_and_swap(&from->paid_at_ns, paid_at, start + cost) == paid_at)
+			return 1;
 	}
 	return 0;
+}
+
+inline_always __u64 cost(const struct bucket *of, __u32 bytes)
+{
+	return bytes * of->ns_per_mib >> 20;
 }
 
 inline_always struct totals *all_totals(void)
@@ -147,9 +141,23 @@ inline_always struct totals *all_totals(void)
 
 inline_always int spend_for(const struct leg *leg, __u32 bytes, __u64 now)
 {
-	if (spend(leg->allocation_bucket, bytes, now) && spend(leg->account_bucket, bytes, now))
+	struct bucket *allocation = NULL, *account;
+	struct totals *total;
+
+	if (leg->allocation_bucket) {
+		allocation = bucket(leg->allocation_bucket);
+		if (!allocation || !spend(allocation, cost(allocation, bytes), now))
+			goto dropped;
+	}
+	if (!leg->account_bucket)
 		return 1;
-	struct totals *total = all_totals();
+	account = bucket(leg->account_bucket);
+	if (account && spend(account, cost(account, bytes), now))
+		return 1;
+	if (allocation)
+		__sync_fetch_and_add(&allocation->paid_at_ns, -cost(allocation, bytes));
+dropped:
+	total = all_totals();
 	if (total)
 		total->dropped_bandwidth++;
 	return 0;

@@ -197,6 +197,15 @@ int notice_refusal(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* The process spends by this, run by bpf(2): so nothing that anybody spends at the same time is lost. */
+SEC("syscall/spend")
+int spend_of_process(struct spending *asked)
+{
+	struct bucket *from = bucket(asked->bucket);
+
+	return from && spend(from, asked->cost_ns, asked->now_ns);
+}
+
 /* Learns the next hop of a leg from the packets that the system sends for it. */
 SEC("tcx/egress")
 int learn(struct __sk_buff *ctx)

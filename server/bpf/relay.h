@@ -69,15 +69,20 @@ struct totals {
 	__u64 dropped_bandwidth; /* packets */
 };
 
-/* A rate with a burst, kept as the time at which all that was admitted is paid for: one word to swap. The
- * process spends from it too, by adding to `process_ns`, which the programs move into `paid_at_ns`. */
+/* A rate with a burst, kept as the time at which all that was admitted is paid for: one word to swap. */
 struct bucket {
 	__u64 paid_at_ns;
 	__u64 ns_per_mib;
 	__u64 burst_ns;
-	__u64 process_ns;
-	__u64 process_moved_ns;
-	__u64 zero[3]; /* up to a cache line */
+	__u64 zero[5]; /* up to a cache line */
+};
+
+/* What the process asks to spend. */
+struct spending {
+	__u64 now_ns;
+	__u64 cost_ns;
+	__u32 bucket;
+	__u32 zero;
 };
 
 /* Networks in which the relay has addresses, told by the device and, of frames with a tag, the VLAN: an entry for

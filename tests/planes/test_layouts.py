@@ -17,6 +17,7 @@ _STRUCTURES = {
     "counter": layouts.Counter,
     "totals": layouts.Totals,
     "bucket": layouts.Bucket,
+    "spending": layouts.Spending,
     "link_key": layouts.LinkKey,
     "link": layouts.Link,
     "watch": layouts.Watch,

@@ -414,6 +414,35 @@ def test_what_userspace_spends_is_gone_for_the_kernel_and_the_other_way_round(an
     assert bucket.take(1_000, time.monotonic() + 1)
 
 
+def test_a_bucket_that_userspace_alone_spends_from_earns_as_time_passes(any_rig):
+    relay = any_rig.relay(RELAYS[4], limits=BandwidthLimits(100_000, 0))
+    bucket, _ = any_rig.buckets(relay)
+    now = time.monotonic()
+    taken = [sum(bucket.take(1_000, now + second) for _ in range(150)) for second in range(10)]
+    assert all(99 <= count <= 102 for count in taken), taken
+
+
+def test_what_is_given_back_can_be_spent_again(any_rig):
+    relay = any_rig.relay(RELAYS[4], limits=BandwidthLimits(100_000, 0))
+    bucket, _ = any_rig.buckets(relay)
+    now = time.monotonic()
+    for _ in range(1_000):
+        assert bucket.take(60_000, now)
+        bucket.give_back(60_000)
+    assert bucket.take(90_000, now)
+    assert not bucket.take(20_000, now)
+
+
+def test_an_allocation_does_not_pay_for_what_its_account_refuses(any_rig):
+    relay = any_rig.relay(RELAYS[4], limits=BandwidthLimits(100, 1))  # and bursts of 65,536 each
+    any_rig.channel(relay, CLIENTS[4], SERVERS[4], PEERS[4])
+    allocation, account = any_rig.buckets(relay)
+    assert account.take(40_000, time.monotonic())
+    verdicts = [any_rig.run(from_client(data=pattern(1000)))[0] for _ in range(100)]
+    assert verdicts.count(RELAY) == 25
+    assert 40_000 <= allocation.level_at(time.monotonic()) < 50_000
+
+
 # -- the plane ---------------------------------------------------------------------------------------------
 
 

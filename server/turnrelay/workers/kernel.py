@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from turnrelay.core.token_bucket import TokenBucket
 from turnrelay.relay.kernel.attachments import Attachments
+from turnrelay.relay.kernel.bucket_array import BucketArray
 from turnrelay.relay.kernel.buckets import SharedBucket
-from turnrelay.relay.kernel.layouts import Bucket, LegKey
-from turnrelay.relay.kernel.maps import SharedArray
+from turnrelay.relay.kernel.layouts import LegKey
 from turnrelay.relay.kernel.share import KernelShare
 from turnrelay.settings import Settings
 from turnrelay.workers.bandwidth import SharedBuckets
@@ -67,13 +67,12 @@ class SharedKernel:
 class KernelBuckets(SharedBuckets):
     """One bucket for each account, in the map, that all processes and the programs spend from.
 
-    Two processes that spend in the same instant may count one packet of two, as with those in memory; what
-    the programs spend is never lost.
+    What several spend in the same instant is counted for each.
     """
 
     def __init__(
         self,
-        entries: SharedArray[Bucket],
+        entries: BucketArray,
         members: int,
         most_accounts: int,
         rate: float,
@@ -89,11 +88,7 @@ class KernelBuckets(SharedBuckets):
         return self.bucket(place, now).is_full(now)
 
     def fill(self, place: int, now: float) -> None:
-        index = self._first + place
-        entry = self._entries.at(index)
-        entry.process_ns = entry.process_moved_ns = 0
-        SharedBucket(TokenBucket(self.rate, self.burst, now), index, entry, now)
+        SharedBucket(TokenBucket(self.rate, self.burst, now), self._first + place, self._entries, now)
 
     def bucket(self, place: int, now: float) -> SharedBucket:
-        index = self._first + place
-        return SharedBucket.of_all(self.rate, self.burst, index, self._entries.at(index), now)
+        return SharedBucket.of_all(self.rate, self.burst, self._first + place, self._entries, now)

@@ -1,72 +1,88 @@
 """Bandwidth limits that hold across both planes: one bucket, spent from by the process and in the kernel."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from turnrelay.core.token_bucket import TokenBucket
-from turnrelay.relay.kernel.layouts import Bucket
-from turnrelay.relay.kernel.maps import SharedArray
+from turnrelay.relay.kernel.bucket_array import BucketArray
 from turnrelay.relay.plane import Bandwidth, BandwidthPolicy
 
 _MIB = 1 << 20
 _SECOND = 1_000_000_000
+_PORTIONS, _LARGEST_PORTION = 64, 16_384
+"""What a process takes at once: such a part of a burst, and no more bytes."""
 _SLOWEST = 1 << 47
 """Nanoseconds a MiB; above, the cost of the largest datagram would overflow. Less than 8 bytes a second."""
 
 
 class SharedBucket(TokenBucket):
-    """A TokenBucket whose level lies in the map."""
+    """A TokenBucket whose level lies in the map.
 
-    __slots__ = ("_entry", "index")
+    What it takes is taken in portions, so that not each packet costs a system call. What is left of the last
+    one is its own to spend, so a relayed address may send a portion more than its bucket's burst.
+    """
 
-    def __init__(self, original: TokenBucket, index: int, entry: Bucket, now: float) -> None:
-        super().__init__(original.rate, original.burst, now)
-        self.index = index
-        self._entry = entry
+    __slots__ = ("_entries", "_entry", "_left", "_portion", "index")
+
+    def __init__(self, original: TokenBucket, index: int, entries: BucketArray, now: float) -> None:
+        self._stand_for(original.rate, original.burst, index, entries, now)
+        entry = self._entry
         entry.ns_per_mib = min(int(_MIB * _SECOND / original.rate), _SLOWEST)
         entry.burst_ns = int(original.burst * entry.ns_per_mib) >> 20
         self.fill_to(original.level_at(now), now)
 
-    def level_at(self, now: float) -> float:
-        missing_ns = self._paid_at(int(now * _SECOND)) - int(now * _SECOND)
-        return self.burst - missing_ns * self.rate / _SECOND
-
-    def fill_to(self, level: float, now: float) -> None:
-        entry = self._entry
-        missing_ns = int(max(self.burst - level, 0.0) * entry.ns_per_mib) >> 20
-        entry.process_moved_ns = entry.process_ns
-        entry.paid_at_ns = max(int(now * _SECOND) + missing_ns, 0)
-
     @classmethod
-    def of_all(cls, rate: float, burst: float, index: int, entry: Bucket, now: float) -> "SharedBucket":
+    def of_all(
+        cls, rate: float, burst: float, index: int, entries: BucketArray, now: float
+    ) -> "SharedBucket":
         """One that other processes spend from, too; its level is what they left."""
         bucket = cls.__new__(cls)
-        TokenBucket.__init__(bucket, rate, burst, now)
-        bucket.index, bucket._entry = index, entry
+        bucket._stand_for(rate, burst, index, entries, now)
         return bucket
 
+    def _stand_for(self, rate: float, burst: float, index: int, entries: BucketArray, now: float) -> None:
+        TokenBucket.__init__(self, rate, burst, now)
+        self.index = index
+        self._entries, self._entry = entries, entries.at(index)
+        self._left, self._portion = 0.0, min(burst // _PORTIONS, _LARGEST_PORTION)
+
+    def level_at(self, now: float) -> float:
+        return self._left + self.burst - self._missing_ns(now) * self.rate / _SECOND
+
+    def fill_to(self, level: float, now: float) -> None:
+        missing_ns = int(max(self.burst - level, 0.0) * self._entry.ns_per_mib) >> 20
+        self._left = 0.0
+        self._entry.paid_at_ns = max(int(now * _SECOND) + missing_ns, 0)
+
     def take(self, amount: float, now: float) -> bool:
-        entry, now_ns = self._entry, int(now * _SECOND)
-        cost = int(amount) * entry.ns_per_mib >> 20
-        if self._paid_at(now_ns) + cost - now_ns > entry.burst_ns:
-            return False
-        # Only the programs write the other words: nothing that they add is lost.
-        entry.process_ns += cost
+        if amount > self._left:
+            missing, now_ns = amount - self._left, int(now * _SECOND)
+            portion = max(missing, self._portion)
+            if not self._spend(portion, now_ns):
+                portion = missing
+                if not self._spend(portion, now_ns):
+                    return False
+            self._left += portion
+        self._left -= amount
         return True
+
+    def give_back(self, amount: float) -> None:
+        self._left += amount
 
     def is_full(self, now: float) -> bool:
         """Whether all that was admitted is paid for."""
-        now_ns = int(now * _SECOND)
-        return self._paid_at(now_ns) <= now_ns
+        return not self._missing_ns(now)
 
     def write_back(self, original: TokenBucket, now: float) -> None:
         """Leaves the level in the bucket that this one stands for."""
         original.fill_to(self.level_at(now), now)
 
-    def _paid_at(self, now_ns: int) -> int:
-        entry = self._entry
-        owed: int = entry.process_ns - entry.process_moved_ns
-        paid_at: int = entry.paid_at_ns
-        return max(paid_at, now_ns) + owed
+    def _spend(self, amount: float, now_ns: int) -> bool:
+        return self._entries.spend(self.index, math.ceil(amount) * self._entry.ns_per_mib >> 20, now_ns)
+
+    def _missing_ns(self, now: float) -> int:
+        paid_at: int = self._entry.paid_at_ns
+        return max(paid_at - int(now * _SECOND), 0)
 
 
 class _Held:
@@ -84,7 +100,7 @@ class KernelBandwidth:
     def __init__(
         self,
         policy: BandwidthPolicy,
-        entries: SharedArray[Bucket],
+        entries: BucketArray,
         clock: Callable[[], float],
         numbers: Sequence[int] | None = None,
     ) -> None:
@@ -110,8 +126,7 @@ class KernelBandwidth:
             if not self._free:
                 return original  # the limit holds; its flows stay in userspace
             index = self._free.pop()
-            self._entries.at(index).process_ns = self._entries.at(index).process_moved_ns = 0
-            bucket = SharedBucket(original, index, self._entries.at(index), now)
+            bucket = SharedBucket(original, index, self._entries, now)
             held = self._held[id(original)] = _Held(original, bucket)
         held.holders += 1
         return held.bucket

@@ -70,7 +70,7 @@ def _parse(image: bytes) -> ObjectFile:
     programs = {
         section.name: Program(section.content)
         for section in sections
-        if section.name.startswith(("xdp/", "tcx/", "trace/"))
+        if section.name.startswith(("xdp/", "tcx/", "trace/", "syscall/"))
     }
     for section in sections:
         if section.type == _REL and names[section.info] in programs:

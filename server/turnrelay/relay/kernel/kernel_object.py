@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from turnrelay.relay.kernel import syscall
+from turnrelay.relay.kernel.bucket_array import BucketArray
 from turnrelay.relay.kernel.elf import ObjectFile, Program
 from turnrelay.relay.kernel.errors import KernelPlaneUnavailable
 from turnrelay.relay.kernel.layouts import (
@@ -25,12 +26,12 @@ from turnrelay.relay.kernel.layouts import (
     Totals,
     Watch,
 )
-from turnrelay.relay.kernel.maps import Map, PerCpuMap, SharedArray
+from turnrelay.relay.kernel.maps import Map, PerCpuMap
 
 OBJECT_PATH = Path(__file__).with_name("relay.bpf.o")
 NATIVE, GENERIC = "xdp/native", "xdp/generic"
 INGRESS, EGRESS, WATCH = "tcx/ingress", "tcx/egress", "tcx/watch"
-_REFUSALS = "trace/refusals"
+_SPEND, _REFUSALS = "syscall/spend", "trace/refusals"
 _REFUSALS_TRACEPOINT = "xdp_redirect_err"
 
 _KINDS = {
@@ -40,6 +41,8 @@ _KINDS = {
     EGRESS: (syscall.SCHED_CLS, syscall.ATTACH_TCX_EGRESS),
     WATCH: (syscall.SCHED_CLS, syscall.ATTACH_TCX_INGRESS),
 }
+_OTHER_KINDS = {_SPEND: (syscall.SYSCALL, 0), _REFUSALS: (syscall.RAW_TRACEPOINT, 0)}
+"""Those that no device runs."""
 _OLDEST_KERNEL = (6, 6)
 """Next hops are learned by a program on tcx, which came with it."""
 _CAP_SYS_ADMIN = 21
@@ -67,11 +70,12 @@ class KernelObject:
             self.counters = PerCpuMap("counters", expect("counters", Counter), Counter, slots)
             self.totals = PerCpuMap("totals", expect("totals", Totals), Totals, 1)
             # Number 0 stands for no limit.
-            self.buckets = SharedArray("buckets", expect("buckets", Bucket), Bucket, buckets + 1)
+            self.buckets = BucketArray("buckets", expect("buckets", Bucket), buckets + 1)
             self.links = Map("links", expect("links", Link), Link, 0)
             self.watched = Map("watched", expect("watched", Watch), Watch, 1)
             self.redirections = PerCpuMap("redirections", expect("redirections", Redirection), Redirection, 1)
             self.programs = {name: self._load(name, self.object.programs[name]) for name in _KINDS}
+            self.buckets.spend_by(self._load(_SPEND, self.object.programs[_SPEND]))
             self._watch_refusals()
         except syscall.ProgramRejected as error:
             self.close()
@@ -110,7 +114,7 @@ class KernelObject:
             code[offset + 1] = code[offset + 1] & 0x0F | _BPF_PSEUDO_MAP_FD << 4
             opened: Map[ctypes.Structure] = getattr(self, map_name)
             code[offset + 4 : offset + 8] = opened.fd.to_bytes(4, sys.byteorder)
-        kind, attach_type = _KINDS.get(name, (syscall.RAW_TRACEPOINT, 0))
+        kind, attach_type = (_KINDS | _OTHER_KINDS)[name]
         short_name = "turn_" + name.replace("/", "_")
         fd = syscall.load_program(short_name, kind, attach_type, bytes(code), self.object.license)
         self._fds.append(fd)

@@ -81,9 +81,16 @@ class Bucket(ctypes.Structure):
         ("paid_at_ns", ctypes.c_uint64),
         ("ns_per_mib", ctypes.c_uint64),
         ("burst_ns", ctypes.c_uint64),
-        ("process_ns", ctypes.c_uint64),
-        ("process_moved_ns", ctypes.c_uint64),
-        ("zero", ctypes.c_uint64 * 3),
+        ("zero", ctypes.c_uint64 * 5),
+    )
+
+
+class Spending(ctypes.Structure):
+    _fields_ = (
+        ("now_ns", ctypes.c_uint64),
+        ("cost_ns", ctypes.c_uint64),
+        ("bucket", ctypes.c_uint32),
+        ("zero", ctypes.c_uint32),
     )
 
 

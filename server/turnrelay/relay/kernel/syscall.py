@@ -15,12 +15,13 @@ _NUMBERS = {
     "s390x": 351,
 }
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
-_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _MAP_UPDATE_BATCH = 5, 17, 26
+_PROG_LOAD, _PROG_RUN, _RAW_TRACEPOINT_OPEN, _MAP_UPDATE_BATCH = 5, 10, 17, 26
 _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 28, 29, 34
 
 SCHED_CLS: Final = 3
 XDP: Final = 6
 RAW_TRACEPOINT: Final = 17
+SYSCALL: Final = 31
 ATTACH_XDP: Final = 37
 ATTACH_TCX_INGRESS: Final = 46
 ATTACH_TCX_EGRESS: Final = 47
@@ -28,6 +29,7 @@ ATTACH_TCX_EGRESS: Final = 47
 Key = ctypes.Structure | ctypes.c_uint32
 
 _NAME_LENGTH = 15
+_F_SLEEPABLE = 1 << 4
 _LOG_BYTES = 1 << 20
 
 _number = _NUMBERS.get(platform.machine())
@@ -94,6 +96,28 @@ class _ProgLoad(ctypes.Structure):
 
 class _RawTracepoint(ctypes.Structure):
     _fields_ = (("name", ctypes.c_uint64), ("prog_fd", ctypes.c_uint32), ("zero", ctypes.c_uint32))
+
+
+class Run(ctypes.Structure):
+    """A program to be run, and what it returned."""
+
+    _fields_ = (
+        ("prog_fd", ctypes.c_uint32),
+        ("result", ctypes.c_uint32),
+        ("size_in", ctypes.c_uint32),
+        ("size_out", ctypes.c_uint32),
+        ("data_in", ctypes.c_uint64),
+        ("data_out", ctypes.c_uint64),
+        ("repeat", ctypes.c_uint32),
+        ("duration", ctypes.c_uint32),
+        ("context_size_in", ctypes.c_uint32),
+        ("context_size_out", ctypes.c_uint32),
+        ("context_in", ctypes.c_uint64),
+        ("context_out", ctypes.c_uint64),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    )
 
 
 class _LinkCreate(ctypes.Structure):
@@ -168,6 +192,8 @@ def load_program(
         len(instructions) // 8,
         ctypes.addressof(code),
         ctypes.addressof(license_text),
+        # Programs that the process itself runs have to be of this kind, whether or not they sleep.
+        flags=_F_SLEEPABLE if program_type == SYSCALL else 0,
         name=name.encode()[:_NAME_LENGTH],
         expected_attach_type=attach_type,
     )
@@ -188,6 +214,16 @@ def attach_tracepoint(program_fd: int, tracepoint: str) -> int:
     """A descriptor that has the program run at a tracepoint of the kernel; raises OSError."""
     name = ctypes.create_string_buffer(tracepoint.encode())
     return call(_RAW_TRACEPOINT_OPEN, _RawTracepoint(ctypes.addressof(name), program_fd), tracepoint)
+
+
+def run_of(program_fd: int, context: ctypes.Structure) -> Run:
+    """To be run again and again, on what `context` holds then; it has to live as long."""
+    return Run(program_fd, context_size_in=ctypes.sizeof(context), context_in=ctypes.addressof(context))
+
+
+def run(program: Run) -> None:
+    """Runs it, which fills its `result`; raises OSError."""
+    call(_PROG_RUN, program, "run")
 
 
 def update_link(link_fd: int, program_fd: int) -> None:
