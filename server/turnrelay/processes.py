@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import sys
@@ -43,7 +42,8 @@ def run(settings: Settings) -> int:
         else:
             _run_on_best_loop(_serve(settings, lambda _: Alone(settings, legacy), successor))
     except (OperatorError, RelayHostError, ListenError) as error:
-        print(f"turnrelay: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"turnrelay: {error}", file=sys.stderr)
         if successor is not None:
             successor.tell_failed(str(error))
         return 1
@@ -84,13 +84,8 @@ def _allow_many_sockets() -> None:
 
 def _show(text: str) -> None:
     """On standard output. Where that is full or closed, the relay serves all the same."""
-    try:
+    with contextlib.suppress(OSError):
         print(text, flush=True)
-    except OSError:
-        # Python would try again at its end, and end with another status.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _run_on_best_loop(main: Coroutine[None, None, None]) -> None:

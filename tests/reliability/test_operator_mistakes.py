@@ -204,7 +204,9 @@ def test_a_relay_serves_on_while_its_disk_is_full(address, small_disk, tmp_path)
         assert server.process.returncode == 0
 
 
-def test_a_relay_serves_where_its_output_has_no_room_or_reader(address, tmp_path):
+def test_a_relay_serves_where_its_output_has_no_room_or_reader(address, tmp_path, monkeypatch):
+    """Nor have its warnings."""
+    monkeypatch.setenv("TURNRELAY_NO_SETTING", "1")
     access = Access(allowed_peers=("127.0.0.0/8",))
     server = RelayWritingTo(Path("/dev/full"), Site.prepare(tmp_path / "relay", address), access)
     with server:

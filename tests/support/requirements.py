@@ -12,7 +12,7 @@ import pytest
 
 from support.netns import Network
 
-REQUIRE_ALL = "TURNRELAY_REQUIRE_ALL"
+REQUIRE_ALL = "REQUIRE_ALL_PROGRAMS"
 DEBIAN_PACKAGES = Path(__file__).parents[2] / ".ci" / "debian-packages"
 
 
