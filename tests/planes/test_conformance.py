@@ -325,6 +325,20 @@ def test_limits_of_bandwidth_hold_on_every_plane(it: Lab, tmp_path):
         assert dropped == 400 - arrived // 1000
 
 
+@pytest.mark.alone
+def test_what_stays_below_a_limit_of_bandwidth_passes_for_ever(it: Lab, tmp_path):
+    """Send indications, which userspace pays for on every plane: in all twice what a burst holds."""
+    config = tmp_path / "turnrelay.toml"
+    config.write_text("[limits]\nbandwidth_per_allocation = 200000\nbandwidth_burst_seconds = 0.5\n")
+    limits = ("--config", str(config))
+    with lab(it.plane, tmp_path, limits) as limited, limited.turn() as turn, limited.peer() as far:
+        turn.permit(far.getsockname())
+        for _ in range(200):
+            turn.indicate(far.getsockname(), bytes(1000))
+            assert len(far.recv(2000)) == 1000
+            time.sleep(0.01)  # so at most 100,000 bytes a second
+
+
 def test_everything_is_detached_when_the_process_is_killed(kernel_program, tmp_path):
     with lab(PLANES["native"], tmp_path) as it:
         show = ("ip", "-d", "link", "show", it.hosts.interfaces[0])
