@@ -43,6 +43,7 @@ class AnsweringAttempt(Attempt):
         self._know_peer(offer)
         route.meet(offer)
         body = await route.begin(trickle=self.trickle)
+        self._know_peer(offer)  # now with what this side has
         self.tell(kind, body.as_json())
 
     async def _heard(self, kind: str, body: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from peerpath.calls.bodies import BodyError, CandidatesBody, Kind, RouteBody
 from peerpath.calls.channels import as_signaling_closed
 from peerpath.calls.early_packets import EarlyPackets, packets_of
-from peerpath.calls.hard_nats import HardNats
+from peerpath.calls.hard_nats import HardNats, families_of
 from peerpath.calls.kit import CallKit
 from peerpath.calls.paths import application_path
 from peerpath.calls.route import LINGER, Route
@@ -382,6 +382,10 @@ class Attempt(ABC):
         route.meet(body)
 
     def _know_peer(self, body: RouteBody) -> None:
+        route = self._routes.get(body.route)
+        if route is not None:
+            self._hard_nats.families = families_of(route.endpoint.description)
+        self._hard_nats.peer_families = families_of(body.description)
         self._hard_nats.peer_nat = body.nat
         self._hard_nats.plan(is_trusted=not self._relay_only)
 

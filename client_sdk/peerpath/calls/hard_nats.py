@@ -9,6 +9,8 @@ from peerpath.calls.bodies import BodyError, Kind
 from peerpath.calls.kit import CallKit
 from peerpath.calls.route import Route
 from peerpath.connection.report import AttemptReport
+from peerpath.ice.address_policy import is_link_local
+from peerpath.ice.description import Description
 from peerpath.nat.behaviour import NatType
 from peerpath.nat.compatibility import typical
 from peerpath.plan import Side, make_plan
@@ -34,14 +36,16 @@ class HardNats:
         self._note = note
         self._ours: dict[int, PunchPlan] = {}
         self.peer_nat = NatType.UNKNOWN
+        self.families = self.peer_families = frozenset[int]()
+        """The versions of IP that this side and the peer have; empty while unknown."""
 
     def plan(
         self, *, is_trusted: bool, ours: PunchPlan | None = None, theirs: PunchPlan | None = None
     ) -> None:
         """What is worth trying, by what is known now: into the report."""
         self._report.plan = make_plan(
-            Side(self._kit.behaviour(), ours),
-            Side(typical(self.peer_nat), theirs),
+            Side(self._kit.behaviour(), ours, families=self.families),
+            Side(typical(self.peer_nat), theirs, families=self.peer_families),
             self._kit.policy(is_trusted),
         )
 
@@ -72,3 +76,12 @@ class HardNats:
         else:
             kind = decision.pattern.kind.value
             self._note(f"punching through a NAT with {kind} ports, {decision.chance:.0%} by the formula")
+
+
+def families_of(description: Description) -> frozenset[int]:
+    """The versions of IP of the side that has so described itself; empty where it keeps that to itself."""
+    own = [candidate for candidate in description.candidates if not candidate.is_relayed]
+    if any(candidate.is_name for candidate in own):
+        return frozenset()
+    hosts = [candidate.address.host for candidate in own]
+    return frozenset(6 if ":" in host else 4 for host in hosts if not is_link_local(host))

@@ -10,7 +10,6 @@ from peerpath.nat.compatibility import Method, predict
 from peerpath.plan.policy import Policy
 from peerpath.plan.strategy import ConnectionPlan, LeftOut, Side, Step, Strategy
 from peerpath.predict.pattern import Pattern, PortPattern
-from peerpath.punch.limits import PunchLimits
 from peerpath.punch.tactics import NoTactic, Tactic, choose_tactic
 from peerpath.settings import Fallback
 
@@ -26,6 +25,9 @@ _DOUBTFUL = 0.02
 _RELAY, _TUNNEL, _PROXY, _ONION = 0.99, 0.97, 0.95, 0.9
 _TCP_RELAY = 0.9
 """Where it is asked for, the operator is taken to offer it: what is left is that the peer takes part."""
+
+_RELAY_OF_BOTH_FAMILIES = 0.9
+"""Where each side has another version of IP: most relays have both."""
 
 _Verdict = tuple[int, float, str] | str
 """Stage, chance and reason; or why it is left out."""
@@ -80,6 +82,8 @@ def _verdict(strategy: Strategy, ours: Side, theirs: Side, policy: Policy) -> _V
             return "the peer is not trusted with an address of this machine"
         if strategy is not Strategy.ICE and not policy.automatic:
             return "automatic is off in the settings"
+        if apart := _apart(ours, theirs):
+            return apart
         return _DIRECT_WAYS[strategy](ours, theirs, policy)
     return _fallback(strategy, ours, theirs, policy)
 
@@ -118,7 +122,7 @@ def _port_mapping(ours: Side, theirs: Side, policy: Policy) -> _Verdict:
     unasked = [side for side in (ours, theirs) if side.maps_ports is None]
     sides = [side for side in unasked if side.behaviour.translated is not False]
     if not sides:
-        return "there is no router to ask: nothing is translated"
+        return "nothing is translated, so a forwarded port would lead nowhere new"
     return 0, 1 - (1 - _MAPS_PORTS) ** len(sides), "as often as home routers do it"
 
 
@@ -159,11 +163,10 @@ def _birthday(ours: Side, theirs: Side, policy: Policy) -> _Verdict:
     found = _hard_nat(ours, theirs)
     if isinstance(found, str):
         return found
-    limits = PunchLimits()
     pattern = found.pattern if isinstance(found, Tactic) else found
     if pattern.kind is Pattern.INCREMENT:
         return "not needed: the ports are foretold"
-    sockets, probes = limits.sockets, limits.probes
+    sockets, probes = policy.punching.sockets, policy.punching.probes
     if isinstance(found, Tactic):
         sockets, probes = found.sockets, found.probes
     chance = pattern.chance(sockets, probes)
@@ -171,8 +174,12 @@ def _birthday(ours: Side, theirs: Side, policy: Policy) -> _Verdict:
 
 
 def _tcp(ours: Side, theirs: Side, policy: Policy) -> _Verdict:
+    if not policy.tcp:
+        return "tcp is off in the settings"
     if not _blocked(ours, theirs):
-        return "UDP passes on both sides"
+        if _udp_passes(ours) and _udp_passes(theirs):
+            return "UDP passes on both sides"
+        return "only where UDP turns out not to pass, which is not known yet"
     chance = _TCP_WHERE_UNKNOWN
     if predict(_as_if_udp_passed(ours), _as_if_udp_passed(theirs)) is Method.DIRECT:
         chance = _CERTAIN
@@ -200,11 +207,14 @@ def _fallback(strategy: Strategy, ours: Side, theirs: Side, policy: Policy) -> _
     if not policy.has(fallback):
         return _LACKS[strategy]
     if strategy is Strategy.RELAY:
+        if _apart(ours, theirs):
+            return 0, _RELAY_OF_BOTH_FAMILIES, "a relay with IPv4 and IPv6 addresses reaches both sides"
         # Data flows there from the beginning, and the direct ways are looked for underneath.
         return 0, _RELAY, "a relay carries the data until there is a direct path"
     usable = [each for each in policy.fallbacks if policy.has(each)]
     # Side by side with the relay only where it is likely to be needed.
-    first = 1 if _blocked(ours, theirs) or fallback is usable[0] else 2
+    blocked = _blocked(ours, theirs) or _apart(ours, theirs)
+    first = 1 if blocked or fallback is usable[0] else 2
     place = sum(each is not Fallback.TURN for each in usable[: usable.index(fallback)])
     return first + place, _FALLBACK_CHANCES[strategy], _FALLBACK_REASONS.get(strategy, _NOTHING_ELSE)
 
@@ -217,6 +227,19 @@ def _blocked(ours: Side, theirs: Side) -> str:
         if side.behaviour.udp_blocked:
             return f"no UDP passes on {whose}"
     return ""
+
+
+def _apart(ours: Side, theirs: Side) -> str:
+    """Why no address of the one side can be paired with one of the other's."""
+    if not ours.families or not theirs.families or ours.families & theirs.families:
+        return ""
+    [here], [there] = ours.families, theirs.families
+    return f"this side has IPv{here} alone, and the peer's side IPv{there} alone"
+
+
+def _udp_passes(side: Side) -> bool:
+    sampled = side.punch is not None and side.punch.host is not None
+    return sampled or _is_known(side) or side.behaviour.translated is not None
 
 
 def _is_known(side: Side) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from peerpath.fallbacks import USUAL_FALLBACKS, Fallback
+from peerpath.punch.limits import PunchLimits
 from peerpath.settings import Settings
 from peerpath.turn.carriers import meets_tcp_peers, parse_relay_uri
 
@@ -26,6 +27,9 @@ class Policy:
     has_tcp_relay: bool = False
     """Whether a TURN server is reached over TCP or TLS; whether it relays TCP is known when it is asked."""
     onion_only: bool = False
+    tcp: bool = True
+    punching: PunchLimits = field(default_factory=PunchLimits)
+    """What a hard NAT may cost; the peer's limits are taken for the same until it has told its own."""
 
     @classmethod
     def of(
@@ -50,6 +54,8 @@ class Policy:
             is_trusted,
             any(meets_tcp_peers(parse_relay_uri(server.uri)) for server in settings.turn_servers),
             settings.onion_only,
+            settings.tcp,
+            PunchLimits(settings.punch_rate, settings.punch_sockets, settings.punch_probes),
         )
 
     def has(self, fallback: Fallback) -> bool:

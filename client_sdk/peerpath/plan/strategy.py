@@ -47,6 +47,8 @@ class Side:
     """Whether its router has forwarded a port; None while that is not known."""
     has_ipv6: bool = False
     """A global address of its own, which no NAT translates."""
+    families: frozenset[int] = frozenset()
+    """The versions of IP that it has addresses of, 4 and 6; empty while that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

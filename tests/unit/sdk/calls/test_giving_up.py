@@ -224,3 +224,14 @@ async def test_what_several_routes_fail_of_is_told_once():
     for entry in routes[0].ice.fallbacks:
         assert len([line for line in lines if line.strip().startswith(f"fallback {entry.fallback}:")]) == 1
     assert any(line.endswith("more as told above") for line in lines)
+
+
+async def test_ipv4_alone_and_ipv6_alone_are_told_apart_by_both_sides():
+    there, back = memory_pair()
+    callee, caller = late_bob(host="::1"), Placed(ALICE, host="127.0.0.1")
+    async with nothing_left(), callee, caller, callee.listen(back):
+        with pytest.raises(CallError) as caught:
+            await caller.connect(BOB.public_key, there, timeout=30)
+    [attempt] = caught.value.details.attempts
+    assert attempt.plan.chance == 0
+    assert "this side has IPv4 alone, and the peer's side IPv6 alone" in str(attempt.plan)

@@ -11,6 +11,7 @@ from peerpath.nat import NatBehaviour, NatType
 from peerpath.nat.behaviour import Dependence, PortAssignment
 from peerpath.nat.compatibility import typical
 from peerpath.plan import ConnectionPlan, Policy, Side, Strategy, make_plan
+from peerpath.punch.limits import PunchLimits
 from peerpath.punch.plan import PunchPlan
 from peerpath.settings import Fallback, Settings
 
@@ -159,6 +160,46 @@ def test_a_policy_comes_from_the_settings() -> None:
     settings = Settings.load(relay_only=True, port_mapping=False, fallbacks="turn")
     policy = Policy.of(settings, has_proxy=True)
     assert policy == Policy(True, True, False, (Fallback.TURN,), False, False, True)
+    limited = Policy.of(Settings.load(tcp=False, punch_rate=20, punch_sockets=8, punch_probes=9))
+    assert not limited.tcp
+    assert limited.punching == PunchLimits(20, 8, 9)
+
+
+def test_without_tcp_in_the_settings_it_is_not_promised() -> None:
+    assert why_not(make_plan(EASY, BLOCKED, replace(EVERYTHING, tcp=False)), Strategy.TCP) == (
+        "tcp is off in the settings"
+    )
+
+
+def test_that_udp_passes_is_said_only_where_it_is_known() -> None:
+    for sides in ((UNKNOWN, EASY), (EASY, UNKNOWN), (UNKNOWN, UNKNOWN)):
+        assert "not known yet" in why_not(make_plan(*sides, EVERYTHING), Strategy.TCP)
+    sampled = replace(UNKNOWN, punch=EASY_PLAN)
+    assert why_not(make_plan(sampled, OPEN, EVERYTHING), Strategy.TCP) == "UDP passes on both sides"
+
+
+def test_the_birthday_technique_is_promised_what_the_settings_let_it_cost() -> None:
+    policy = replace(EVERYTHING, punching=PunchLimits(sockets=8, probes=8))
+    plan = make_plan(SYMMETRIC, EASY, policy)
+    assert chance_of(plan, Strategy.BIRTHDAY) == pytest.approx(1 - math.exp(-64 / 64512))
+    assert "8 sockets against 8 guesses" in str(plan)
+
+
+def test_ipv4_alone_against_ipv6_alone_is_for_a_relay_that_has_both() -> None:
+    here, there = replace(OPEN, families=frozenset({4})), replace(EASY, families=frozenset({6}))
+    plan = make_plan(here, there, EVERYTHING)
+    assert plan.direct_chance == 0
+    assert why_not(plan, Strategy.ICE) == "this side has IPv4 alone, and the peer's side IPv6 alone"
+    [relay] = [step for step in plan.steps if step.strategy is Strategy.RELAY]
+    assert (relay.stage, relay.reason) == (0, "a relay with IPv4 and IPv6 addresses reaches both sides")
+    both = replace(there, families=frozenset({4, 6}))
+    assert chance_of(make_plan(here, both, EVERYTHING), Strategy.ICE) > 0.9
+    assert chance_of(make_plan(here, EASY, EVERYTHING), Strategy.ICE) > 0.9
+
+
+def test_where_nothing_is_translated_no_router_is_said_to_be_missing() -> None:
+    reason = why_not(make_plan(OPEN, OPEN, EVERYTHING), Strategy.PORT_MAPPING)
+    assert reason == "nothing is translated, so a forwarded port would lead nowhere new"
 
 
 behaviours = st.builds(
@@ -175,12 +216,13 @@ sides = st.builds(
     st.sampled_from([None, EASY_PLAN, COUNTING_PLAN, RANDOM_PLAN]),
     st.sampled_from([None, False, True]),
     st.booleans(),
+    st.sampled_from([frozenset[int](), frozenset({4}), frozenset({6}), frozenset({4, 6})]),
 )
 policies = st.builds(
     Policy,
     *[st.booleans()] * 3,
     st.lists(st.sampled_from(Fallback), unique=True).map(tuple),
-    *[st.booleans()] * 6,
+    *[st.booleans()] * 8,
 )
 
 
