@@ -65,7 +65,7 @@ class TurnServerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _has_credentials(self) -> Self:
-        if not self.username:
+        if not self.username or not self.password.get_secret_value():
             raise ValueError(f"{self.uri}: a TURN server wants a user name and a password")
         return self
 
@@ -251,7 +251,7 @@ class Settings(BaseSettings):
         try:
             loaded = FromFile(**given)
         except ValidationError as error:
-            raise _in_our_words(error) from None
+            raise in_our_words(error) from None
         except SourceError as error:
             # Its text is: error parsing value for field "turn_servers" from source "EnvSettingsSource".
             field = str(error).partition('"')[2].partition('"')[0] or "settings"
@@ -268,7 +268,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(str(path), f"is not TOML: {error}") from error
 
 
-def _in_our_words(error: ValidationError) -> SettingsError:
+def in_our_words(error: ValidationError) -> SettingsError:
     """The first complaint: the others often follow from it."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "settings"

@@ -219,8 +219,16 @@ class Attempt(ABC):
                 self._connection.use_path(application_path(self._active.path), reason)
             else:
                 self._connection.use_path(None, reason)
-        if self._active is None:
+        if self._active is None and self._is_hopeless:
+            self._fail(PeerpathError("there is no way to the peer"))
+        elif self._active is None:
             self.mend(reason or "no path")
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Nothing is left that another route could try: both sides have named all that they have."""
+        plan = self.report.plan
+        return not self._has_path.is_set() and plan is not None and not plan.steps
 
     def _plan_improvement(self, path: Path) -> None:
         if not path.is_relayed:

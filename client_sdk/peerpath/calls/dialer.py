@@ -13,6 +13,7 @@ from stunwire import Outcome, TraversalOutcome
 
 from peerpath.calls.audit import AuditResult
 from peerpath.calls.bodies import Kind
+from peerpath.calls.causes import known_cause
 from peerpath.calls.dialing_attempt import DialingAttempt, Refused
 from peerpath.calls.errors import CallError, CallRefused
 from peerpath.calls.kit import CallKit
@@ -127,7 +128,10 @@ class Dialer:
         await attempt.established
 
     async def _failed(self, reason: str, result: AuditResult) -> CallError:
+        cause = ""
         if self.attempt is not None:
+            if result is AuditResult.FAILED:
+                cause = known_cause(self.attempt.report)
             self.attempt.report.end(reason, self._loop.time())
             self.attempt.tell_and_forget(Kind.BYE, {"reason": "the caller has given up"})
         self.connection.fail(reason)  # while there is a path on which the peer can be told
@@ -140,7 +144,8 @@ class Dialer:
             Outcome.CANCELLED if cancelled else Outcome.FAILED,
             self._loop.time() - self._began,
         )
-        return (CallRefused if result is AuditResult.REFUSED else CallError)(reason, self.report)
+        spoken = f"{reason} (on this side: {cause})" if cause else reason
+        return (CallRefused if result is AuditResult.REFUSED else CallError)(spoken, self.report)
 
     # -- the life of the connection ---------------------------------------------------------------------
 
@@ -178,17 +183,23 @@ class Dialer:
 
     async def _reconnect(self) -> bool:
         """Attempts with growing pauses. False when the connection is beyond hope."""
-        options, began = self._kit.options, self._loop.time()
+        options = self._kit.options
+        until = self._loop.time() + options.reconnect_for
         pause = 0.0
         reason = "the link is gone"
-        while self._loop.time() - began < options.reconnect_for:
+        is_last = False
+        while not is_last and (left := until - self._loop.time()) > 0:
             if self.attempt is not None:
                 await self.attempt.close()
+            if pause >= left:
+                # Some of the time is left to the last attempt.
+                is_last, pause = True, left / 2
             if await self._closed_within(pause):
                 return False
             since = self._loop.time()
+            within = max(0.0, min(options.timeout, until - since))
             try:
-                async with asyncio.timeout(options.timeout):
+                async with asyncio.timeout(within):
                     await self._try(resume=True)
             except Refused as refusal:
                 reason = str(refusal)
@@ -196,7 +207,7 @@ class Dialer:
                 if not refusal.later:
                     break
             except (PeerpathError, TimeoutError) as error:
-                reason = str(error) or f"no connection within {options.timeout:g} s"
+                reason = str(error) or f"no connection within {within:.3g} s"
                 self._audit(AuditResult.FAILED, reason, since=since)
                 if self.attempt is not None:
                     self.attempt.report.end(reason, self._loop.time())

@@ -65,6 +65,9 @@ class HardNats:
         ours = self._ours.pop(route.number)
         if route.path is None or not route.path.is_relayed:
             return  # it has become direct meanwhile
+        if ours.reason:
+            self._note(f"no punching: this side can't: {ours.reason}")
+            return
         self.plan(is_trusted=True, ours=ours, theirs=theirs)
         try:
             decision = route.endpoint.begin_punch(theirs)

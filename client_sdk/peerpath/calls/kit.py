@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from peerpath.arguments import require_positive
 from peerpath.calls.audit import AuditLog
 from peerpath.calls.decision import Authorize
 from peerpath.connection import ConnectionOptions
@@ -48,6 +49,8 @@ class CallOptions:
     that the one that has waited longest gives way."""
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            require_positive(each.name, getattr(self, each.name))
         if not 0 < self.silent_after <= self.lost_after:
             raise ValueError(
                 f"silent_after: more than 0 and at most lost_after are wanted, not {self.silent_after:g}"

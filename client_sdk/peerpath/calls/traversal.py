@@ -9,8 +9,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Self, get_args
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
+from peerpath.arguments import require_positive
 from peerpath.calls.audit import AuditLog, OnAudit
 from peerpath.calls.channels import OwnChannel
 from peerpath.calls.decision import Authorize, refuse_everybody
@@ -30,7 +31,7 @@ from peerpath.nat.behaviour import NatBehaviour
 from peerpath.nat.discoverer import discover_behaviour
 from peerpath.net.way_out import dial_for
 from peerpath.plan import Policy
-from peerpath.settings import Settings, TurnServerSettings
+from peerpath.settings import Settings, TurnServerSettings, in_our_words
 from peerpath.signaling import Rendezvous, ReplayGuard, Signaling
 from peerpath.stun.servers import StunServer
 
@@ -119,6 +120,7 @@ class Traversal:
         """
         key = PublicKey.parse(peer) if isinstance(peer, str) else peer
         within = self._kit.options.timeout if timeout is None else timeout
+        require_positive("timeout", within)
         chosen = self._privacy if privacy is None else _checked(privacy)
         return Connecting(lambda: self._dial(key, signaling, within, chosen))
 
@@ -268,19 +270,40 @@ def _with_servers(
     username: str,
     password: str,
 ) -> Settings:
+    if isinstance(servers, str):
+        raise SettingsError("servers", f"write a list, [{servers!r}], not one string")
     stun, turn = list(settings.custom_stun_servers), list(settings.turn_servers)
-    for server in servers:
+    for given in servers:
+        server = _server(given, username, password)
         if isinstance(server, TurnServerSettings):
             turn.append(server)
-        elif isinstance(server, StunServer):
-            stun.append(server)
-        elif server.strip().lower().startswith(("turn:", "turns:", "ws:", "wss:")):
-            if not username:
-                raise ValueError(f"{server}: a TURN server wants a user name and a password")
-            turn.append(TurnServerSettings(uri=server, username=username, password=SecretStr(password)))
         else:
-            stun.append(StunServer.parse(server))
+            stun.append(server)
     return settings.model_copy(update={"custom_stun_servers": tuple(stun), "turn_servers": tuple(turn)})
+
+
+def _server(
+    given: str | StunServer | TurnServerSettings, username: str, password: str
+) -> StunServer | TurnServerSettings:
+    if isinstance(given, TurnServerSettings | StunServer):
+        return given
+    if not isinstance(given, str):
+        raise SettingsError("servers", f"{given!r} is no server: write stun:host or turn:host")
+    scheme, _, rest = given.strip().lower().partition("?")[0].partition(":")
+    try:
+        if scheme in ("turn", "turns", "ws", "wss"):
+            return TurnServerSettings(uri=given, username=username, password=SecretStr(password))
+        is_scheme = rest.startswith("//") or (scheme.isalpha() and rest[:1].isalpha() and ":" not in rest)
+        if is_scheme and scheme not in ("stun", "stuns"):
+            raise SettingsError("servers", f"{given}: begin with stun:, stuns:, turn:, turns: or wss://")
+        return StunServer.parse(given)
+    except ValidationError as error:
+        reason = in_our_words(error).reason
+        raise SettingsError("servers", reason if given in reason else f"{given}: {reason}") from None
+    except SettingsError:
+        raise
+    except ValueError as error:
+        raise SettingsError("servers", str(error)) from None
 
 
 def _complain(error: Exception) -> None:

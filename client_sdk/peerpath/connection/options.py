@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from peerpath.arguments import require_positive
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
@@ -28,5 +30,4 @@ class ConnectionOptions:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if getattr(self, field.name) <= 0:
-                raise ValueError(f"{field.name}: has to be more than 0, not {getattr(self, field.name)}")
+            require_positive(field.name, getattr(self, field.name))

@@ -110,10 +110,11 @@ class Ladder:
         self._not_needed = ""
         return self.begin(now)
 
-    def entries(self) -> tuple[FallbackEntry, ...]:
-        return tuple(self._entry(stage) for stage in self._stages)
+    def entries(self, *, datagrams_over: bool = False) -> tuple[FallbackEntry, ...]:
+        """`datagrams_over`: every server that was asked over UDP has answered, or has been given up."""
+        return tuple(self._entry(stage, datagrams_over) for stage in self._stages)
 
-    def _entry(self, stage: Stage) -> FallbackEntry:
+    def _entry(self, stage: Stage, datagrams_over: bool) -> FallbackEntry:
         fallback, gave = stage.fallback, self._gave.get(stage.fallback, 0)
         if stage.is_empty:
             return FallbackEntry(fallback.value, False, stage.left_out)
@@ -121,5 +122,5 @@ class Ladder:
             return FallbackEntry(fallback.value, False, self._not_needed or "its turn has not come yet")
         if gave:
             return FallbackEntry(fallback.value, True, f"{gave} relayed address{'es' if gave > 1 else ''}")
-        running = self._running[fallback]
+        running = self._running[fallback] - (stage.has_datagrams and datagrams_over)
         return FallbackEntry(fallback.value, True, "no relayed address" + (" yet" if running else ""))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from stunwire import TransportAddress
 
-from peerpath.errors import PeerpathError
+from peerpath.errors import PeerpathError, ServerError
 from peerpath.fallbacks import Fallback
 from peerpath.ice.ladder import FallbackEntry, Ladder
 from peerpath.ice.outputs import Output
@@ -22,9 +22,10 @@ from peerpath.ice.tcp_relays import TcpRelays
 from peerpath.net.alarm import Alarm
 from peerpath.net.dialing import STAGGER
 from peerpath.net.proxies import Proxy, ProxyKind
-from peerpath.net.racing import first_success
+from peerpath.net.racing import AllFailed, first_success
 from peerpath.net.resolving import Resolver
 from peerpath.net.waits import Waits
+from peerpath.net.words import in_words
 from peerpath.turn import outputs as turn
 from peerpath.turn.carriers import via
 from peerpath.turn.client import BOTH_FAMILIES
@@ -99,7 +100,13 @@ class StreamRelays:
 
     def entries(self) -> tuple[FallbackEntry, ...]:
         """What became of each fallback."""
-        return self._ladder.entries()
+        asked = [
+            report
+            for report in self._stack.gatherer.reports
+            if report.inquiry is Inquiry.ALLOCATION and report.transport == "udp"
+        ]
+        over = bool(asked) and all(report.is_settled for report in asked)
+        return self._ladder.entries(datagrams_over=over)
 
     def send(self, relayed: TransportAddress, peer: TransportAddress, data: bytes) -> None:
         self._connections[relayed].send(peer, data)
@@ -177,7 +184,7 @@ class StreamRelays:
                 made = await self._make(attempt, fallback)
         except (PeerpathError, OSError) as error:
             late = isinstance(error, TimeoutError)
-            reason = f"no relayed address within {patience:g} s" if late else str(error)
+            reason = f"no relayed address within {patience:g} s" if late else _without_server(error)
             self._do(self._stack.settle_relay(report, reason, self._loop.time()))
             self._start(self._ladder.failed(fallback, self._loop.time()))
             return
@@ -275,3 +282,15 @@ class StreamRelays:
             for relayed in addresses:
                 self._connections.pop(relayed, None)
                 self._do(stack.remove_relay(relayed, f"the relay is gone: {output.reason.value}", now))
+
+
+def _without_server(error: Exception) -> str:
+    """The report names the server beside the reason."""
+    failures = error.failures if isinstance(error, AllFailed) else (error,)
+    return "; ".join(dict.fromkeys(map(_words, failures))) or str(error)
+
+
+def _words(failure: Exception) -> str:
+    if isinstance(failure, ServerError):
+        return failure.reason
+    return in_words(failure) if isinstance(failure, OSError) else str(failure)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stunwire import TransportAddress, TurnUri
+from stunwire import TransportAddress, TurnUri, UriError
 
 from peerpath.errors import ServerError
 from peerpath.net.addresses import join_host_port
@@ -29,7 +29,10 @@ _TURN_ALPN, _HTTP_ALPN = "stun.turn", "http/1.1"  # RFC 7443, RFC 7301
 
 def parse_relay_uri(text: str) -> RelayUri:
     """`turn:`, `turns:`, `ws://` or `wss://`; ValueError naming the part at fault."""
-    is_tunnel = text.strip().lower().startswith(("ws:", "wss:"))
+    scheme = text.strip().partition(":")[0].lower()
+    if scheme not in ("turn", "turns", "ws", "wss"):
+        raise UriError("scheme", "begin with turn:, turns:, wss:// or ws://")
+    is_tunnel = scheme in ("ws", "wss")
     return TunnelUri.parse(text) if is_tunnel else TurnUri.parse(text)
 
 

@@ -109,7 +109,7 @@ def test_lists_in_the_environment_are_written_with_commas(monkeypatch):
         ("server_selection", "best", "'fastest', 'ordered' or 'random'"),
         ("fallbacks", ["turn", "turn"], "each fallback once"),
         ("fallbacks", ["pigeon"], "'turn', 'tcp_relay', 'http_tunnel', 'proxy' or 'onion'"),
-        ("turn_servers", [{"uri": "stun:h"}], "turn or turns is wanted"),
+        ("turn_servers", [{"uri": "stun:h"}], "begin with turn:, turns:, wss:// or ws://"),
         ("turn_servers", [{"uri": "turn:h", "user": "x"}], "no such setting"),
         ("turn_servers", [{"uri": "turn:h"}], "wants a user name"),
         ("punch_time", 5, "there is no such setting"),

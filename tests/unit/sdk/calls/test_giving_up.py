@@ -5,7 +5,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from peerpath import CallError, CallRefused, ConnectionClosed, Contacts, Identity, TraversalError
+from peerpath import CallError, CallRefused, ConnectionClosed, Contacts, Identity, Settings, TraversalError
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.role import Role
 from peerpath.net.interfaces import host_addresses
@@ -232,6 +232,30 @@ async def test_ipv4_alone_and_ipv6_alone_are_told_apart_by_both_sides():
     async with nothing_left(), callee, caller, callee.listen(back):
         with pytest.raises(CallError) as caught:
             await caller.connect(BOB.public_key, there, timeout=30)
+    assert caught.value.reason.startswith(
+        ("there is no way to the peer", "the call failed at the peer: there")
+    )
+    assert "this side has IPv4 alone, and the peer's side IPv6 alone" in caught.value.reason
     [attempt] = caught.value.details.attempts
+    assert attempt.seconds < 15
     assert attempt.plan.chance == 0
     assert "this side has IPv4 alone, and the peer's side IPv6 alone" in str(attempt.plan)
+
+
+async def test_relayed_paths_alone_without_a_relay_end_the_call_at_once():
+    there, back = memory_pair()
+    settings = Settings(relay_only=True)
+    callee, caller = bob(settings=settings), alice(settings=settings)
+    async with nothing_left(), callee, caller, callee.listen(back):
+        with pytest.raises(CallError) as caught:
+            await caller.connect(BOB.public_key, there, timeout=60)
+        await until(lambda: callee.results)
+    reason = caught.value.reason
+    assert "there is no way to the peer" in reason
+    assert "relay_only is set: the peer learns no address of this machine" in reason
+    assert "no TURN server is configured" in reason
+    [attempt] = caught.value.details.attempts
+    assert attempt.seconds < 15
+    # What the settings of the one say is no business of the other's.
+    assert "relay_only" not in callee.events[-1].reason
+    assert (caller.results, callee.results) == (["failed"], ["failed"])

@@ -120,6 +120,24 @@ async def test_it_is_given_up_after_so_long_and_both_applications_are_told():
     assert "could not be made again" in caller.events[-1].reason
 
 
+@pytest.mark.parametrize(
+    "long", [{"timeout": 60, "reconnect_first": 0.05}, {"timeout": 0.2, "reconnect_first": 60}]
+)
+async def test_neither_an_attempt_nor_a_pause_outlasts_the_time_to_reconnect(long):
+    there, back = memory_pair()
+    gate = Gate(there)
+    options = CallOptions(**{"reconnect_for": 0.5, "reconnect_most": 60, **long})
+    callee, caller = bob(options=options), alice(options=options)
+    async with nothing_left(), callee, caller, callee.listen(back) as calls:
+        connection = await caller.connect(BOB.public_key, gate)
+        other = await calls.accept()
+        gate.is_shut = True
+        lose_link(connection, other)
+        async with asyncio.timeout(20):
+            with pytest.raises(ConnectionClosed, match="could not be made again: no connection within"):
+                await connection.recv()
+
+
 async def test_a_listener_that_has_forgotten_the_connection_ends_it_clearly():
     """As after a restart of its program: nobody said goodbye, and another Traversal takes the calls."""
     there, back = memory_pair()

@@ -142,14 +142,14 @@ async def test_a_connection_without_addresses_needs_a_relay_and_says_so():
     callee = bob(authorize=Contacts(others=Decision.RELAY_ONLY))
     async with nothing_left(), callee, alice() as caller, callee.listen(back):
         with pytest.raises(CallError) as caught:
-            await caller.connect(BOB.public_key, there, timeout=1.5)
+            await caller.connect(BOB.public_key, there, timeout=60)
+    # Bob's side, which has nothing to offer, ends the call; why is its own business.
+    assert caught.value.reason.startswith("the call failed at the peer: there is no way to the peer")
+    assert "trusted" not in caught.value.reason
     told = str(caught.value.details)
     # Alice got an answer, with no candidate in it.
     assert "the peer answers on route 0" in told
-    assert "no pair of candidates works" in told
     assert "remote host" not in told
-    # What cannot work is not tried as often as the machine can.
-    assert len(caught.value.details.attempts[0].routes) <= 3
     assert callee.results == ["failed"]
 
 

@@ -92,6 +92,7 @@ def test_what_was_tried_in_vain_says_so():
     climbing = ladder((TLS, TUNNEL), tor=None, proxies=ProxyRules())
     climbing.begin(0)
     assert climbing.entries()[0].reason == "no relayed address yet"
+    assert climbing.entries(datagrams_over=True)[0].reason == "no relayed address yet"
     climbing.failed(TURN, 1)
     climbing.failed(HTTP_TUNNEL, 2)
     entries = climbing.entries()
@@ -158,3 +159,10 @@ def test_a_path_that_is_lost_while_climbing_changes_nothing():
     climbing.found_path()
     assert climbing.lost_path(0.1) == []
     assert names(climbing.handle_timeout(0.5)) == [HTTP_TUNNEL]
+
+
+def test_servers_over_udp_that_have_all_refused_are_waited_for_no_more():
+    climbing = ladder((UDP,), tor=None, proxies=ProxyRules())
+    climbing.begin(0)
+    assert climbing.entries()[0].reason == "no relayed address yet"
+    assert climbing.entries(datagrams_over=True)[0].reason == "no relayed address"

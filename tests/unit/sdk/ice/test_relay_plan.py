@@ -119,7 +119,9 @@ def test_the_environment_names_the_proxy_unless_the_settings_do(environment):
 
 
 def test_without_automatic_traversal_that_is_the_reason_for_each(environment):
-    settings = Settings.load(automatic=False, turn_servers=[{"uri": "turn:h", "username": "u"}])
+    settings = Settings.load(
+        automatic=False, turn_servers=[{"uri": "turn:h", "username": "u", "password": "p"}]
+    )
     stages = plan(servers_from(settings), relay_options(settings))
     assert {stage.left_out for stage in stages} == {"automatic is off in the settings"}
 
