@@ -21,6 +21,7 @@ enum {
     MOST_SEGMENTS = 64,
     MOST_SEGMENTED = 65535 - 40 - 8,  // bytes that go in one UDP_SEGMENT, with the headers of IPv6 and UDP
     MOST_PIECES = 3,  // of a packet: headers, data, padding
+    MOST_TRIES = 8,   // to send what meets errors
 };
 static const uint8_t PADDING[4];
 static const double BURST_SECONDS = 0.0002;  // what is read again after so little time probably has more
@@ -203,14 +204,31 @@ static struct packet *prepare(struct mover *mover, struct endpoint *from, struct
     return packet;
 }
 
+// A relay's socket reports the ICMP error of an earlier packet, perhaps to another peer, to whatever is sent next, and
+// that once: the packet is not to blame, and goes at the next try unless a further error has come meanwhile. Sent at
+// once it keeps its place. The error itself stays in the error queue, which wakes the loop.
+static int may_be_stale(const struct endpoint *from, int error) {
+    return !from->is_listener && error != EAGAIN && error != EWOULDBLOCK;
+}
+
+static ssize_t try_to_send(const struct endpoint *from, const struct msghdr *message) {
+    // Most are of one piece, and the plain call is the cheaper one.
+    if (message->msg_iovlen > 1) return sendmsg(from->fd, message, MSG_DONTWAIT);
+    return sendto(from->fd, message->msg_iov->iov_base, message->msg_iov->iov_len, MSG_DONTWAIT, message->msg_name,
+                  message->msg_namelen);
+}
+
 static void send_one(struct mover *mover, struct endpoint *from, struct packet *packet) {
     union address *to = from->is_listener ? &packet->flow->client : &packet->flow->peer;
     struct iovec pieces[MOST_PIECES];
     int count = put_pieces(pieces, packet);
     struct msghdr message = {to, address_size(to), pieces, count, NULL, 0, 0};
-    // Most are of one piece, and the plain call is the cheaper one.
-    if ((count == 1 ? sendto(from->fd, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT, &to->any, address_size(to))
-                    : sendmsg(from->fd, &message, MSG_DONTWAIT)) < 0)
+    int left = MOST_TRIES;
+    ssize_t size;
+    do
+        size = try_to_send(from, &message);
+    while (size < 0 && --left && may_be_stale(from, errno));
+    if (size < 0)
         not_sent(mover, from, packet, errno);
     else
         sent(from, packet);
@@ -224,14 +242,20 @@ static void send_queue(struct mover *mover, struct endpoint *from) {
         send_one(mover, from, packet);
         return;
     }
-    int count, done = 0;
+    int count, done = 0, left = MOST_TRIES;
     prepare(mover, from, packet, &count);
     while (done < count) {
         int now = sendmmsg(from->fd, mover->messages + done, count - done, MSG_DONTWAIT);
         for (int i = 0; i < now; i++, done++)
             for (int span = mover->spans[done]; span; span--, packet = packet->next) sent(from, packet);
-        if (now > 0) continue;
-        int error = errno, span = mover->spans[done++];
+        if (now > 0) {
+            left = MOST_TRIES;
+            continue;
+        }
+        int error = errno;
+        if (--left && may_be_stale(from, error)) continue;
+        left = MOST_TRIES;
+        int span = mover->spans[done++];
         if (span == 1) {
             not_sent(mover, from, packet, error);
             packet = packet->next;

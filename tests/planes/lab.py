@@ -102,6 +102,10 @@ class Lab:
             for what in ("packets", "bytes")
         )
 
+    def drops(self) -> float:
+        """Packets that were not relayed, whatever the reason."""
+        return self.server.scrape().total("turnrelay_dropped_packets_total")
+
     def wait_until_relayed(self, before: tuple[int, int, int, int], more: tuple[int, int, int, int]) -> None:
         """Fails unless exactly so much is counted in a while."""
         expected = tuple(map(sum, zip(before, more, strict=True)))

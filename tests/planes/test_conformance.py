@@ -113,6 +113,43 @@ def test_two_clients_reach_each_other_through_their_relayed_addresses(it: Lab, f
             assert here.receive() == (to_there, data)
 
 
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("in_indications", [False, True])
+def test_a_closed_port_costs_a_flow_beside_it_neither_packets_nor_their_order(
+    it: Lab, family, in_indications
+):
+    """Each packet to it brings an ICMP error to the socket that both use, at a time of its own.
+
+    Indications always pass that socket, also where the kernel carries the channel to the closed port.
+    """
+    # No limits on such errors.
+    for name, value in (("ipv4.icmp_ratemask", 0), ("ipv6.icmp.ratelimit", 0)):
+        it.hosts.peer.command("sysctl", "-qw", f"net.{name}={value}")
+    drops = it.drops()
+    with it.turn(family, family) as turn, it.peer(family) as live:
+        with it.peer(family) as was_there:
+            closed = turn.bind(was_there.getsockname()[:2])
+        address = live.getsockname()[:2]
+        channel = turn.bind(address)
+        errors = 0
+        for burst in range(60):
+            numbers = [b"%d" % number for number in range(burst * 16, burst * 16 + 16)]
+            for number in numbers:
+                if in_indications:
+                    turn.indicate(address, number)
+                else:
+                    turn.send(channel, number)
+                turn.send(closed, b"anybody there?")
+            arrived = [live.recv(100) for _ in numbers]
+            if not burst and it.plane.mode:
+                # What the kernel carries from now on may overtake the last that userspace did.
+                arrived.sort(key=int)
+            assert arrived == numbers
+            errors += len(drain(turn.sock))
+        assert errors, "nobody was told that the port is closed"
+    assert it.drops() == drops
+
+
 def test_padded_channel_data_is_relayed_without_its_padding(it: Lab):
     with it.turn() as turn, it.peer() as far:
         channel = turn.bind(far.getsockname())

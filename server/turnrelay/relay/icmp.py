@@ -15,7 +15,8 @@ _FROM_ICMP, _FROM_ICMPV6 = 2, 3
 _REPORTED = {_FROM_ICMP: {3, 11}, _FROM_ICMPV6: {1, 2, 3}}
 """The types that are told to clients (RFC 8656 section 11.5)."""
 _FRAGMENTATION_NEEDED = {(_FROM_ICMP, 3, 4), (_FROM_ICMPV6, 2, 0)}
-_MOST_AT_ONCE = 16
+_MOST_AT_ONCE = 1024
+"""More than a receive buffer of the usual size holds."""
 
 
 class IcmpError(NamedTuple):
@@ -36,7 +37,10 @@ def ask_for_errors(sock: socket.socket, family: socket.AddressFamily) -> None:
 
 
 def queued_errors(sock: socket.socket) -> list[IcmpError]:
-    """Takes what is in the error queue, a bounded number; other errors than ICMP's are dropped."""
+    """Takes all that is in the error queue, up to a bound; other errors than ICMP's are dropped.
+
+    What were left there would fail the next packet: taking one error makes Linux report the one behind it.
+    """
     errors: list[IcmpError] = []
     if sys.platform != "linux":
         return errors

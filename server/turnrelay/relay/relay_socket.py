@@ -35,6 +35,9 @@ BATCH = 32
 _BURST_SECONDS = 0.0002
 """A socket that has something to read again after so little time probably has more."""
 
+_MOST_TRIES = 8
+"""To send a packet that meets errors."""
+
 _CHANNEL_HEADER = struct.Struct("!HH")
 _DATA_HEADER = struct.Struct("!HH")
 _DATA_TYPE = 0x0013
@@ -213,13 +216,19 @@ class RelaySocket:
             self._plane.count_drop("peer_congested")
             return -1
         # Perhaps the ICMP error of an earlier packet, perhaps to another peer: this one is not to blame.
+        # Each that comes meanwhile fails one try.
         self.report_errors()
-        try:
-            return self.sendto(data, peer)
-        except OSError as again:
-            self.report_errors()
-            self._plane.count_drop("too_large" if again.errno == EMSGSIZE else "peer_unreachable")
-            return -1
+        for _ in range(_MOST_TRIES):
+            try:
+                return self.sendto(data, peer)
+            except BlockingIOError:
+                self._plane.count_drop("peer_congested")
+                return -1
+            except OSError as again:
+                error = again
+        self.report_errors()
+        self._plane.count_drop("too_large" if error.errno == EMSGSIZE else "peer_unreachable")
+        return -1
 
     def send_unfragmented(self, data: bytes, peer: SocketAddress, now: float) -> None:
         """Client to peer with DF set (RFC 8656 section 14); for the rare Send indication that asks for it."""
