@@ -51,6 +51,11 @@ def test_a_peer_that_is_cut_off_is_told_of_given_up_and_found_again(lab: Lab, tm
     print(", ".join(f"{name} after {at:.1f} s" for name, at in after.items()))
     assert silent["path"] is not None
     assert after["silent"] < 15
+    # That a path which stood by is tried does not mean that anything was heard.
+    meanwhile = [
+        each for each in events if each["event"] == "path" and silent["at"] <= each["at"] <= lost["at"]
+    ]
+    assert all(each["silent"] for each in meanwhile)
     # The last word of the peer may be six seconds older than that.
     assert 20 < after["given up"] < 36
     assert len([event for event in events if event["event"] == "message"]) == 2
