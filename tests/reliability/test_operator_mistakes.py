@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,16 +95,14 @@ def test_a_port_in_use_is_named_with_its_flag(address, tmp_path, port, flags, ad
     assert advice in output
 
 
-def test_the_right_to_listen_on_low_ports_is_named(address, tmp_path):
+def test_the_right_to_listen_on_low_ports_is_named():
     require_root_and_netns()
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
     nobody = [require_program("setpriv"), "--reuid", "65534", "--clear-groups", "--inh-caps", "-all"]
-    with Network() as network:
+    with Network() as network, tempfile.TemporaryDirectory(prefix="low-ports-") as folder:
+        Path(folder).chmod(0o777)
         host = network.host("host")
         status, output = refused(
-            *("127.0.0.1", tmp_path, "--port", "443"),
+            *("127.0.0.1", Path(folder), "--port", "443"),
             prefix=[*nobody, "--bounding-set", "-all"],
             namespace=host,
         )

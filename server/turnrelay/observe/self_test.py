@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import cast
 
 import structlog
@@ -55,6 +56,7 @@ class SelfTest:
         self._interval = interval
         self._report = report
         self._task: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
         self._failing: set[str] = set()
         self._log = structlog.get_logger()
 
@@ -62,7 +64,10 @@ class SelfTest:
         self._task = asyncio.get_running_loop().create_task(self._repeat())
 
     async def stop(self) -> None:
+        """What is under way is finished, as a rule: else its allocation would be left."""
+        self._stopped.set()
         if self._task is not None:
+            await asyncio.wait([self._task], timeout=sum(_RESENT_AFTER))
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -82,9 +87,11 @@ class SelfTest:
             client.close()
 
     async def _repeat(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             await self.run()
-            await asyncio.sleep(self._interval)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._stopped.wait()
 
     async def _check(
         self, check: str, client: "_Client", steps: "Callable[[_Client], Awaitable[None]]"

@@ -163,3 +163,12 @@ async def test_without_tls_there_is_no_certificate_to_expire(tmp_path):
     async with running(tmp_path) as it:
         page = await it.scrape()
     assert not [name for name, _ in page.samples if "certificate" in name]
+
+
+async def test_a_relay_that_drains_while_it_tests_itself_waits_for_no_allocation_of_its_own(tmp_path):
+    for turn in range(15):
+        async with running(tmp_path / str(turn)) as site:
+            for _ in range(turn):  # wherever the self-test is then
+                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                await site.relay.drain()

@@ -55,7 +55,7 @@ class Site:
             [
                 Outcomes(
                     self.tokens,
-                    PrefixRateLimit(0.001, burst, slots=16),
+                    PrefixRateLimit(0.001, burst),
                     ClientAddresses(["127.0.0.0/8"]),
                     self.metrics.record,
                     self._count,
