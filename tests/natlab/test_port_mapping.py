@@ -122,8 +122,10 @@ def test_a_mapping_is_made_again_when_the_router_has_forgotten_it(
         mapper.wait_for(lambda mapper: mapper.said("mapping"))
         time.sleep(3)  # an epoch of 0 or 1 after one of 2 would pass for rounding
         router.reboot()
-        assert _becomes(lambda: len(router.forwards()) == 1)
+        made_again = _becomes(lambda: len(router.forwards()) == 1)
+        forwards = router.forwards()
         mapper.close()
+        assert made_again, (forwards, mapper.process.output(), router.process.output())
         assert _becomes(lambda: router.forwards() == [])
 
 
