@@ -33,7 +33,7 @@ def main() -> None:
     if options.seconds is not None:
         chosen = replace(chosen, seconds=options.seconds)
     kinds = relays.kinds(_has_kernel_plane(), everything=not options.quick or options.only is not None)
-    worker_kinds = relays.worker_kinds()
+    worker_kinds = [] if options.again is not None else relays.worker_kinds()
     if options.only:
         names = [kind.name for kind in (*kinds, *worker_kinds)]
         kinds = [kind for kind in kinds if any(word in kind.name for word in options.only)]
@@ -42,7 +42,11 @@ def main() -> None:
             sys.exit(f"No relay's name contains {' or '.join(options.only)}. There are: {', '.join(names)}.")
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="turnrelay-bench-") as folder:
-        samples = plan.Run(chosen, kinds, worker_kinds, Path(folder)).everything()
+        run = plan.Run(chosen, kinds, worker_kinds, Path(folder), again=options.again)
+        samples = run.everything()
+    if options.again is not None:
+        _publish(documents.with_newer(samples, started), options)
+        return
     document = {
         "plan": "quick" if options.quick else "full",
         "started": started,
@@ -72,6 +76,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of a measurement, instead of the plan's")
     parser.add_argument("--docs", action="store_true", help="write docs/performance.md and its plots")
     parser.add_argument("--only", action="append", help="relays whose name contains this; may be repeated")
+    parser.add_argument(
+        "--again",
+        metavar="SCENARIO",
+        action="append",
+        help="measure the UDP scenarios whose names begin so, and put them in the place of the published"
+        " ones, for what something disturbed; the page says so; may be repeated",
+    )
     parser.add_argument("--report", type=Path, help="measure nothing, report on these samples")
     return parser.parse_args()
 

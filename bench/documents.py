@@ -22,6 +22,17 @@ def save(document: dict[str, Any], path: Path) -> None:
     print(f"All samples: {path.relative_to(ROOT)}")
 
 
+def with_newer(samples: list[dict[str, Any]], started: float) -> dict[str, Any]:
+    """The published document, these samples in the place of those of the same scenarios."""
+    document: dict[str, Any] = json.loads(RELAY.read_text())
+    names = {sample["scenario"] for sample in samples}
+    order = list(dict.fromkeys(one["scenario"] for one in [*document["samples"], *samples]))
+    kept = [one for one in document["samples"] if one["scenario"] not in names]
+    document["samples"] = sorted([*kept, *samples], key=lambda one: order.index(one["scenario"]))
+    document.setdefault("again", {}).update(dict.fromkeys(sorted(names), started))
+    return document
+
+
 def page() -> str:
     """docs/performance.md from the samples beside it: either side is measured without the other."""
     client = sdk_report.section(json.loads(SDK.read_text())) if SDK.exists() else []

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -105,10 +105,18 @@ class Run:
     """One run of a plan: rounds in which each relay has its turn, so that what disturbs one disturbs all."""
 
     def __init__(
-        self, plan: Plan, kinds: Iterable[Kind], worker_kinds: Iterable[Turnrelay], folder: Path
+        self,
+        plan: Plan,
+        kinds: Iterable[Kind],
+        worker_kinds: Iterable[Turnrelay],
+        folder: Path,
+        *,
+        again: Sequence[str] | None = None,
     ) -> None:
-        """`kinds` are compared with each other, `worker_kinds` among themselves."""
+        """`kinds` are compared with each other, `worker_kinds` among themselves. With `again`, only the UDP
+        scenarios whose names begin so are measured."""
         self._plan = plan
+        self._again = again
         self._kinds = list(kinds)
         self._worker_kinds = list(worker_kinds)
         self._folder = folder
@@ -130,7 +138,10 @@ class Run:
                 generator = stack.enter_context(Generator(bench, folder))
                 self._stages[name] = Stage(bench, generator, self._plan.seconds, folder)
             for flows in self._plan.flows:
-                self._udp(min(flows, most_clients(1)))
+                if self._scenarios(flows):
+                    self._udp(min(flows, most_clients(1)))
+            if self._again is not None:
+                return self.samples
             self._generator_alone()
             with self._relays() as relays:
                 self._allocations(relays)
@@ -157,6 +168,10 @@ class Run:
                     key = f"{WORKERS}, {SMALL} B, {WORKERS_FLOWS} flows"
                     self._add(key, fleet.relay.name, round_, figures)
 
+    def _scenarios(self, flows: int) -> list[Scenario]:
+        starts = ("",) if self._again is None else tuple(self._again)
+        return [one for one in udp_scenarios(self._plan, flows) if one.key.startswith(starts)]
+
     def _stage(self, relay: Relay) -> Stage:
         return self._stages[relay.name]
 
@@ -178,11 +193,11 @@ class Run:
                 if flows > most_clients(len(relays)):
                     fleet.let_go()
                 stack.callback(fleet.close)
-                if flows >= 1000:
+                if flows >= 1000 and self._again is None:
                     kept = {"kib_per_allocation": figures["kib_per_allocation"]}
                     self._add(f"memory, {flows} idle allocations", relay.name, 0, kept)
             for round_ in range(self._plan.rounds):
-                for scenario in udp_scenarios(self._plan, flows):
+                for scenario in self._scenarios(flows):
                     if scenario.key.startswith("one way") or scenario.key.startswith("flood"):
                         self._forwarding(scenario.key, round_, flows)
                     for fleet in _in_turn(fleets, round_):

@@ -115,13 +115,12 @@ pion/turn (`apt-get install golang-go golang-github-pion-turn.v2-dev`) and turnr
   cores poll instead of halting (`/dev/cpu_dma_latency`): a virtual machine pays some 20 us for each interrupt
   from one core to another, which is this machine's price and no relay's. On a machine that is busy with other
   things cores are not idle, and every relay's CPU has that in it. Ping-pong is measured without the threads.
-- Fixed rates: {FIXED:,} packets/s one way, {ECHO:,} there and back, {ECHO:,} Send indications,
-  {STREAM_RATE:,} over TCP and TLS, one way and (`make bench`) towards the client; each frame of a
-  client is a write of its own. Clients offer TLS 1.2 at most, since coturn 4.6.1 as Debian builds it speaks
-  no other, and 1.3 costs every relay some 5% more; all agree on ECDHE-ECDSA-AES256-GCM. A flood is
-  {FLOOD:,}. The highest
-  rate is raised until it fails and then found by bisection, a rate being tried again where it fails by
-  little; one that the generator did not reach fails too.
+- Fixed rates: {FIXED:,} packets/s one way, {ECHO:,} there and back, each flow having sent a packet there and
+  back before; {ECHO:,} Send indications, {STREAM_RATE:,} over TCP and TLS, one way and (`make bench`) towards
+  the client; each frame of a client is a write of its own. Clients offer TLS 1.2 at most, since coturn 4.6.1
+  as Debian builds it speaks no other, and 1.3 costs every relay some 5% more; all agree on
+  ECDHE-ECDSA-AES256-GCM. A flood is {FLOOD:,}. The highest rate is raised until it fails and then found by
+  bisection, a rate being tried again where it fails by little; one that the generator did not reach fails.
 - Rounds are interleaved, another relay beginning each. Figures are medians over the rounds, with the least
   and the most; "to coturn" is the median of the ratios within the rounds.
 - "kernel forwarding" is the same load routed by the server's kernel without any relay: what two interfaces
@@ -166,6 +165,9 @@ def page(document: dict[str, Any], client: Sequence[str]) -> str:
         + f". {conditions(document)} All samples are in [samples.json](performance/samples.json).",
         "",
     ]
+    for scenario, started in document.get("again", {}).items():
+        at = time.strftime("%Y-%m-%d %H:%M", time.gmtime(started))
+        lines += [f"{scenario}: measured again on {at}, in the same way.", ""]
     for plot in _plots(document):
         lines += [f"![{plot.name}](performance/{plot.name}.png)", ""]
     lines += figures.markdown_table(_HEADS, rows(document))

@@ -36,7 +36,14 @@ class Stage:
 def fixed_rate(stage: Stage, fleet: Fleet, payload: int, rate: float, *, echo: bool = False) -> Figures:
     """CPU per relayed packet at a rate that the relays can carry. An echo is relayed twice."""
     stage.generator.use(fleet.channel_frames(payload))
+    _remind(stage, fleet, payload)
     return _measured(stage, fleet.relay, payload, rate, echo)
+
+
+def _remind(stage: Stage, fleet: Fleet, payload: int) -> None:
+    """A packet of each flow there and back: a plane may have forgotten, meanwhile, where they go."""
+    rate = _FIRST_RATE / 5
+    stage.generator.run(payload, rate, max(0.1, 1.1 * len(fleet.clients) / rate), echo=True)
 
 
 def send_indications(stage: Stage, fleet: Fleet, payload: int, rate: float) -> Figures:
@@ -47,8 +54,7 @@ def send_indications(stage: Stage, fleet: Fleet, payload: int, rate: float) -> F
 def flood(stage: Stage, fleet: Fleet, payload: int, rate: float) -> Figures:
     """What still comes through when far more is offered than a relay in userspace can carry."""
     stage.generator.use(fleet.channel_frames(payload))
-    # Flows that are in use: a plane may have forgotten, while others had their turn, where they go.
-    stage.generator.run(payload, _FIRST_RATE / 2, 0.1)
+    _remind(stage, fleet, payload)
     return _measured(stage, fleet.relay, payload, rate, False)
 
 

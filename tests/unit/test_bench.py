@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import json
 
 import aioquic.quic.connection
 import aioquic.quic.crypto
@@ -11,7 +12,7 @@ import peerpath.net.datagrams
 import pytest
 from stunwire import DecodeError
 
-from bench import documents, figures, sdk_codec, sdk_layers
+from bench import documents, figures, report, sdk_codec, sdk_layers
 from bench.figures import Figure
 
 BOTH = sdk_codec.CODECS.values()
@@ -44,6 +45,15 @@ def test_a_ratio_is_the_median_of_the_rounds_in_which_both_had_a_turn():
     assert (ours.median, ours.low, ours.high) == (6.0, 1.0, 100.0)
     assert ours.ratio == 0.75
     assert theirs.ratio is None
+
+
+def test_what_is_measured_again_takes_the_place_of_the_disturbed_and_is_named():
+    first = json.loads(documents.RELAY.read_text())["samples"][0]
+    newer = documents.with_newer([first | {"round": 9}], started=0.0)
+    assert newer["samples"][0] == first | {"round": 9}
+    assert newer["samples"][1]["scenario"] != first["scenario"]
+    page = report.page(newer, [])
+    assert f"{first['scenario']}: measured again on 1970-01-01 00:00" in page
 
 
 def test_the_page_is_what_the_samples_beside_it_say():
