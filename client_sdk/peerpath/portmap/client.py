@@ -44,9 +44,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """The gateway says no."""
+    """The gateway says no; `for_now` if it may say yes soon."""
 
     reason: str
+    for_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,13 @@ class GatewayClient(ABC):
         if self._lease.attempts == 0:
             return []  # the answer to a repetition, after that to the first request
         if isinstance(reading, Denial):
+            if reading.for_now and self._lease.is_forgotten:
+                self._lease.postpone(now)
+                return []
             self._asked = False
             return self._finish(reading.reason)
         if not self._epoch.hear(reading.epoch, now) and self.mapping is not None and self._forgotten():
-            self._lease.begin(now)
+            self._lease.begin_anew(now)
             return self._ask(now)
         if reading.external is None:
             return self._first_step_done(now)
@@ -116,7 +120,7 @@ class GatewayClient(ABC):
         if self._epoch.hear(epoch, now):
             return []
         self._forgotten()
-        self._lease.begin(now)
+        self._lease.begin_anew(now)
         return self._ask(now)
 
     def next_deadline(self) -> float | None:

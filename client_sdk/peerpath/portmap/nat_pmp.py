@@ -23,6 +23,7 @@ _RESULTS = {
     4: "the gateway has no room for it",
     5: "the gateway maps no ports",
 }
+_PASSING = (3, 4)
 
 
 class NatPmpClient(GatewayClient):
@@ -62,7 +63,8 @@ class NatPmpClient(GatewayClient):
         if version != _VERSION or opcode != _RESPONSE | expected:
             return Noise(f"version {version} and opcode {opcode} are no response to the request")
         if result:
-            return Denial(_RESULTS.get(result, f"the gateway answered with result {result}"))
+            reason = _RESULTS.get(result, f"the gateway answered with result {result}")
+            return Denial(reason, for_now=result in _PASSING)
         if len(data) < (12 if expected == _ADDRESS else 16):
             return Noise(f"a response of {len(data)} bytes is too short")
         if expected == _ADDRESS:

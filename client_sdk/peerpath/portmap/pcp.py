@@ -39,6 +39,7 @@ _RESULTS = {
     12: "another NAT is between this host and the gateway (ADDRESS_MISMATCH)",
     13: "too many peers (EXCESSIVE_REMOTE_PEERS)",
 }
+_PASSING = (7, 8)
 
 
 class PcpClient(GatewayClient):
@@ -90,7 +91,8 @@ class PcpClient(GatewayClient):
         if (protocol, internal) != (self._protocol, self.internal.port):
             return Noise("a response is about another port than the request")
         if result:
-            return Denial(_RESULTS.get(result, f"the gateway answered with result {result}"))
+            reason = _RESULTS.get(result, f"the gateway answered with result {result}")
+            return Denial(reason, for_now=result in _PASSING)
         return Answer(TransportAddress(_from_wire(host), external), lifetime, epoch)
 
 

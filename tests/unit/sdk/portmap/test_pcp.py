@@ -86,6 +86,28 @@ def test_after_a_reboot_it_announces_the_mapping_is_made_again(run: Run, has_new
     assert len(run.sent) == 2
 
 
+@pytest.mark.parametrize("answer", [None, 7])
+def test_a_gateway_that_cannot_give_it_yet_after_its_reboot_is_asked_until_it_can(
+    run: Run, answer: int | None
+) -> None:
+    run.receive(pcp_answer(run.sent[0], port=4711, epoch=90_000))
+    run.run(100)
+    run.do(run.client.announced(struct.pack("!BBxBII12x", 2, 0x80, 0, 0, 3), run.now))
+    if answer is not None:
+        run.receive(pcp_answer(run.sent[1], port=4711, epoch=3, result=answer))
+    asked = len(run.sent)
+    run.run(30)
+    asked_in_vain = len(run.sent)
+    assert asked < asked_in_vain < asked + 20
+    while len(run.sent) == asked_in_vain:
+        run.run(1)
+    run.receive(pcp_answer(run.sent[-1], host="9.9.9.9", port=4711, epoch=33))
+    assert len(run.events) == 2
+    asked = len(run.sent)
+    run.run(1000)
+    assert len(run.sent) == asked
+
+
 def test_an_announcement_without_a_reboot_changes_nothing(run: Run) -> None:
     run.receive(pcp_answer(run.sent[0], epoch=1000))
     run.run(100)
