@@ -120,6 +120,8 @@ def test_a_killed_worker_comes_back_and_nobody_elses_flow_loses_a_packet(address
 def test_each_allocation_of_a_killed_worker_has_its_last_line(address, tmp_path):
     with RelayOfTwo(site(tmp_path, address), OPEN, flags=["--log-level", "debug"]) as relay:
         of = relay.clients_of_both(each=3)
+        # What a worker has not told yet is lost with it, the beginning as well as the end.
+        eventually(lambda: _are_begun(relay) == 6, "a line misses")
         before = _of_the_log(relay, "allocation ended")
         relay.kill(2)
         # What was printed is read as it comes.
@@ -138,6 +140,11 @@ def test_each_allocation_of_a_killed_worker_has_its_last_line(address, tmp_path)
         )
         told = "\n".join(trace(relay.process.output().splitlines(), lost[0]["allocation"]))
         assert "worker process that it lived in died" in told
+
+
+def _are_begun(relay: RelayOfTwo) -> int:
+    """Allocations that have begun and not ended, as the log has it."""
+    return len(_of_the_log(relay, "allocation created")) - len(_of_the_log(relay, "allocation ended"))
 
 
 def _of_the_log(relay: RelayOfTwo, event: str) -> list[dict[str, Any]]:
