@@ -6,13 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from reliability.turn_peer import DatagramClient, Peer, StreamClient
+from reliability.turn_peer import DatagramClient, StreamClient
 from reliability.upgradable import (
+    OPEN,
     ByChannel,
     ByIndication,
     ByRelay,
@@ -23,61 +23,8 @@ from reliability.upgradable import (
 )
 from reliability.workers import error_of, eventually, succeeded
 from stunwire import EVEN_PORT, RESERVATION_TOKEN, XOR_RELAYED_ADDRESS
-from support.ports import loopback_address
-from support.relay import Access, Site
 
 pytestmark = pytest.mark.slow
-
-OPEN = Access(allowed_peers=("127.0.0.0/8",))
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with loopback_address() as address:
-        yield Site.prepare(tmp_path / "relay", address)
-
-
-@pytest.fixture
-def closing() -> Iterator[Callable]:
-    """Closes in the end what it is given, and returns it."""
-    with ExitStack() as stack:
-
-        def close(what):
-            stack.callback(what.close)
-            return what
-
-        yield close
-
-
-@pytest.fixture
-def over_udp(site, closing) -> Callable[[], DatagramClient]:
-    def make() -> DatagramClient:
-        client = closing(DatagramClient((site.address, 3478), OPEN.username, OPEN.password))
-        assert succeeded(client.allocate())
-        client.sock.settimeout(0.2)
-        return client
-
-    return make
-
-
-@pytest.fixture
-def over_tcp(site, closing) -> Callable[[], StreamClient]:
-    def make() -> StreamClient:
-        client = closing(StreamClient((site.address, 3478), OPEN.username, OPEN.password))
-        client.sock.settimeout(0.2)
-        return client
-
-    return make
-
-
-@pytest.fixture
-def peer(site, closing) -> Callable[[], Peer]:
-    def make() -> Peer:
-        peer = closing(Peer(site.address))
-        peer.sock.settimeout(0.2)
-        return peer
-
-    return make
 
 
 @pytest.mark.parametrize("mover", ["c", "python"])

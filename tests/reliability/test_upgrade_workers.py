@@ -4,14 +4,13 @@ import json
 import os
 import signal
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 
 import psutil
 import pytest
 from reliability.turn_peer import DatagramClient, Peer, StreamClient
 from reliability.upgradable import (
+    OPEN,
     ByChannel,
     ByIndication,
     ByRelay,
@@ -28,7 +27,6 @@ from support.relay import Access, Site
 
 pytestmark = pytest.mark.slow
 
-OPEN = Access(allowed_peers=("127.0.0.0/8",))
 CLOSED = Access()
 """No peer on this machine but relayed addresses."""
 EACH = 4
@@ -53,45 +51,6 @@ class UpgradableRelayOfTwo(UpgradableRelay):
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with loopback_address() as address:
-        yield Site.prepare(tmp_path / "relay", address)
-
-
-@pytest.fixture
-def closing() -> Iterator[Callable]:
-    """Closes in the end what it is given, and returns it."""
-    with ExitStack() as stack:
-
-        def close(what):
-            stack.callback(what.close)
-            return what
-
-        yield close
-
-
-@pytest.fixture
-def over_udp(site, closing) -> Callable[[], DatagramClient]:
-    def make() -> DatagramClient:
-        client = closing(DatagramClient((site.address, 3478), OPEN.username, OPEN.password))
-        assert succeeded(client.allocate())
-        client.sock.settimeout(0.2)
-        return client
-
-    return make
-
-
-@pytest.fixture
-def over_tcp(site, closing) -> Callable[[], StreamClient]:
-    def make() -> StreamClient:
-        client = closing(StreamClient((site.address, 3478), OPEN.username, OPEN.password))
-        client.sock.settimeout(0.2)
-        return client
-
-    return make
-
-
-@pytest.fixture
 def over_tls(site, closing) -> Callable[[], StreamClient]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -107,16 +66,6 @@ def over_tls(site, closing) -> Callable[[], StreamClient]:
         )
         client.sock.settimeout(0.2)
         return client
-
-    return make
-
-
-@pytest.fixture
-def peer(site, closing) -> Callable[[], Peer]:
-    def make() -> Peer:
-        peer = closing(Peer(site.address))
-        peer.sock.settimeout(0.2)
-        return peer
 
     return make
 

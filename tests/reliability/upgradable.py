@@ -21,6 +21,8 @@ from support.processes import is_alive
 from support.relay import Access, Site
 from support.turnrelay_server import TurnRelayServer
 
+OPEN = Access(allowed_peers=("127.0.0.0/8",))
+
 _NORMAL = "from turnrelay.__main__ import main\n\nmain()\n"
 _INTERVAL = 0.005
 _SO_RCVBUFFORCE = 33
