@@ -99,7 +99,7 @@ async def test_an_answer_of_somebody_else_is_not_believed():
     """Mallory reads Alice's offer to Bob and answers it; only Bob can open it."""
     there, back = memory_pair()
     async with nothing_left(), alice() as caller:
-        connecting = asyncio.create_task(caller.connect(BOB.public_key, there, timeout=0.5)._dial())
+        connecting = asyncio.create_task(caller.connect(BOB.public_key, there, timeout=2)._dial())
         await back.recv()
         other = Dialing(MALLORY, ALICE.public_key, now=time.time())
         await back.send(other.seal("answer", {"route": 0}))
@@ -158,7 +158,7 @@ async def test_a_peer_that_talks_nonsense_is_told_of_in_the_report():
     """Bob's key is used, but not by this program: sealed and signed, and senseless."""
     there, back = memory_pair()
     async with nothing_left(), alice() as caller:
-        connecting = asyncio.create_task(caller.connect(BOB.public_key, there, timeout=0.5)._dial())
+        connecting = asyncio.create_task(caller.connect(BOB.public_key, there, timeout=2)._dial())
         answering = Answering.open_offer(BOB, await back.recv(), ReplayGuard(), now=time.time())
         for kind, body in [
             ("answer", {}),

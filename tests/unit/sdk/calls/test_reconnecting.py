@@ -1,10 +1,11 @@
 """A connection outlives its links: it is made again, loses nothing, and says so when there is no hope."""
 
 import asyncio
+import time
 
 import pytest
 from peerpath import CallOptions, ConnectionClosed, ConnectionOptions, ConnectionState, Contacts, Decision
-from peerpath.signaling import memory_pair
+from peerpath.signaling import Dialing, memory_pair
 from unit.sdk.calls.people import ALICE, BOB, MALLORY, alice, bob, lose_link, nothing_left, until
 
 
@@ -85,7 +86,7 @@ async def test_the_application_sees_the_interruption_and_may_send_meanwhile():
     gate = Gate(there)
     callee, caller = bob(), alice(options=CallOptions(timeout=0.5, reconnect_first=0.05))
     async with nothing_left(), callee, caller, callee.listen(back) as calls:
-        connection = await caller.connect(BOB.public_key, gate)
+        connection = await caller.connect(BOB.public_key, gate, timeout=30)
         other = await calls.accept()
         gate.is_shut = True
         lose_link(connection, other)
@@ -106,7 +107,7 @@ async def test_it_is_given_up_after_so_long_and_both_applications_are_told():
     options = CallOptions(timeout=0.2, reconnect_first=0.05, reconnect_for=0.6)
     callee, caller = bob(options=options), alice(options=options)
     async with nothing_left(), callee, caller, callee.listen(back) as calls:
-        connection = await caller.connect(BOB.public_key, gate)
+        connection = await caller.connect(BOB.public_key, gate, timeout=30)
         other = await calls.accept()
         gate.is_shut = True
         lose_link(connection, other)
@@ -129,7 +130,7 @@ async def test_neither_an_attempt_nor_a_pause_outlasts_the_time_to_reconnect(lon
     options = CallOptions(**{"reconnect_for": 0.5, "reconnect_most": 60, **long})
     callee, caller = bob(options=options), alice(options=options)
     async with nothing_left(), callee, caller, callee.listen(back) as calls:
-        connection = await caller.connect(BOB.public_key, gate)
+        connection = await caller.connect(BOB.public_key, gate, timeout=30)
         other = await calls.accept()
         gate.is_shut = True
         lose_link(connection, other)
@@ -208,10 +209,6 @@ async def test_nobody_else_can_resume_a_connection():
         connection = await caller.connect(BOB.public_key, there)
         other = await calls.accept()
         [dialer] = caller._dialers
-        import time
-
-        from peerpath.signaling import Dialing
-
         stolen = Dialing(MALLORY, BOB.public_key, now=time.time())
         [route] = dialer.attempt._routes.values()
         body = {**route.body().as_json(), "session": dialer._session.hex(), "resume": True}
