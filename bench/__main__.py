@@ -33,31 +33,32 @@ def main() -> None:
     if options.seconds is not None:
         chosen = replace(chosen, seconds=options.seconds)
     kinds = relays.kinds(_has_kernel_plane(), everything=not options.quick or options.only is not None)
-    worker_kinds = [] if options.again is not None else relays.worker_kinds()
+    teams = relays.teams()
     if options.only:
-        names = [kind.name for kind in (*kinds, *worker_kinds)]
+        names = [each.name for each in (*kinds, *teams)]
         kinds = [kind for kind in kinds if any(word in kind.name for word in options.only)]
-        worker_kinds = [kind for kind in worker_kinds if any(word in kind.name for word in options.only)]
-        if not kinds and not worker_kinds:
+        teams = [team for team in teams if any(word in team.name for word in options.only)]
+        if not kinds and not teams:
             sys.exit(f"No relay's name contains {' or '.join(options.only)}. There are: {', '.join(names)}.")
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="turnrelay-bench-") as folder:
-        run = plan.Run(chosen, kinds, worker_kinds, Path(folder), again=options.again)
-        samples = run.everything()
-    if options.again is not None:
-        _publish(documents.with_newer(samples, started), options)
-        return
-    document = {
-        "plan": "quick" if options.quick else "full",
-        "started": started,
-        "took_seconds": round(time.time() - started, 1),
-        "machine": machine.description(),
-        "relays": {kind.name: kind.version() for kind in [*kinds, *worker_kinds]},
-        "rounds": chosen.rounds,
-        "seconds": chosen.seconds,
-        "samples": samples,
-    }
-    _publish(document, options)
+        run = plan.Run(chosen, kinds, teams, Path(folder), again=options.again)
+        document = {
+            "plan": "quick" if options.quick else "full",
+            "started": started,
+            "machine": machine.description(),
+            "relays": {each.name: each.version() for each in [*kinds, *teams]},
+            "rounds": chosen.rounds,
+            "seconds": chosen.seconds,
+            "samples": run.samples,
+        }
+        try:
+            run.everything()
+        except BaseException:
+            # What was measured before something failed is not lost.
+            documents.save(document, documents.BUILD / "interrupted.json")
+            raise
+    _publish(document if options.again is None else documents.with_newer(document), options)
 
 
 def _publish(document: dict[str, Any], options: argparse.Namespace) -> None:
@@ -80,8 +81,8 @@ def _options() -> argparse.Namespace:
         "--again",
         metavar="SCENARIO",
         action="append",
-        help="measure the UDP scenarios whose names begin so, and put them in the place of the published"
-        " ones, for what something disturbed; the page says so; may be repeated",
+        help="measure the scenarios whose names begin so (over UDP, workers, allocations) and put them in the"
+        " place of the published ones, for what something disturbed; the page says so; may be repeated",
     )
     parser.add_argument("--report", type=Path, help="measure nothing, report on these samples")
     return parser.parse_args()

@@ -75,8 +75,9 @@ class Fleet:
 
     def __init__(self, bench: Bench, relay: relays.Relay, count: int) -> None:
         self.relay = relay
+        self._bench = bench
         with inside(bench.client):
-            self.clients = [_open() for _ in range(count)]
+            self.clients = [_open(relay.kind.port) for _ in range(count)]
         self._bound_at = 0.0
         self._is_held = True
         self.highest_rate = 0.0
@@ -110,20 +111,27 @@ class Fleet:
 
     def keep(self, seconds: float = 180) -> None:
         """Extends the channels that have been there for some time: a permission lasts 300 s."""
-        if self._is_held and time.monotonic() - self._bound_at > seconds:
-            self.bind()
+        if time.monotonic() - self._bound_at <= seconds:
+            return
+        if not self._is_held:
+            with inside(self._bench.client):
+                for client in self.clients:
+                    client.sock = _open(self.relay.kind.port, client.port).sock
+        self.bind()
+        if not self._is_held:
+            self.close()
 
     def channel_frames(self, payload: int) -> list[Frame]:
         """ChannelData to the peer, for the generator."""
         prefix = struct.pack("!HH", CHANNEL, payload)
-        return [Frame(client.port, relays.PORT, prefix) for client in self.clients]
+        return [Frame(client.port, self.relay.kind.port, prefix) for client in self.clients]
 
     def send_frames(self, payload: int) -> list[Frame]:
         """Send indications to the peer, whose payload is a multiple of four bytes."""
         head = Message(MessageClass.INDICATION, Method.SEND)
         head.add(XOR_PEER_ADDRESS, TransportAddress(PEER, PEER_PORT)).add(DATA, bytes(payload))
         prefix = head.encode()[:-payload]
-        return [Frame(client.port, relays.PORT, prefix) for client in self.clients]
+        return [Frame(client.port, self.relay.kind.port, prefix) for client in self.clients]
 
     def release(self) -> None:
         """Ends the allocations."""
@@ -134,10 +142,11 @@ class Fleet:
             _transact(self.clients[start : start + _WINDOW], method, use)
 
 
-def _open() -> Client:
+def _open(port: int, own_port: int = 0) -> Client:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("", own_port))
     sock.setblocking(False)
-    sock.connect((SERVER, relays.PORT))
+    sock.connect((SERVER, port))
     return Client(sock, sock.getsockname()[1])
 
 

@@ -22,14 +22,17 @@ def save(document: dict[str, Any], path: Path) -> None:
     print(f"All samples: {path.relative_to(ROOT)}")
 
 
-def with_newer(samples: list[dict[str, Any]], started: float) -> dict[str, Any]:
-    """The published document, these samples in the place of those of the same scenarios."""
+def with_newer(newer: dict[str, Any]) -> dict[str, Any]:
+    """The published document, the newer one's samples in the place of those of the same scenarios."""
     document: dict[str, Any] = json.loads(RELAY.read_text())
+    samples = newer["samples"]
     names = {sample["scenario"] for sample in samples}
     order = list(dict.fromkeys(one["scenario"] for one in [*document["samples"], *samples]))
     kept = [one for one in document["samples"] if one["scenario"] not in names]
     document["samples"] = sorted([*kept, *samples], key=lambda one: order.index(one["scenario"]))
-    document.setdefault("again", {}).update(dict.fromkeys(sorted(names), started))
+    how = {key: newer[key] for key in ("started", "rounds", "seconds")}
+    document.setdefault("again", {}).update(dict.fromkeys(sorted(names), how))
+    document["relays"] |= newer["relays"]
     return document
 
 

@@ -1,5 +1,6 @@
 """Which scenarios are run, how long and how often."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,13 +15,14 @@ from bench.clients import Fleet
 from bench.generator import Generator
 from bench.machine import load_average
 from bench.network import GENERATOR_CORE, SERVER_CORE, Bench, awake, most_clients
-from bench.relays import Kind, Relay, Turnrelay
+from bench.relays import Kind, Relay, Ruleless, Team
 from bench.scenarios import Figures, Stage
 from bench.streams import StreamFleet
 
 FORWARDING = "kernel forwarding"
+RULELESS = Ruleless()
 GENERATOR = "all that the generator can"
-WORKERS = "workers"
+WORKERS, ALLOCATIONS = "workers", "allocations"
 CORES = (SERVER_CORE, GENERATOR_CORE)
 WORKERS_FLOWS, IN_FLIGHT = 1000, 240
 """A veth has 256 places: as many packets go round as find room wherever all of them meet."""
@@ -108,17 +110,17 @@ class Run:
         self,
         plan: Plan,
         kinds: Iterable[Kind],
-        worker_kinds: Iterable[Turnrelay],
+        teams: Iterable[Team],
         folder: Path,
         *,
         again: Sequence[str] | None = None,
     ) -> None:
-        """`kinds` are compared with each other, `worker_kinds` among themselves. With `again`, only the UDP
-        scenarios whose names begin so are measured."""
+        """`kinds` are compared with each other, `teams` among themselves. With `again`, only the
+        scenarios whose names begin so are measured: those over UDP, the workers, the allocations."""
         self._plan = plan
         self._again = again
         self._kinds = list(kinds)
-        self._worker_kinds = list(worker_kinds)
+        self._teams = list(teams)
         self._folder = folder
         self._stages: dict[str, Stage] = {}
         """By relay. Each has a network of its own: a kernel plane sits on its server's interfaces."""
@@ -127,50 +129,57 @@ class Run:
     def everything(self) -> list[Sample]:
         with ExitStack() as stack:
             stack.enter_context(awake())
-            if self._worker_kinds:
+            if self._teams and self._is_wanted(WORKERS):
                 self._workers()
             if not self._kinds:
                 return self.samples
-            for name in [FORWARDING, *(kind.name for kind in self._kinds)]:
-                folder = self._folder / name.replace(" ", "_")
-                folder.mkdir()
-                bench = stack.enter_context(Bench())
-                generator = stack.enter_context(Generator(bench, folder))
-                self._stages[name] = Stage(bench, generator, self._plan.seconds, folder)
+            names = [FORWARDING, *(kind.name for kind in self._kinds)]
+            for name in names + [RULELESS.name] * self._plan.everything:
+                self._stages[name] = self._new_stage(name, stack)
             for flows in self._plan.flows:
                 if self._scenarios(flows):
                     self._udp(min(flows, most_clients(1)))
-            if self._again is not None:
-                return self.samples
-            self._generator_alone()
-            with self._relays() as relays:
-                self._allocations(relays)
-                self._streams(relays)
+            if self._again is None:
+                self._generator_alone()
+            if self._is_wanted(ALLOCATIONS):
+                with self._relays() as relays:
+                    self._allocations(relays)
+            if self._again is None:
+                with self._relays() as relays:
+                    self._streams(relays)
         return self.samples
 
     def _workers(self) -> None:
         with ExitStack() as stack:
-            fleets = []
-            for kind in self._worker_kinds:
-                folder = self._folder / kind.name.replace(" ", "_")
-                folder.mkdir()
-                bench = stack.enter_context(Bench(CORES[: kind.workers]))
-                generator = stack.enter_context(Generator(bench, folder))
-                stage = Stage(bench, generator, self._plan.seconds, folder)
-                relay = stack.enter_context(Relay(kind, bench, folder))
-                fleet = scenarios.allocations(stage, relay, WORKERS_FLOWS)[0]
-                stack.callback(fleet.close)
-                fleets.append((stage, fleet))
+            started = [(team.name, *self._start(team, stack)) for team in self._teams]
             for round_ in range(self._plan.rounds):
-                for stage, fleet in _in_turn(fleets, round_):
-                    fleet.keep()
-                    figures = scenarios.circulation(stage, fleet, SMALL, IN_FLIGHT)
-                    key = f"{WORKERS}, {SMALL} B, {WORKERS_FLOWS} flows"
-                    self._add(key, fleet.relay.name, round_, figures)
+                for name, stage, fleets in _in_turn(started, round_):
+                    for fleet in fleets:
+                        fleet.keep()
+                    figures = scenarios.circulation(stage, fleets, SMALL, IN_FLIGHT)
+                    self._add(f"{WORKERS}, {SMALL} B, {WORKERS_FLOWS} flows", name, round_, figures)
+
+    def _start(self, team: Team, stack: ExitStack) -> tuple[Stage, list[Fleet]]:
+        stage = self._new_stage(team.name, stack, CORES[: team.cores])
+        fleets = []
+        for number, kind in enumerate(team.members):
+            relay = stack.enter_context(Relay(kind, stage.bench, stage.folder / str(number)))
+            fleets.append(scenarios.allocations(stage, relay, WORKERS_FLOWS // len(team.members))[0])
+            stack.callback(fleets[-1].close)
+        return stage, fleets
+
+    def _new_stage(self, name: str, stack: ExitStack, cores: Sequence[int] = CORES[:1]) -> Stage:
+        folder = self._folder / re.sub(r"\W+", "_", name)
+        folder.mkdir()
+        bench = stack.enter_context(Bench(cores))
+        generator = stack.enter_context(Generator(bench, folder))
+        return Stage(bench, generator, self._plan.seconds, folder)
 
     def _scenarios(self, flows: int) -> list[Scenario]:
-        starts = ("",) if self._again is None else tuple(self._again)
-        return [one for one in udp_scenarios(self._plan, flows) if one.key.startswith(starts)]
+        return [one for one in udp_scenarios(self._plan, flows) if self._is_wanted(one.key)]
+
+    def _is_wanted(self, scenario: str) -> bool:
+        return self._again is None or scenario.startswith(tuple(self._again))
 
     def _stage(self, relay: Relay) -> Stage:
         return self._stages[relay.name]
@@ -220,15 +229,22 @@ class Run:
         self._add(key, FORWARDING, round_, scenarios.forwarding(self._stages[FORWARDING], size, rate, flows))
 
     def _allocations(self, relays: list[Relay]) -> None:
+        with ExitStack() as stack:
+            if (stage := self._stages.get(RULELESS.name)) is not None:
+                relays = [*relays, stack.enter_context(Relay(RULELESS, stage.bench, stage.folder))]
+            self._allocations_of(relays)
+
+    def _allocations_of(self, relays: list[Relay]) -> None:
         # The sockets stay open to the end: a port that ended an allocation is not used again at once.
         done: list[Fleet] = []
+        count = min(self._plan.allocations, most_clients(self._plan.rounds * len(relays)))
         for round_ in range(self._plan.rounds):
             for relay in _in_turn(relays, round_):
-                fleet, figures = scenarios.allocations(self._stage(relay), relay, self._plan.allocations)
+                fleet, figures = scenarios.allocations(self._stage(relay), relay, count)
                 figures.pop("kib_per_allocation")  # memory that earlier rounds gave back is used again
                 fleet.release()
                 done.append(fleet)
-                self._add("allocations", relay.name, round_, figures)
+                self._add(ALLOCATIONS, relay.name, round_, figures)
         for fleet in done:
             fleet.close()
 

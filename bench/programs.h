@@ -100,8 +100,8 @@ static int look_up(struct bpf_insn *code, int n, int map) {
 }
 
 // Counts a packet whose UDP payload has the magic at `offset`. An echo goes back out of the same interface with its
-// addresses swapped, where `reflects`. Else it ends here, but for what circles, as long as `circling` says so, and a
-// ping, which goes up to the packet socket.
+// addresses swapped, where `reflects`. Else it ends here, but for what circles, as long as `circling` says so (it
+// counts what ends there), and a ping, which goes up to the packet socket.
 static int counting_program(int map, int offset, int reflects, int circling) {
     struct bpf_insn code[96];
     int n = 0;
@@ -136,7 +136,9 @@ static int counting_program(int map, int offset, int reflects, int circling) {
         n = look_up(code, n, circling);
         code[n++] = JUMP_PASS(BPF_JEQ, 0, 0);
         code[n++] = LOAD(BPF_DW, 1, 0, 0);
-        code[n++] = INSN(BPF_JMP | BPF_JNE | BPF_K, 1, 0, 2, 0);
+        code[n++] = INSN(BPF_JMP | BPF_JNE | BPF_K, 1, 0, 4, 0);
+        code[n++] = SET(1, 1);
+        code[n++] = INSN(BPF_STX | BPF_DW | BPF_ATOMIC, 0, 1, 8, BPF_ADD);
         code[other] = INSN(BPF_JMP | BPF_JNE | BPF_K, 8, 0, n - other - 1, CIRCLE);
     }
     code[n++] = SET(0, XDP_DROP);

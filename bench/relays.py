@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -49,6 +49,8 @@ class Kind(Protocol):
     """What is started as a relay: its name in the tables, and how."""
 
     name: str
+    port: int
+    tls_port: int
 
     def argv(self, folder: Path) -> list[str]: ...
 
@@ -61,6 +63,8 @@ class Kind(Protocol):
 class Coturn:
     binary: str
     name: str = "coturn"
+    port: int = PORT
+    tls_port: int = TLS_PORT
 
     def argv(self, folder: Path) -> list[str]:
         return [
@@ -73,7 +77,7 @@ class Coturn:
             ),
             *("--lt-cred-mech", f"--user={USER}:{PASSWORD}", f"--realm={REALM}", "--no-dtls"),
             *(f"--listening-ip={SERVER}", f"--relay-ip={SERVER_AT_PEER}"),
-            *(f"--listening-port={PORT}", f"--tls-listening-port={TLS_PORT}"),
+            *(f"--listening-port={self.port}", f"--tls-listening-port={self.tls_port}"),
             *(f"--cert={folder / 'chain.pem'}", f"--pkey={folder / 'key.pem'}"),
         ]
 
@@ -94,11 +98,13 @@ class Pion:
 
     binary: Path
     name: str = "pion"
+    port: int = PORT
+    tls_port: int = TLS_PORT
 
     def argv(self, folder: Path) -> list[str]:
         return [
             *(str(self.binary), "-listen", SERVER, "-relay", SERVER_AT_PEER),
-            *("-port", str(PORT), "-tls-port", str(TLS_PORT)),
+            *("-port", str(self.port), "-tls-port", str(self.tls_port)),
             *("-realm", REALM, "-user", USER, "-password", PASSWORD),
             *("-cert", str(folder / "chain.pem"), "-key", str(folder / "key.pem")),
         ]
@@ -118,21 +124,15 @@ class Turnrelay:
     name: str
     mover: str = "c"
     workers: int = 1
+    port: int = PORT
+    tls_port: int = TLS_PORT
 
     def argv(self, folder: Path) -> list[str]:
         return [
             *(str(Path(sys.executable).parent / "turnrelay"), "serve", "--plane", self.plane),
             *("--mover", self.mover, "--workers", str(self.workers)),
-            *(
-                "--listen",
-                SERVER,
-                "--relay-ip",
-                SERVER_AT_PEER,
-                "--port",
-                str(PORT),
-                "--tls-port",
-                str(TLS_PORT),
-            ),
+            *("--listen", SERVER, "--relay-ip", SERVER_AT_PEER),
+            *("--port", str(self.port), "--tls-port", str(self.tls_port)),
             *("--allow-peer", f"{PEER}/32", "--realm", REALM, "--user", f"{USER}:{PASSWORD}"),
             *("--tls-cert", str(folder / "chain.pem"), "--tls-key", str(folder / "key.pem")),
             *("--http", "off", "--data-dir", str(folder / "data"), "--log-level", "error"),
@@ -176,14 +176,51 @@ def kinds(xdp: bool, everything: bool) -> list[Kind]:
     return found
 
 
+@dataclass(frozen=True)
+class Ruleless:
+    """bench/ruleless.py: what the answers cost without the rules."""
+
+    name: str = "no rules, in Python"
+    port: int = PORT
+    tls_port: int = TLS_PORT
+
+    def argv(self, folder: Path) -> list[str]:
+        program = Path(__file__).with_name("ruleless.py")
+        ports = (str(self.port), str(self.tls_port))
+        return [sys.executable, str(program), SERVER, SERVER_AT_PEER, *ports, REALM, USER, PASSWORD]
+
+    def environment(self) -> None:
+        return None
+
+    def version(self) -> str:
+        return "bench/ruleless.py"
+
+
+@dataclass(frozen=True)
+class Team:
+    """Relays that share a server and its cores, one for each worker, and are measured as one."""
+
+    name: str
+    members: tuple[Turnrelay, ...]
+
+    @property
+    def cores(self) -> int:
+        return sum(member.workers for member in self.members)
+
+    def version(self) -> str:
+        return ", and ".join(member.version() for member in self.members)
+
+
 ONE_WORKER = "turnrelay 1 worker"
 
 
-def worker_kinds() -> list[Turnrelay]:
-    """One worker on a core and two on two."""
+def teams() -> list[Team]:
+    """One worker on a core and two on two; and, sharing nothing but the machine, two relays on two cores."""
+    one = Turnrelay("userspace", ONE_WORKER)
     return [
-        Turnrelay("userspace", ONE_WORKER),
-        Turnrelay("userspace", "turnrelay 2 workers", workers=2),
+        Team(ONE_WORKER, (one,)),
+        Team("turnrelay 2 workers", (replace(one, workers=2),)),
+        Team("2 relays apart", (one, replace(one, port=PORT + 100, tls_port=TLS_PORT + 100))),
     ]
 
 
@@ -242,7 +279,9 @@ class Relay:
     def _is_ready(self) -> bool:
         with inside(self._bench.server):
             return (
-                answers_stun(SERVER, PORT) and is_listening(SERVER, PORT) and is_listening(SERVER, TLS_PORT)
+                answers_stun(SERVER, self.kind.port)
+                and is_listening(SERVER, self.kind.port)
+                and is_listening(SERVER, self.kind.tls_port)
             )
 
 

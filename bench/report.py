@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import figures
 from bench.figures import Figure, Row
-from bench.plan import ECHO, FIXED, FLOOD, FORWARDING, GENERATOR, IN_FLIGHT, STREAM_RATE, WORKERS
+from bench.plan import ECHO, FIXED, FLOOD, FORWARDING, GENERATOR, IN_FLIGHT, RULELESS, STREAM_RATE, WORKERS
 from bench.relays import ONE_WORKER
 
 _CPU = Figure("cpu_us_per_packet", "CPU us/packet", "{:.2f}")
@@ -53,7 +53,7 @@ _HEADS_OF_WORKERS = [*_HEADS[:-1], "to one worker"]
 
 def rows(document: dict[str, Any]) -> list[Row]:
     reference = next((name for name in document["relays"] if name.startswith("coturn")), "")
-    who = [*document["relays"], FORWARDING]
+    who = [*document["relays"], FORWARDING, RULELESS.name]
     compared = [sample for sample in document["samples"] if not _is_of_workers(sample)]
     return figures.rows(compared, _OF_SCENARIO, who, reference, "relay")
 
@@ -126,7 +126,9 @@ pion/turn (`apt-get install golang-go golang-github-pion-turn.v2-dev`) and turnr
 - "kernel forwarding" is the same load routed by the server's kernel without any relay: what two interfaces
   cost, waking the polling threads included, for every relay alike.
 - Allocations: challenge, Allocate, CreatePermission and ChannelBind; "per s of one core" follows from the
-  CPU, the clients themselves are not that fast. Memory is the growth of the resident set.
+  CPU, the clients themselves are not that fast. "{RULELESS.name}" is bench/ruleless.py, which gives the same
+  answers and decides nothing: less than it no relay can spend that reads and writes its messages in Python.
+  Memory is the growth of the resident set.
 """
 
 
@@ -135,7 +137,9 @@ _WORKERS_METHOD = f"""\
 packets go round, from client to peer and back: XDP programs at both ends send back what comes, so nobody
 has to offer them, and as many are relayed a second as the relay has time for. The polling of both ends is
 all that the load takes. On a machine of two cores it takes that from the two workers' own, and "cores left
-to it" is without that part; one worker has a core to itself, and the ends are polled on the other one."""
+to it" is without that part; one worker has a core to itself, and the ends are polled on the other one.
+"2 relays apart" are two processes without `--workers`, on ports of their own, each with half of the flows.
+They share nothing but the machine: what they lack of twice one worker is the machine's, not the workers'."""
 
 
 def write_plots(document: dict[str, Any], folder: Path) -> None:
@@ -165,9 +169,10 @@ def page(document: dict[str, Any], client: Sequence[str]) -> str:
         + f". {conditions(document)} All samples are in [samples.json](performance/samples.json).",
         "",
     ]
-    for scenario, started in document.get("again", {}).items():
-        at = time.strftime("%Y-%m-%d %H:%M", time.gmtime(started))
-        lines += [f"{scenario}: measured again on {at}, in the same way.", ""]
+    for scenario, how in document.get("again", {}).items():
+        at = time.strftime("%Y-%m-%d %H:%M", time.gmtime(how["started"]))
+        lines += [f"- {scenario}: measured again on {at}, {how['rounds']} rounds of {how['seconds']} s."]
+    lines += [""] if document.get("again") else []
     for plot in _plots(document):
         lines += [f"![{plot.name}](performance/{plot.name}.png)", ""]
     lines += figures.markdown_table(_HEADS, rows(document))

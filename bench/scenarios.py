@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,17 +99,18 @@ def _passes(stage: Stage, fleet: Fleet, payload: int, rate: float) -> tuple[Figu
     return figures, False
 
 
-def circulation(stage: Stage, fleet: Fleet, payload: int, in_flight: int) -> Figures:
+def circulation(stage: Stage, fleets: Sequence[Fleet], payload: int, in_flight: int) -> Figures:
     """Packets that go round and round: as many a second as the relay moves. Nobody has to offer them, so all
     that the load takes of the machine is the polling of the interfaces at its two ends."""
-    bench, generator, relay = stage.bench, stage.generator, fleet.relay
-    generator.use(fleet.channel_frames(payload))
+    bench, generator = stage.bench, stage.generator
+    frames = zip(*(fleet.channel_frames(payload) for fleet in fleets), strict=True)
+    generator.use([frame for of_each in frames for frame in of_each])
     generator.circle(payload, in_flight)
     time.sleep(_WARM_UP)
-    before = _account(stage, relay)
+    before = _account(stage, fleets)
     time.sleep(stage.seconds)
     took, relayed, relay_cpu, load_cpu = (
-        now - then for now, then in zip(_account(stage, relay), before, strict=True)
+        now - then for now, then in zip(_account(stage, fleets), before, strict=True)
     )
     # What the load takes of the relay's cores, it lacks.
     cores = len(bench.server_cores) - (load_cpu / took if GENERATOR_CORE in bench.server_cores else 0.0)
@@ -123,10 +125,11 @@ def circulation(stage: Stage, fleet: Fleet, payload: int, in_flight: int) -> Fig
     }
 
 
-def _account(stage: Stage, relay: Relay) -> tuple[float, float, float, float]:
-    """Now, the packets that came to either end so far, and the CPU of relay and load."""
+def _account(stage: Stage, fleets: Sequence[Fleet]) -> tuple[float, float, float, float]:
+    """Now, the packets that came to either end so far, and the CPU of the relays and of the load."""
     now, relayed = time.perf_counter(), sum(stage.generator.count())
-    return now, relayed, relay.cpu_seconds(), stage.bench.generator_softirq_seconds()
+    relays_cpu = sum(fleet.relay.process_seconds() for fleet in fleets) + stage.bench.server_softirq_seconds()
+    return now, relayed, relays_cpu, stage.bench.generator_softirq_seconds()
 
 
 def ping_pong(stage: Stage, fleet: Fleet, payload: int, count: int) -> Figures:

@@ -49,11 +49,13 @@ def test_a_ratio_is_the_median_of_the_rounds_in_which_both_had_a_turn():
 
 def test_what_is_measured_again_takes_the_place_of_the_disturbed_and_is_named():
     first = json.loads(documents.RELAY.read_text())["samples"][0]
-    newer = documents.with_newer([first | {"round": 9}], started=0.0)
+    newer = documents.with_newer(
+        {"samples": [first | {"round": 9}], "relays": {}, "started": 0.0, "rounds": 9, "seconds": 2.0}
+    )
     assert newer["samples"][0] == first | {"round": 9}
     assert newer["samples"][1]["scenario"] != first["scenario"]
     page = report.page(newer, [])
-    assert f"{first['scenario']}: measured again on 1970-01-01 00:00" in page
+    assert f"{first['scenario']}: measured again on 1970-01-01 00:00, 9 rounds of 2.0 s" in page
 
 
 def test_the_page_is_what_the_samples_beside_it_say():
