@@ -8,6 +8,8 @@ from bench import report, sdk_report
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
+_BEGIN, _END = "<!-- generated: client's side -->\n", "<!-- end of generated -->"
 FOLDER = ROOT / "docs" / "performance"
 RELAY, SDK = FOLDER / "samples.json", FOLDER / "sdk.json"
 BUILD = ROOT / "bench" / "build"
@@ -40,3 +42,10 @@ def page() -> str:
     """docs/performance.md from the samples beside it: either side is measured without the other."""
     client = sdk_report.section(json.loads(SDK.read_text())) if SDK.exists() else []
     return report.page(json.loads(RELAY.read_text()), client)
+
+
+def readme() -> str:
+    """README.md, its table of the client's side from the same samples."""
+    head, _, rest = README.read_text().partition(_BEGIN)
+    table = "\n".join(sdk_report.brief_table(json.loads(SDK.read_text())))
+    return f"{head}{_BEGIN}{table}\n{rest[rest.index(_END) :]}"

@@ -61,6 +61,7 @@ def main() -> None:
     documents.save(document, documents.SDK if options.docs else documents.BUILD / "sdk.json")
     if options.docs:
         documents.PAGE.write_text(documents.page())
+        documents.README.write_text(documents.readme())
 
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of messages; a codec has a quarter of it")
     parser.add_argument("--only", action="append", choices=PARTS, help="may be repeated")
-    parser.add_argument("--docs", action="store_true", help="keep the samples and write docs/performance.md")
+    parser.add_argument("--docs", action="store_true", help="keep the samples, write the documents")
     parser.add_argument("--report", type=Path, help="measure nothing, report on these samples")
     return parser.parse_args()
 

@@ -27,6 +27,30 @@ _OF_SCENARIO = {
 }
 _HEADS = ["scenario", "figure", "of", "median", "least - most", "to the other"]
 _OTHERS = ("aioice", "aiortc")
+_CALLS, _CODECS = ("peerpath", "aiortc"), ("stunwire", "aioice")
+_MESSAGES = "messages of {} B, 64 at a time"
+_COST = "cpu_us_per_message"
+_BRIEFLY = (
+    (
+        "call to first message, 80 ms from the peer, NATs that can be punched: ms",
+        ("first message in the lab, NATs that can be punched", "ms"),
+        _CALLS,
+    ),
+    (
+        "the same, where a relay is needed: ms",
+        ("first message in the lab, symmetric NATs, relayed", "ms"),
+        _CALLS,
+    ),
+    ("messages of 100 B a second, 64 at a time", (_MESSAGES.format(100), "messages_per_second"), _CALLS),
+    ("CPU of both ends for each of them: us", (_MESSAGES.format(100), _COST), _CALLS),
+    ("messages of 1000 B a second, 64 at a time", (_MESSAGES.format(1000), "messages_per_second"), _CALLS),
+    ("CPU of both ends for each of them: us", (_MESSAGES.format(1000), _COST), _CALLS),
+    ("decode an authenticated Allocate: us", ("codec: decode Allocate, authenticated", _COST), _CODECS),
+    ("encode it: us", ("codec: encode Allocate, authenticated", _COST), _CODECS),
+    ("decode a Binding response: us", ("codec: decode Binding response", _COST), _CODECS),
+    ("encode it: us", ("codec: encode Binding response", _COST), _CODECS),
+)
+"""Words, scenario and key of the figure, whose."""
 _METHOD = """\
 ### Method
 
@@ -73,6 +97,17 @@ def rows(document: dict[str, Any]) -> list[Row]:
 
 def terminal_table(document: dict[str, Any]) -> str:
     return f"{figures.terminal_table(_HEADS, rows(document))}\n\n{_conditions(document)}"
+
+
+def brief_table(document: dict[str, Any]) -> list[str]:
+    """The lines of the table in README.md."""
+    found = {(row.scenario, row.figure.key, row.who): row for row in rows(document)}
+    lines = ["| | peerpath | aiortc, aioice |", "|---|--:|--:|"]
+    for words, figure, whose in _BRIEFLY:
+        medians = [found[*figure, who] for who in whose]
+        cells = [words, *(row.figure.form.format(row.median) for row in medians)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _conditions(document: dict[str, Any]) -> str:

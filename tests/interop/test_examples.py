@@ -21,6 +21,7 @@ EXPECTED = {
         r"alice: you said: how are you\?",
     ],
     "rendezvous.py": [r"called by pp[a-z2-7]{56}", r"HELLO"],
+    "own_signaling.py": [r"bob got: hello by our own server"],
     "send_a_file.py": [r"3000000 bytes, all of them right"],
     "copy_and_paste.py": [r"alice copies this:", r"bob copies this:", r"bob got: hello by copy and paste"],
     "who_may_call.py": [
@@ -69,3 +70,6 @@ def test_every_example_is_tried_and_in_the_list() -> None:
     assert files == set(EXPECTED)
     listed = re.findall(r"^\| `(\w+\.py)` \|", (EXAMPLES / "README.md").read_text(), re.M)
     assert sorted(listed) == sorted(files)
+    page = (EXAMPLES.parent / "docs" / "first-chat.md").read_text()
+    listed = re.findall(r"^\| `(\w+\.py)` \|", page, re.M)
+    assert sorted(listed) == sorted(path.name for path in (EXAMPLES / "first_chat").glob("*.py"))

@@ -62,6 +62,12 @@ def test_the_page_is_what_the_samples_beside_it_say():
     assert documents.PAGE.read_text() == documents.page()
 
 
+def test_the_readme_says_of_the_clients_side_what_the_page_says():
+    readme = documents.README.read_text()
+    assert readme == documents.readme(), "run `python -m bench.sdk --docs --report docs/performance/sdk.json`"
+    assert readme.count("| messages of ") == 2
+
+
 @pytest.mark.parametrize(
     ("module", "layer"),
     [

@@ -80,7 +80,8 @@ class Traversal:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.identity = identity
-        self.settings = _with_servers(settings or Settings.load(), servers, username, password)
+        self._own_settings = settings or Settings.load()
+        self.settings = _with_servers(self._own_settings, servers, username, password)
         self.behaviour = NatBehaviour()
         """What is in front of this machine; found out in the background."""
         self._privacy = _checked(privacy)
@@ -180,6 +181,21 @@ class Traversal:
         return Rendezvous(url, self.identity, dial=dial_for(url, self.settings), **more)
 
     # -- servers ----------------------------------------------------------------------------------------
+
+    def use_servers(
+        self,
+        servers: Sequence[str | StunServer | TurnServerSettings],
+        *,
+        username: str = "",
+        password: str = "",
+    ) -> None:
+        """These take the place of the servers that this was made with: for credentials that end.
+
+        They count from the next attempt on, also where a connection that there is looks for another path or
+        is made again; what it uses now it keeps, for a relay ends no allocation because its credential has
+        ended. SettingsError as when this was made.
+        """
+        self.settings = _with_servers(self._own_settings, servers, username, password)
 
     def _endpoint(self, role: Role, *, relay_only: bool, peer: PublicKey) -> IceEndpoint:
         settings = self.settings

@@ -1,0 +1,66 @@
+"""Code that documents print, executed as it stands there."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from peerpath import Identity
+from peerpath.ice.configuration import IceServer
+from peerpath.ice.endpoint import IceEndpoint
+from peerpath.ice.role import Role
+from peerpath.signaling import PeerAbsent, memory_pair
+from support.netns import Namespace, inside
+from support.printed import code
+from support.relay import Relay
+
+
+def names_of(document: str, holding: str) -> dict[str, Any]:
+    """What a block defines."""
+    names: dict[str, Any] = {}
+    exec(code(document, holding), names)
+    return names
+
+
+async def test_one_question_and_its_answer_through_a_rendezvous(
+    wired_subject: Relay, client_host: Namespace
+) -> None:
+    names = names_of("client_sdk/README.md", "async def ask(")
+    names["RELAY"] = f"ws://{wired_subject.site.address}:9641"
+    alice, bob = Identity.generate(), Identity.generate()
+    with inside(client_host):
+        with pytest.raises(PeerAbsent):
+            await names["ask"](alice, bob.public_key, {})
+        answering = asyncio.create_task(names["answer"](bob))
+        try:
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        answer = await names["ask"](alice, bob.public_key, {"is it": "noon?"})
+                        break
+                    except PeerAbsent:
+                        await asyncio.sleep(0.05)
+        finally:
+            answering.cancel()
+    assert answer == {"from": str(alice.public_key), "is it": "noon?"}
+
+
+async def test_two_endpoints_of_an_application_exchange_plans_and_say_what_comes_of_it(
+    wired_subject: Relay, client_host: Namespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    punch_through = names_of("docs/hard-nats.md", "async def punch_through(")["punch_through"]
+    server = IceServer(f"stun:{wired_subject.site.address}:{wired_subject.port}")
+    there, back = memory_pair()
+    with inside(client_host):
+        async with (
+            IceEndpoint(Role.CONTROLLING, [server]) as one,
+            IceEndpoint(Role.CONTROLLED, [server]) as other,
+        ):
+            await asyncio.gather(one.gather(), other.gather())
+            one.set_remote(other.description)
+            other.set_remote(one.description)
+            await asyncio.gather(punch_through(one, there), punch_through(other, back))
+            path = await one.direct(within=15)
+    assert not path.is_relayed
+    decisions = re.findall(r"^(?:NoTactic|Tactic)\(", capsys.readouterr().out, re.M)
+    assert len(decisions) == 2
