@@ -12,11 +12,12 @@ def access():
     return OperatorAccess(TOKEN)
 
 
-@pytest.mark.parametrize("text", ["", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "täken"])
+@pytest.mark.parametrize("text", ["", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "täken", "\udcff"])
 def test_anything_but_the_token_is_wrong(access, text):
     assert access.knows(TOKEN)
     assert not access.knows(text)
     assert access.log_in(text, HERE, 0) is None
+    assert not access.is_logged_in(text, 0)
 
 
 def test_without_a_token_nobody_is_the_operator():
