@@ -16,6 +16,7 @@ from turnrelay.core.events import (
     Event,
     PeerDenied,
 )
+from turnrelay.observe.libraries import listen_to_libraries
 
 Format = Literal["auto", "text", "json"]
 
@@ -44,6 +45,7 @@ def configure(level: str, form: Format, stream: TextIO | None = None) -> None:
         logger_factory=structlog.WriteLoggerFactory(log),
         cache_logger_on_first_use=True,
     )
+    listen_to_libraries(with_identities=level == "debug")
 
 
 class _Undisturbed:

@@ -139,7 +139,7 @@ class Tunnel:
         socket = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,), compress=False, max_msg_size=_MAX_MESSAGE, timeout=_CLOSE_SECONDS
         )
-        if socket.can_prepare(request).protocol != SUBPROTOCOL:
+        if not _asks_for_turn(socket, request):
             raise web.HTTPUpgradeRequired(
                 text=f"this is TURN over WebSocket: upgrade, with the subprotocol {SUBPROTOCOL}",
                 headers={"Upgrade": "websocket", "Connection": "Upgrade"},
@@ -204,6 +204,13 @@ class Tunnel:
                 connection.abort()
                 return
             await asyncio.sleep(left if left > 0 else self._idle_seconds)
+
+
+def _asks_for_turn(socket: web.WebSocketResponse, request: web.Request) -> bool:
+    try:
+        return socket.can_prepare(request).protocol == SUBPROTOCOL
+    except ValueError:  # a Sec-WebSocket-Key that is no ASCII
+        return False
 
 
 def _message(frame: bytes | memoryview) -> bytes:

@@ -8,12 +8,25 @@ from typing import Any
 from aiohttp import web
 
 _BODY_SECONDS = 10.0
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class BadRequest(Exception):
     """The request cannot be carried out as it is; the message names the field."""
+
+
+def add_headers(response: web.StreamResponse) -> None:
+    """What every answer carries."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    # Else aiohttp tells the versions of itself and of Python.
+    response.headers["Server"] = "turnrelay"
 
 
 def refused(status: int, error: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

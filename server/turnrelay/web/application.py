@@ -1,21 +1,24 @@
 """One aiohttp application from the routes of many features, and the listener that serves it."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from aiohttp import web
 
-from turnrelay.web.answers import errors_as_json
+from turnrelay.web.answers import add_headers, errors_as_json
+from turnrelay.web.http_protocol import HttpProtocol
 
 _BACKLOG = 128
 _MAX_BODY = 64 * 1024
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+# Requests are small, and what inflates would have to be bounded again.
+_PROTOCOL: dict[str, Any] = {"access_log": None, "auto_decompress": False}
+
+# It would tell, with the client's address, of each client that asks for another subprotocol.
+logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 
 class RouteGroup(Protocol):
@@ -38,19 +41,15 @@ def application(groups: Sequence[RouteGroup]) -> web.Application:
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    # Else aiohttp tells the versions of itself and of Python.
-    response.headers["Server"] = "turnrelay"
+    add_headers(response)
 
 
 class HttpServer:
     """An application on the relay's own event loop. Its features are closed by whoever made them."""
 
     def __init__(self, groups: Sequence[RouteGroup]) -> None:
-        self._runner = web.AppRunner(
-            application(groups), access_log=None, handle_signals=False, shutdown_timeout=0.5
-        )
+        self._runner = web.AppRunner(application(groups), shutdown_timeout=0.5)
+        self._listening: asyncio.Server | None = None
         self.port = 0
         self.sock: socket.socket | None = None
         """What it listens on, if it is open."""
@@ -68,10 +67,12 @@ class HttpServer:
 
     async def open(self, host: str, port: int, given: socket.socket | None = None) -> None:
         """Starts listening; raises OSError. `given` is a listening socket that somebody else opened."""
-        await self._runner.setup()
+        make_protocol = await self.protocol_factory()
         self.sock = given or listening_socket(host, port)
         # The loop closes what it listens on, where this may be handed to another process.
-        await web.SockSite(self._runner, self.sock.dup()).start()
+        self._listening = await asyncio.get_running_loop().create_server(
+            make_protocol, sock=self.sock.dup(), backlog=_BACKLOG
+        )
         self.port = self.sock.getsockname()[1]
         self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
@@ -80,13 +81,16 @@ class HttpServer:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
-        return server
+        return partial(HttpProtocol, server, loop=asyncio.get_running_loop(), **_PROTOCOL)
 
     async def stop_listening(self) -> None:
         """Accepts nobody any more."""
-        for site in list(self._runner.sites):
-            await site.stop()
-        self._close_socket()
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.close()
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            sock.close()
 
     def close_idle(self) -> None:
         """Ends connections that have no request under way."""
@@ -95,13 +99,8 @@ class HttpServer:
 
     async def close(self) -> None:
         """Ends every connection."""
+        await self.stop_listening()
         await self._runner.cleanup()
-        self._close_socket()
-
-    def _close_socket(self) -> None:
-        sock, self.sock = self.sock, None
-        if sock is not None:
-            sock.close()
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

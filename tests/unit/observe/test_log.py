@@ -1,12 +1,11 @@
 """The log: one line for each refused or ended allocation, with its reason; `turnrelay trace` reads it."""
 
 import io
-import json
 from collections.abc import Sequence
 
 import pytest
-import structlog
 from stunwire import LIFETIME
+from support.logs import logged, records
 from turnrelay.core.events import AuthenticationFailure, EndReason, Event, RefusalReason
 from turnrelay.core.protocols import DenyRule, Limit
 from turnrelay.observe import log, reasons
@@ -18,9 +17,8 @@ from unit.core.turn_client import HERE, PEER
 
 @pytest.fixture
 def stream():
-    stream = io.StringIO()
-    yield stream
-    structlog.reset_defaults()
+    with logged() as stream:
+        yield stream
 
 
 def write(stream: io.StringIO, events: Sequence[object], level: str = "info") -> list[dict]:
@@ -29,7 +27,7 @@ def write(stream: io.StringIO, events: Sequence[object], level: str = "info") ->
     for event in events:
         if isinstance(event, Event):
             events_log.observe(event)
-    return [json.loads(line) for line in stream.getvalue().splitlines()]
+    return records(stream.getvalue())
 
 
 def session(world: World) -> list[object]:

@@ -28,7 +28,10 @@ class Connection:
     @property
     def speaks_our_protocol(self) -> bool:
         """Whether the request asks for a WebSocket with our subprotocol."""
-        return self._socket.can_prepare(self._request).protocol == SUBPROTOCOL
+        try:
+            return self._socket.can_prepare(self._request).protocol == SUBPROTOCOL
+        except ValueError:  # a Sec-WebSocket-Key that is no ASCII
+            return False
 
     async def upgrade(self) -> web.WebSocketResponse:
         """Makes it a WebSocket; what the route has to return in the end."""
