@@ -81,6 +81,7 @@ def test_without_the_subprotocol_the_answer_says_what_to_ask_for(relay, url):
         pass
     assert refused.value.response.status_code == 426
     assert b"subprotocol turn" in refused.value.response.body
+    assert refused.value.response.headers["Upgrade"] == "websocket"  # a MUST of RFC 9110 section 15.5.22
     assert relay.get("/v1/tunnel")[0] == 426
 
 
@@ -159,6 +160,7 @@ def test_tunnels_are_limited_by_prefix_and_places_come_back(address, tmp_path, m
             with pytest.raises(InvalidStatus) as refused, raw(url):
                 pass
             assert refused.value.response.status_code == 503
+            assert refused.value.response.headers["Retry-After"] == "60"
             # One that holds an allocation may be silent, one without is closed.
             with pytest.raises(ConnectionClosed):
                 idle.recv(10)

@@ -73,6 +73,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        headers = error.headers.copy()
+        for name in ("Content-Type", "Content-Length"):  # of the body that is left out
+            headers.popall(name, None)
         code = error.reason.lower().replace(" ", "_")
         return refused(error.status, code, error.text or error.reason, headers)
