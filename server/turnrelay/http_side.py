@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from turnrelay import __version__
 from turnrelay.observe.metrics import CONTENT_TYPE
@@ -11,7 +11,6 @@ from turnrelay.observe.rendezvous import RendezvousFigures
 from turnrelay.operator_side import operator_features
 from turnrelay.policy.rate_limits import PrefixRateLimit
 from turnrelay.relay_parts import RelayParts
-from turnrelay.settings.tls import read_certificate
 from turnrelay.transports.given_sockets import HTTP, SHARED
 from turnrelay.transports.listen_faults import listen_fault
 from turnrelay.transports.listeners import ListenError
@@ -59,8 +58,11 @@ def _outcomes(parts: RelayParts) -> Outcomes:
 def _rendezvous(parts: RelayParts) -> Rendezvous:
     settings, limits = parts.settings, parts.settings.limits
     names = [*settings.rendezvous_host, *(external.public for external in settings.external_ip)]
-    if settings.tls_cert is not None:
-        names += read_certificate(settings.tls_cert).names
+
+    def of_certificate() -> Iterable[str]:
+        certificate = parts.certificate()
+        return () if certificate is None else (*certificate.names, *certificate.wildcards)
+
     rendezvous = Rendezvous(
         RendezvousLimits(
             connections_total=limits.rendezvous_connections_total,
@@ -70,7 +72,7 @@ def _rendezvous(parts: RelayParts) -> Rendezvous:
             messages_per_prefix_per_second=limits.rendezvous_messages_per_prefix_per_second,
             messages_per_prefix_burst=limits.rendezvous_messages_per_prefix_burst,
         ),
-        HostNames(names),
+        HostNames(names, of_certificate),
         ClientAddresses(settings.trusted_proxy),
     )
     counts = rendezvous.counts

@@ -1,5 +1,6 @@
 """What a running relay bears: packets that do not fit, bad certificates, clients that fall behind."""
 
+import http.client
 import os
 import signal
 import socket
@@ -24,11 +25,14 @@ ACCESS = Access(allowed_peers=("127.0.0.0/8",))
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[TurnRelayServer]:
-    with (
-        loopback_address() as address,
-        TurnRelayServer(Site.prepare(tmp_path / "relay", address), ACCESS) as server,
-    ):
+def address() -> Iterator[str]:
+    with loopback_address() as address:
+        yield address
+
+
+@pytest.fixture
+def relay(address: str, tmp_path: Path) -> Iterator[TurnRelayServer]:
+    with TurnRelayServer(Site.prepare(tmp_path / "relay", address), ACCESS) as server:
         yield server
 
 
@@ -103,8 +107,8 @@ def _der(path: Path) -> bytes:
     return ssl.PEM_cert_to_DER_cert(path.read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n")
 
 
-def _replace(files: Certificates, key_type: trustme.KeyType, *, key: bool) -> None:
-    issued = trustme.CA().issue_cert("relay.test", key_type=key_type)
+def _replace(files: Certificates, *names: str, key: bool = True) -> None:
+    issued = trustme.CA().issue_cert(*names, key_type=trustme.KeyType.RSA)
     issued.cert_chain_pems[0].write_to_path(files.chain)
     if key:
         issued.private_key_pem.write_to_path(files.key)
@@ -119,12 +123,38 @@ def _hang_up(relay: TurnRelayServer, word: str) -> None:
 def test_a_bad_certificate_leaves_the_old_one_in_use_and_a_good_one_takes_over(relay):
     files, before = relay.site.certificates, _served(relay)
     assert before == _der(files.chain)
-    _replace(files, trustme.KeyType.RSA, key=False)
+    _replace(files, "relay.test", key=False)
     _hang_up(relay, "certificate not reloaded")
     assert _served(relay) == before
-    _replace(files, trustme.KeyType.RSA, key=True)
+    _replace(files, "relay.test")
     _hang_up(relay, "certificate reloaded")
     assert _served(relay) == _der(files.chain) != before
+
+
+def _rendezvous_status(relay: TurnRelayServer, host: str) -> int:
+    """400, since no WebSocket is asked for, or 421 for a name that is none of the relay's."""
+    connection = http.client.HTTPConnection(relay.site.address, 9641, timeout=10)
+    try:
+        connection.request("GET", "/v1/rendezvous", headers={"Host": host})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_rendezvous_goes_by_the_names_of_the_certificate_that_is_served_now(relay):
+    def known(*hosts: str) -> list[bool]:
+        statuses = [_rendezvous_status(relay, host) for host in hosts]
+        assert set(statuses) <= {400, 421}
+        return [status == 400 for status in statuses]
+
+    names = ("old.example", "new.example", "any.wild.example", "wild.example", "a.b.wild.example")
+    _replace(relay.site.certificates, "old.example")
+    _hang_up(relay, "certificate reloaded")
+    assert known(*names) == [True, False, False, False, False]
+    _replace(relay.site.certificates, "new.example", "*.wild.example")
+    relay.process.signal(signal.SIGHUP)
+    relay.process.wait_until(lambda: relay.process.output().count("certificate reloaded") == 2)
+    assert known(*names) == [False, True, True, False, False]
 
 
 def test_a_removed_user_prolongs_nothing(relay):

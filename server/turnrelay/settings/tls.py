@@ -23,6 +23,8 @@ class Certificate:
     """SubjectPublicKeyInfo, DER."""
     names: tuple[str, ...]
     """The DNS names it is for, wildcards left out."""
+    wildcards: tuple[str, ...]
+    """Those with `*` for their first label."""
     addresses: tuple[str, ...]
     """The IP addresses it is for."""
 
@@ -36,18 +38,23 @@ def read_certificate(path: Path) -> Certificate:
         raise ValueError("holds no certificate that can be read (PEM: -----BEGIN CERTIFICATE-----)") from None
     names, addresses = _subjects(certificate)
     return Certificate(
-        certificate.not_valid_before_utc, certificate.not_valid_after_utc, public_key, names, addresses
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        public_key,
+        tuple(name for name in names if not name.startswith("*")),
+        tuple(name for name in names if name.startswith("*")),
+        addresses,
     )
 
 
-def _subjects(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _subjects(certificate: x509.Certificate) -> tuple[list[str], tuple[str, ...]]:
+    """DNS names and IP addresses."""
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
-        return (), ()
-    names = alternatives.get_values_for_type(x509.DNSName)
+        return [], ()
     addresses = alternatives.get_values_for_type(x509.IPAddress)
-    return tuple(name for name in names if not name.startswith("*")), tuple(map(str, addresses))
+    return alternatives.get_values_for_type(x509.DNSName), tuple(map(str, addresses))
 
 
 def read_public_key(path: Path) -> bytes:

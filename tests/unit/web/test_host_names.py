@@ -29,3 +29,13 @@ NAMES = HostNames(["relay.example", "*.wild.example", "2001:db8::1"])
 )
 def test_a_host_header_names_the_relay_or_somebody_else(authority, local_host, known):
     assert NAMES.include(authority, local_host) is known
+
+
+def test_names_that_change_are_asked_for_each_time():
+    now = ["old.example"]
+    names = HostNames(["relay.example"], lambda: now)
+    assert names.include("old.example", "192.0.2.1")
+    now[:] = ["New.example", "*.wild.example"]
+    known = ("relay.example", "new.example:443", "any.wild.example")
+    assert all(names.include(name, "192.0.2.1") for name in known)
+    assert not names.include("old.example", "192.0.2.1")

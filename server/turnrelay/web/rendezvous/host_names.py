@@ -1,6 +1,6 @@
 """HostNames: the names by which clients reach this relay's HTTP side."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 _LOCALHOST = "localhost"
@@ -11,9 +11,11 @@ class HostNames:
     nothing, since whoever passes a challenge on writes it: it has to be one of our own names, too.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        """DNS names, a first label of `*` standing for any, and numeric addresses."""
+    def __init__(self, names: Iterable[str], names_now: Callable[[], Iterable[str]] = tuple) -> None:
+        """DNS names, a first label of `*` standing for any, and numeric addresses: `names` for good, and
+        what `names_now` tells each time it is asked."""
         self._names = frozenset(name.lower() for name in names)
+        self._names_now = names_now
 
     def include(self, authority: str, local_host: str) -> bool:
         """Whether a Host header names us, on a connection that came in at the address `local_host`.
@@ -23,12 +25,15 @@ class HostNames:
         name = _host_of(authority)
         if not name or not local_host:
             return False
-        if name in self._names or name == local_host:
+        if name == local_host:
             return True
-        if name == _LOCALHOST:
-            return ip_address(local_host).is_loopback
+        if name == _LOCALHOST and ip_address(local_host).is_loopback:
+            return True
         _, dot, parent = name.partition(".")
-        return bool(dot) and f"*.{parent}" in self._names
+        fitting = {name, f"*.{parent}"} if dot else {name}
+        return not fitting.isdisjoint(self._names) or any(
+            each.lower() in fitting for each in self._names_now()
+        )
 
 
 def _host_of(authority: str) -> str:
