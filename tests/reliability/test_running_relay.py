@@ -157,6 +157,22 @@ def test_the_rendezvous_goes_by_the_names_of_the_certificate_that_is_served_now(
     assert known(*names) == [False, True, True, False, False]
 
 
+def test_what_is_discarded_is_counted_on_every_socket(address, tmp_path):
+    with loopback_address() as alternate:
+        site = Site.prepare(tmp_path / "relay", address)
+        with TurnRelayServer(site, ACCESS, flags=["--alternate-ip", alternate]) as relay:
+            everywhere = [(host, port) for host in (address, alternate) for port in (3478, 3479)]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                for place in everywhere:
+                    stranger.sendto(b"\xff\xff", place)
+                    stranger.sendto(b"\x40\x00\x00\x01x", place)
+            deadline = time.monotonic() + 10
+            for reason in ("garbage", "unbound_channel"):
+                while relay.scrape().total("turnrelay_discarded_messages_total", reason=reason) != 4:
+                    assert time.monotonic() < deadline, relay.scrape().samples
+                    time.sleep(0.05)
+
+
 def test_a_removed_user_prolongs_nothing(relay):
     def users(*arguments: str, given: str = "") -> None:
         command = Path(sys.executable).with_name("turnrelay")

@@ -217,6 +217,8 @@ class Listeners:
             counts += Counter(unbound_channel=clients.unbound, broken_stream=clients.broken)
         for host in self._udp:
             counts += self._counts(host)
+        for udp in self._more_udp:
+            counts += Counter(unbound_channel=udp.unbound, garbage=udp.garbage)
         return {reason: counts[reason] for reason in _DISCARD_REASONS}
 
     def receive_drops(self) -> int:
