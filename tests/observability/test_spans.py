@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from observability.collector import Collector, attributes_of
-from reliability.turn_peer import StreamClient
-from reliability.workers import RelayOfTwo
+from reliability.turn_peer import DatagramClient, StreamClient
+from reliability.upgradable import OPEN, UpgradableRelay
+from reliability.workers import RelayOfTwo, eventually, succeeded
 from stunwire import ERROR_CODE, REQUESTED_TRANSPORT, Method, TransportAddress
 from support.ports import loopback_address
 from support.relay import Access, Site
@@ -74,6 +75,24 @@ def test_the_allocation_of_a_worker_that_was_killed_has_its_span(tmp_path: Path)
     attributes = attributes_of(span)
     assert attributes["turnrelay.end.reason"] == "worker_lost"
     assert attributes["turnrelay.client.transport"] == "tcp"
+    assert span.start_time_unix_nano < span.end_time_unix_nano
+
+
+def test_an_allocation_that_is_handed_over_has_one_span_which_tells_its_end(tmp_path: Path) -> None:
+    with loopback_address() as address, Collector(address) as collector:
+        flags = ["--otlp-endpoint", f"http://{address}:4318"]
+        with UpgradableRelay(Site.prepare(tmp_path / "relay", address), OPEN, flags=flags) as relay:
+            client = DatagramClient((address, relay.port), OPEN.username, OPEN.password)
+            assert succeeded(client.allocate())
+            relay.upgrade()
+            eventually(lambda: relay.process.returncode == 0, "the first process stays")
+            assert succeeded(client.refresh(0))
+            client.close()
+            eventually(lambda: bool(collector.spans), "no span comes")
+    [span] = collector.spans
+    attributes = attributes_of(span)
+    assert attributes["turnrelay.end.reason"] == "deleted"
+    assert attributes["turnrelay.client.transport"] == "udp"
     assert span.start_time_unix_nano < span.end_time_unix_nano
 
 

@@ -20,7 +20,6 @@ from turnrelay.core.events import (
     AllocationEnded,
     AllocationRefused,
     AuthenticationFailed,
-    EndReason,
     Event,
     PeerDenied,
 )
@@ -60,11 +59,10 @@ class Spans:
                 self._open[event.allocation_id] = span
             case AllocationEnded():
                 ended = self._open.pop(event.allocation_id, None)
-                if ended is None and event.reason is EndReason.WORKER_LOST:
-                    ended = self._span_of_the_dead(event)
-                if ended is not None:
-                    ended.set_attribute("turnrelay.end.reason", event.reason.value)
-                    ended.end()
+                if ended is None:
+                    ended = self._span_begun_elsewhere(event)
+                ended.set_attribute("turnrelay.end.reason", event.reason.value)
+                ended.end()
             case AllocationRefused():
                 refused = self._tracer.start_span("allocation", kind=SpanKind.SERVER)
                 refused.set_attribute("turnrelay.client.transport", event.path.transport.value)
@@ -79,14 +77,13 @@ class Spans:
                     self._mark(allocation_id, "authentication failed", reason.value)
 
     def close(self) -> None:
-        """Ends what is open and sends what is left; takes seconds if the collector does not answer."""
-        for span in self._open.values():
-            span.end()
+        """Sends what is left; takes seconds if the collector does not answer. What is open is dropped: its
+        allocation goes on in another process, which will tell of its end."""
         self._open.clear()
         self._provider.shutdown()
 
-    def _span_of_the_dead(self, event: AllocationEnded) -> Span:
-        """The process that had opened the span took it along, and what it had marked."""
+    def _span_begun_elsewhere(self, event: AllocationEnded) -> Span:
+        """The process that the allocation lived in before took its span along, and what it had marked."""
         attributes = {
             "turnrelay.allocation.id": event.allocation_id,
             "turnrelay.client.transport": event.path.transport.value,
