@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import socket
 import ssl
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from reliability.turn_peer import Peer, StreamClient
+from reliability.turn_peer import DatagramClient, Peer, StreamClient
+from reliability.workers import error_of, succeeded
 from stunwire import ERROR_CODE, SOFTWARE, MessageClass, Method
 from support.certificates import Certificates
 from support.ports import loopback_address
 from support.relay import Access, Site
+from support.requirements import require_program
 from support.turnrelay_server import TurnRelayServer
 
 CHANNEL = 0x4000
@@ -171,6 +174,30 @@ def test_what_is_discarded_is_counted_on_every_socket(address, tmp_path):
                 while relay.scrape().total("turnrelay_discarded_messages_total", reason=reason) != 4:
                     assert time.monotonic() < deadline, relay.scrape().samples
                     time.sleep(0.05)
+
+
+class _WithFewFiles(TurnRelayServer):
+    def _argv(self):
+        return [require_program("prlimit"), "--nofile=64:64", *super()._argv()]
+
+
+def test_a_relay_without_files_for_more_refuses_and_goes_on(address, tmp_path):
+    site = Site.prepare(tmp_path / "relay", address)
+    with _WithFewFiles(site, ACCESS, flags=["--workers", "1", "--log-format", "json"]) as relay:
+        advice = re.search(r'"allocation:relay_ports": (.*)', relay.get("/static/failures.js")[1])
+        assert "LimitNOFILE" in advice[1], "the console's"
+        clients = []
+        try:
+            while not clients or succeeded(clients[-1].allocate()):
+                assert len(clients) < 64
+                clients.append(DatagramClient((address, relay.port), ACCESS.username, ACCESS.password))
+            assert error_of(clients[-1].allocate()) == 508
+            assert '"reason": "relay_ports"' in relay.process.output()
+            assert succeeded(clients[0].refresh(0))
+            assert succeeded(clients[-1].allocate())
+        finally:
+            for client in clients:
+                client.close()
 
 
 def test_a_removed_user_prolongs_nothing(relay):

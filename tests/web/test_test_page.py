@@ -164,7 +164,7 @@ def passed(uri: str, loss: float = 0.0) -> dict[str, object]:
         ([failed(UDP, 401)], {}, "192.0.2.1", "refused the credential"),
         ([failed(UDP, 403)], {}, "192.0.2.1", "refuses clients that come from"),
         ([failed(UDP, 486)], {}, "192.0.2.1", "limits.allocations_per_user"),
-        ([failed(UDP, 508)], {}, "192.0.2.1", "no free port"),
+        ([failed(UDP, 508)], {}, "192.0.2.1", "min_port to max_port"),
         ([failed(UDP), passed(TCP)], {}, "192.0.2.1", "No UDP gets to the relay"),
         ([failed(TCP), passed(UDP)], {}, "192.0.2.1", "TCP port 3478"),
         ([failed(UDP), failed(TCP)], {}, "192.0.2.1", "Nothing answers at 192.0.2.1"),

@@ -17,7 +17,7 @@ const CODES = {
   437: "The relay takes the request for a repetition; try again in a minute.",
   441: "Another relay answers at this address: it does not know the credential. Check DNS and --external-ip.",
   486: "The limit of sessions for one user or network is reached: see limits.allocations_per_user and limits.allocations_per_prefix.",
-  508: "The relay has no free port: widen min_port to max_port.",
+  508: "The relay has no room for another session: widen min_port to max_port, raise limits.allocations_total or the limit of open files (LimitNOFILE).",
 };
 
 // One sentence or two for a result that did not pass, or that passed with something to mend; else null.

@@ -10,7 +10,7 @@ const WORDS = {
   "allocation:allocations_per_prefix": ["A network's sessions are used up", "Raise limits.allocations_per_prefix if many clients share one address."],
   "allocation:allocations_total": ["The relay is full", "Raise limits.allocations_total or widen the port range."],
   "allocation:draining": ["A session asked for while the relay drains", "Usual before a stop: hand out the URIs of other relays."],
-  "allocation:relay_ports": ["No port was free", "Widen the range from min_port to max_port."],
+  "allocation:relay_ports": ["No port was free, or the system gave no socket", "Widen the range from min_port to max_port, or raise the limit of open files (LimitNOFILE)."],
   "allocation:allocation_exists": ["A second session on one connection", "A client is broken, or a NAT gave its port to another client."],
   "allocation:client_address": ["A client that may not allocate", "It comes from an address that no client can have."],
   "allocation:reservation_token": ["A reserved port that is gone", "The client came too late for it."],
