@@ -2,16 +2,19 @@
 
 import asyncio
 import re
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
 from typing import Any
 
 import pytest
-from peerpath import Identity
+from peerpath import Contacts, Identity, Settings, Traversal
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.role import Role
 from peerpath.signaling import PeerAbsent, memory_pair
 from support.netns import Namespace, inside
-from support.printed import code
+from support.printed import blocks, code
 from support.relay import Relay
 
 
@@ -20,6 +23,38 @@ def names_of(document: str, holding: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(code(document, holding), names)
     return names
+
+
+async def test_a_key_is_dialed_as_the_sdks_readme_has_it(
+    wired_subject: Relay, client_host: Namespace, tmp_path: Path
+) -> None:
+    address = wired_subject.site.address
+    [program] = blocks("client_sdk/README.md", "python", "authorize=Contacts([bob])")
+    program = program.replace("wss://relay.example.org", f"ws://{address}:9641")
+    program = program.replace("relay.example.org", address)
+    alice, bob = Identity.generate(), Identity.generate()
+    alice.save(tmp_path / "alice.key")
+    nat = Traversal(bob, settings=Settings(automatic=False), authorize=Contacts([alice.public_key]))
+    with inside(client_host):
+        async with nat, nat.rendezvous(f"ws://{address}:9641") as rendezvous, nat.listen(rendezvous) as calls:
+            running = await asyncio.create_subprocess_exec(
+                *client_host.prefix, sys.executable, "-c", program, cwd=tmp_path, stdin=PIPE, stdout=PIPE
+            )
+            try:
+                printing = asyncio.create_task(running.communicate(f"{bob.public_key}\n".encode()))
+                async with asyncio.timeout(40):
+                    connection = await calls.accept()
+                    assert await connection.recv() == b"hello"
+                    assert await connection.recv_datagram() == b"typing"
+                    await connection.send(b"hello yourself")
+                    printed, _ = await printing
+            finally:
+                if running.returncode is None:
+                    running.kill()
+                    await running.wait()
+    assert running.returncode == 0
+    assert re.fullmatch(r"Bob's key: Path\(kind=<PathKind\.HOST.*\)\nb'hello yourself'\n", printed.decode())
+    assert '"result": "connected"' in (tmp_path / "calls.log").read_text()
 
 
 async def test_one_question_and_its_answer_through_a_rendezvous(
