@@ -102,14 +102,15 @@ class Lab:
             for what in ("packets", "bytes")
         )
 
-    def drops(self) -> float:
-        """Packets that were not relayed, whatever the reason."""
-        return self.server.scrape().total("turnrelay_dropped_packets_total")
+    def drops(self, reason: str | None = None) -> float:
+        """Packets that were not relayed, whatever the reason or for this one."""
+        labels = {"reason": reason} if reason else {}
+        return self.server.scrape().total("turnrelay_dropped_packets_total", **labels)
 
     def wait_until_relayed(self, before: tuple[int, int, int, int], more: tuple[int, int, int, int]) -> None:
         """Fails unless exactly so much is counted in a while."""
         expected = tuple(map(sum, zip(before, more, strict=True)))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while (relayed := self.relayed()) != expected:
             assert time.monotonic() < deadline, (relayed, expected)
             time.sleep(0.1)
@@ -127,11 +128,15 @@ def lab(plane: Plane, folder: Path, flags: tuple[str, ...] = ()) -> Iterator[Lab
         yield Lab(hosts, server, plane)
 
 
-def drain(sock: socket.socket) -> list[bytes]:
-    """What has arrived and nobody has read."""
+def drain(sock: socket.socket, least: int = 0, within: float = 10.0) -> list[bytes]:
+    """What has arrived and nobody has read; waits for packets as long as there are fewer than `least`."""
     sock.setblocking(False)
     found: list[bytes] = []
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            found.append(sock.recv(65535))
-    return found
+    deadline = time.monotonic() + within
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(sock.recv(65535))
+        if len(found) >= least or time.monotonic() > deadline:
+            return found
+        time.sleep(0.01)

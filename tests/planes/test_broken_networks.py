@@ -50,9 +50,10 @@ def recovers(it: Lab, ends) -> None:
 
 
 def by_the_kernel(it: Lab, ends) -> float:
-    """What of ten packets each way it moved."""
+    """What of ten packets each way it moved; zero if one was late."""
     before = it.server.scrape().total("turnrelay_relayed_packets_total", plane="xdp")
-    assert all(passes(*ends) for _ in range(10))
+    if not all(passes(*ends) for _ in range(10)):
+        return 0.0
     return it.server.scrape().total("turnrelay_relayed_packets_total", plane="xdp") - before
 
 

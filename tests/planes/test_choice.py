@@ -42,7 +42,7 @@ LITTLE = "-all,+bpf,+perfmon,+net_admin"
 def test_a_missing_capability_is_named(hosts, tmp_path, capabilities, missing):
     with serve(hosts, tmp_path, "xdp", capabilities=capabilities) as process:
         process.wait_until(lambda: missing in process.output())
-        process._popen.wait(5)
+        process._popen.wait(60)
         assert process.returncode == 1
     with serve(hosts, tmp_path, "auto", capabilities=capabilities) as process:
         process.wait_until(lambda: "relay started" in process.output())

@@ -13,10 +13,13 @@ from planes.lab import CLIENT, PEER, PLANES, PORT, RELAY, SERVER, Lab, drain, la
 from planes.turn_socket import udp_socket
 from stunwire import Message, MessageClass, Method
 from support.netns import inside
+from turnrelay.relay.kernel.layouts import REFRESH_NS
 
 FAMILIES = list(itertools.product((4, 6), (4, 6)))
 SIZES = [0, 1, 2, 3, 4, 5, 100, 172, 555, 1200, 1232, 1233, 1400, 1444, 1468, 1472, 1473, 3000, 9000]
 QUIET = 0.3
+KNOWN_FOR = 0.8 * REFRESH_NS / 1e9
+"""Seconds in which no packet goes through the process, where others overtake it, to learn a next hop anew."""
 
 
 @pytest.fixture(scope="module", params=PLANES)
@@ -131,8 +134,10 @@ def test_a_closed_port_costs_a_flow_beside_it_neither_packets_nor_their_order(
             closed = turn.bind(was_there.getsockname()[:2])
         address = live.getsockname()[:2]
         channel = turn.bind(address)
-        errors = 0
+        errors, start = 0, time.monotonic()
         for burst in range(60):
+            if it.plane.mode and not in_indications and time.monotonic() > start + KNOWN_FOR:
+                break
             numbers = [b"%d" % number for number in range(burst * 16, burst * 16 + 16)]
             for number in numbers:
                 if in_indications:
@@ -236,6 +241,7 @@ def _random_traffic(it: Lab, seed: int) -> list[Counter[bytes]]:
     fars = [it.peer(peer) for _, peer in kinds]
     channels = [turn.bind(far.getsockname()[:2]) for turn, far in zip(turns, fars, strict=True)]
     received: list[Counter[bytes]] = [Counter() for _ in range(12)]
+    sent = [0] * 12
     for number in range(600):
         flow = chance.randrange(6)
         data = b"%d:" % number + chance.randbytes(chance.choice((0, 20, 172, 900, 1390, 2000)))
@@ -252,13 +258,15 @@ def _random_traffic(it: Lab, seed: int) -> list[Counter[bytes]]:
             turn.sock.send(frame + bytes(-len(frame) % 4))
         else:
             turn.sock.send(channel.to_bytes(2, "big") + b"\xff\xff" + data)
+        if way != "garbage":
+            sent[2 * flow + (way == "from peer")] += 1
         if number % 50 == 49:
             time.sleep(0.05)
     time.sleep(QUIET)
     for flow, (turn, far) in enumerate(zip(turns, fars, strict=True)):
-        received[2 * flow].update(drain(far))
+        received[2 * flow].update(drain(far, sent[2 * flow]))
         # Channel numbers are drawn by lot; the rest is to be the same.
-        received[2 * flow + 1].update(frame[2:] for frame in drain(turn.sock))
+        received[2 * flow + 1].update(frame[2:] for frame in drain(turn.sock, sent[2 * flow + 1]))
     for end in (*turns, *fars):
         end.close()
     return received
@@ -289,6 +297,7 @@ def reference(kernel_program, tmp_path_factory):
 @pytest.mark.parametrize(("client", "peer"), FAMILIES)
 def test_the_kernel_carries_the_traffic(it: Lab, client, peer):
     """While the process is stopped, only the kernel can."""
+    moved = it.plane.mode == "native" or it.plane.finished
     with it.turn(client, peer) as turn, it.peer(peer) as far:
         channel = turn.bind(far.getsockname()[:2])
         turn.send(channel, b"learn")
@@ -301,10 +310,10 @@ def test_the_kernel_carries_the_traffic(it: Lab, client, peer):
                 turn.send(channel, b"%d" % number)
                 far.sendto(b"%d" % number, relay)
             time.sleep(QUIET)
-            arrived = drain(far), [data[4:] for data in drain(turn.sock)]
+            least = 20 if moved else 0
+            arrived = drain(far, least), [data[4:] for data in drain(turn.sock, least)]
         finally:
             it.server.process.signal(signal.SIGCONT)
-        moved = it.plane.mode == "native" or it.plane.finished
         everything = [b"%d" % number for number in range(20)]
         assert arrived == ((everything, everything) if moved else ([], []))
         if not moved:
@@ -354,12 +363,15 @@ def test_limits_of_bandwidth_hold_on_every_plane(it: Lab, tmp_path):
         for _ in range(400):
             turn.send(channel, bytes(1000))
             time.sleep(0.002)
+        arrived = dropped = 0
+        deadline = time.monotonic() + 10
+        while arrived // 1000 + dropped < 400 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            arrived += sum(map(len, drain(far)))
+            dropped = int(limited.drops("bandwidth"))
         took = time.monotonic() - start
-        time.sleep(QUIET)
-        arrived = sum(map(len, drain(far)))
-        assert 65_000 <= arrived <= 65_536 + limit * (took + QUIET) + 2000
-        dropped = limited.server.scrape().total("turnrelay_dropped_packets_total", reason="bandwidth")
-        assert dropped == 400 - arrived // 1000
+        assert 65_000 <= arrived <= 65_536 + limit * took + 2000
+        assert arrived // 1000 + dropped == 400
 
 
 @pytest.mark.alone

@@ -176,7 +176,7 @@ def test_the_kernel_relays_both_ways_between_vlans(it, client, peer):
                 turn.send(channel, data)
                 far.sendto(data, relayed)
             time.sleep(QUIET)
-            arrived = drain(far), [frame[4:] for frame in drain(turn.sock)]
+            arrived = drain(far, 20), [frame[4:] for frame in drain(turn.sock, 20)]
         assert arrived == (everything, everything)
 
 

@@ -94,8 +94,9 @@ def test_the_kernel_carries_the_flows_of_every_worker_and_each_packet_counts_onc
                     far.sendto(b"%d" % number, relays[member])
             time.sleep(QUIET)
             expected = [b"%d" % number for number in range(20)]
-            assert sorted(drain(far)) == sorted(expected * 2)
-            assert [[data[4:] for data in drain(turn.sock)] for turn in clients.values()] == [expected] * 2
+            assert sorted(drain(far, 40)) == sorted(expected * 2)
+            at_clients = [[data[4:] for data in drain(turn.sock, 20)] for turn in clients.values()]
+            assert at_clients == [expected] * 2
         size = 2 * (len(b"learn") + sum(map(len, expected)))
         it.wait_until_relayed(before, (42, size, 42, size))
 
@@ -155,12 +156,12 @@ def test_the_flows_of_a_killed_worker_end_and_no_others(it: Lab):
             time.sleep(0.001)
         eventually(lambda: workers(it)[1] != before[1], "the worker does not come back")
         time.sleep(QUIET)
-        assert drain(far) == [b"%d" % number for number in range(200)]
+        assert drain(far, 200) == [b"%d" % number for number in range(200)]
         clients[1].send(channel, b"of the dead")
-        far.setblocking(True)
         far.settimeout(QUIET)
         with pytest.raises(TimeoutError):
             far.recv(100)
+        far.settimeout(PATIENCE)
         clients[2].send(channel, b"of the living")
         assert far.recv(100) == b"of the living"
         with without_processes(it):
@@ -189,10 +190,13 @@ def test_the_bandwidth_of_a_user_is_one_for_the_kernel_and_all_workers(kernel_pr
         took = time.monotonic() - start
         time.sleep(QUIET)
         arrived = sum(map(len, drain(far)))
-        assert burst - 2000 <= arrived <= burst + limit * (took + QUIET) + 2000
-        moved = limited.server.scrape()
-        in_kernel = moved.total("turnrelay_relayed_packets_total", plane="xdp", direction="to_peer")
-        assert in_kernel >= arrived // 1000
+        assert burst - 2000 <= arrived <= burst + limit * (time.monotonic() - start) + 2000
+
+        def in_kernel() -> float:
+            page = limited.server.scrape()
+            return page.total("turnrelay_relayed_packets_total", plane="xdp", direction="to_peer")
+
+        eventually(lambda: in_kernel() >= arrived // 1000, "a process moved some")
 
         # Who leaves and comes back finds what was left.
         for turn in clients.values():
