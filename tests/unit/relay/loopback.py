@@ -130,8 +130,11 @@ class Clock:
 
 
 def free_ports(host: str, number: int) -> tuple[int, int]:
-    """The first and the last of a row of ports that nobody uses just now, beginning with an even one."""
-    for first in range(random.randrange(20000, 40000, 2), 60000, number + number % 2):
+    """The first and the last of a row of ports that nobody uses just now, beginning with an even one.
+
+    They are below those that the system gives to everybody, for they are used a little later.
+    """
+    for first in range(random.randrange(20000, 32000, 2), 32700, number + number % 2):
         try:
             for port in range(first, first + number):
                 family = socket.AF_INET6 if ":" in host else socket.AF_INET

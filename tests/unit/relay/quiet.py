@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-_PATIENCE = 3.0
+_PATIENCE = 20.0
 """Seconds that a busy machine is given."""
 
 

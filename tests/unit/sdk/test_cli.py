@@ -87,7 +87,7 @@ async def test_check_server():
 
 
 async def test_punch():
-    one, two = bindable_port(0, 0), bindable_port(0, 0)
+    one, two = bindable_port(20000, 32000), bindable_port(20000, 32000)
     (first, _), (second, _) = await asyncio.gather(
         peerpath("punch", f"127.0.0.1:{two}", "--port", one, "--json"),
         peerpath("punch", f"127.0.0.1:{one}", "--port", two),

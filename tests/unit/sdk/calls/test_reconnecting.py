@@ -84,7 +84,7 @@ async def test_a_connection_is_made_again_after_its_listener_was_closed():
 async def test_the_application_sees_the_interruption_and_may_send_meanwhile():
     there, back = memory_pair()
     gate = Gate(there)
-    callee, caller = bob(), alice(options=CallOptions(timeout=0.5, reconnect_first=0.05))
+    callee, caller = bob(), alice(options=CallOptions(timeout=1, reconnect_first=0.05))
     async with nothing_left(), callee, caller, callee.listen(back) as calls:
         connection = await caller.connect(BOB.public_key, gate, timeout=30)
         other = await calls.accept()
@@ -96,7 +96,7 @@ async def test_the_application_sees_the_interruption_and_may_send_meanwhile():
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(other.recv(), 0.7)
         gate.is_shut = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert [await other.recv() for _ in range(10)] == [b"%d" % number for number in range(10)]
         assert connection.state is ConnectionState.CONNECTED
 
@@ -117,7 +117,7 @@ async def test_it_is_given_up_after_so_long_and_both_applications_are_told():
             with pytest.raises(ConnectionClosed, match="the peer has not called again"):
                 await other.recv()
         await until(lambda: "closed" in caller.results and "closed" in callee.results)
-    assert len(connection.report.attempts) >= 3
+    assert len(connection.report.attempts) >= 2
     assert "could not be made again" in caller.events[-1].reason
 
 
@@ -176,7 +176,7 @@ async def test_a_peer_who_is_refused_by_now_is_not_taken_back():
 
 async def test_being_told_to_wait_is_not_the_end():
     there, back = memory_pair()
-    callee = bob(options=CallOptions(attempts_burst=1, attempts_per_minute=60))
+    callee = bob(options=CallOptions(attempts_burst=1, attempts_per_minute=30))
     caller = alice(options=CallOptions(reconnect_first=0.2))
     async with nothing_left(), callee, caller, callee.listen(back) as calls:
         connection = await caller.connect(BOB.public_key, there)
