@@ -89,7 +89,7 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
 
-    def stop(self, timeout: float = 5.0, *, first: int = _TERMINATE) -> int:
+    def stop(self, timeout: float = 20.0, *, first: int = _TERMINATE) -> int:
         """SIGTERM or what is given, and SIGKILL to one that does not listen. Returns the exit code, negative
         for a signal."""
         if self._popen.poll() is None:
