@@ -1,5 +1,6 @@
 """`peerpath identity`, `listen` and `dial` as scripts use them: events, exit codes, one clear error each."""
 
+import asyncio
 import json
 import os
 import socket
@@ -220,4 +221,23 @@ async def test_calls_by_a_rendezvous_leave_no_channel_open(subject):
             with pytest.raises(CallRefused):
                 await caller.connect(bob.public_key, hers)
         assert (len(hers._routes), len(his._routes)) == (0, 0)
-        assert len(calls._reading) <= 2
+        assert len(calls._reception._reading) <= 2
+
+
+async def test_at_a_rendezvous_listeners_come_and_go_and_connections_stay(subject):
+    alice, bob = Identity.generate(), Identity.generate()
+    settings = Settings(automatic=False)
+    async with (
+        Traversal(alice, settings=settings) as caller,
+        Traversal(bob, settings=settings, authorize=Contacts([alice.public_key])) as callee,
+        Rendezvous(url_of(subject), alice) as hers,
+        Rendezvous(url_of(subject), bob) as his,
+    ):
+        pairs = []
+        for _ in range(2):
+            async with callee.listen(his) as calls:
+                connection = await caller.connect(bob.public_key, hers)
+                pairs.append((connection, await asyncio.wait_for(calls.accept(), 20)))
+        for connection, other in pairs:
+            await connection.send(b"still here")
+            assert await asyncio.wait_for(other.recv(), 20) == b"still here"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from peerpath.arguments import require_positive
+from peerpath.calls.attempt_limit import AttemptLimit
 from peerpath.calls.audit import AuditLog
 from peerpath.calls.decision import Authorize
 from peerpath.connection import ConnectionOptions
@@ -71,6 +72,8 @@ class CallKit:
     options: CallOptions = field(default_factory=CallOptions)
     connection: ConnectionOptions = field(default_factory=ConnectionOptions)
     guard: ReplayGuard = field(default_factory=ReplayGuard)
+    limit: AttemptLimit = field(default_factory=AttemptLimit)
+    """How often one key may call, whichever listeners its calls come to."""
 
     def nat_type(self) -> NatType:
         return self.behaviour().nat_type

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import SecretStr, ValidationError
 
 from peerpath.arguments import require_positive
+from peerpath.calls.attempt_limit import AttemptLimit
 from peerpath.calls.audit import AuditLog, OnAudit
 from peerpath.calls.channels import OwnChannel
 from peerpath.calls.decision import Authorize, refuse_everybody
@@ -19,6 +20,7 @@ from peerpath.calls.dialer import Dialer
 from peerpath.calls.kit import CallKit, CallOptions
 from peerpath.calls.listener import Listener
 from peerpath.calls.outcome_reporter import OutcomeReporter
+from peerpath.calls.reception import Reception
 from peerpath.connection import Connection, ConnectionOptions
 from peerpath.errors import SettingsError, TraversalError
 from peerpath.fallbacks import Fallback
@@ -87,6 +89,7 @@ class Traversal:
         self._privacy = _checked(privacy)
         self._wall = wall_clock
         self._outcomes = outcomes
+        options = options or CallOptions()
         self._kit = CallKit(
             identity,
             self._endpoint,
@@ -94,12 +97,13 @@ class Traversal:
             AuditLog(audit, addresses=audit_addresses, on_error=_complain),
             lambda: self.behaviour,
             self._policy,
-            options or CallOptions(),
+            options,
             connection or ConnectionOptions(),
             ReplayGuard(),
+            AttemptLimit(options.attempts_per_minute, options.attempts_burst),
         )
         self._dialers: set[Dialer] = set()
-        self._listeners: set[Listener] = set()
+        self._receptions: set[Reception] = set()
         self._discovering: asyncio.Task[None] | None = None
 
     # -- calls ------------------------------------------------------------------------------------------
@@ -126,19 +130,25 @@ class Traversal:
         return Connecting(lambda: self._dial(key, signaling, within, chosen))
 
     def listen(self, signaling: Any) -> Listener:
-        """Takes calls by a Rendezvous or a channel; use it with `async with`."""
-        listener = Listener(self._kit, signaling, wall=self._wall)
-        self._listeners.add(listener)
-        return listener
+        """Takes calls by a Rendezvous or a channel; use it with `async with`.
+
+        Several may be open at one `signaling`, at the same time or one after the other.
+        """
+        return Listener(lambda: self._reception(signaling))
 
     async def accept(self, signaling: Signaling, *, within: float | None = None) -> Connection:
         """One call by one channel. TimeoutError if none was made and allowed within so many seconds."""
-        listener = self.listen(signaling)
-        listener.start()
-        try:
-            return await asyncio.wait_for(listener.accept(), within)
-        finally:
-            await listener.close()
+        async with self.listen(signaling) as calls:
+            return await asyncio.wait_for(calls.accept(), within)
+
+    def _reception(self, source: Any) -> Reception:
+        """The one that reads `source`: two readers would take each other's messages."""
+        for known in self._receptions:
+            if known.source is source:
+                return known
+        made = Reception(self._kit, source, self._receptions.discard, wall=self._wall)
+        self._receptions.add(made)
+        return made
 
     async def _dial(self, peer: PublicKey, signaling: Any, within: float, privacy: Privacy) -> Connection:
         if peer == self.identity.public_key:
@@ -234,10 +244,10 @@ class Traversal:
             self._discovering.cancel()
             await asyncio.gather(self._discovering, return_exceptions=True)
         calls = [dialer.close() for dialer in list(self._dialers)]
-        calls += [listener.close_connections() for listener in list(self._listeners)]
+        calls += [reception.close() for reception in list(self._receptions)]
         await asyncio.gather(*calls, return_exceptions=True)
         self._dialers.clear()
-        self._listeners.clear()
+        self._receptions.clear()
         if self._outcomes is not None:
             await self._outcomes.close()
 

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from peerpath import AuditEvent, Connection, Contacts, Identity, Settings, Traversal
+from peerpath import AuditEvent, Connection, Contacts, Identity, PublicKey, Settings, Traversal
+from peerpath.signaling import Signaling, memory_pair
 
 ALICE, BOB, MALLORY = Identity.generate(), Identity.generate(), Identity.generate()
 ALONE = Settings(automatic=False)
@@ -34,6 +35,22 @@ def alice(**more: Any) -> Person:
 
 def bob(**more: Any) -> Person:
     return Person(BOB, **{"authorize": Contacts([ALICE.public_key]), **more})
+
+
+class Meeting:
+    """A rendezvous in memory, for two: each attempt gets a channel of its own."""
+
+    def __init__(self) -> None:
+        self._offered: asyncio.Queue[tuple[PublicKey, Signaling]] = asyncio.Queue()
+
+    def channel(self, peer: PublicKey) -> Signaling:
+        there, back = memory_pair()
+        self._offered.put_nowait((peer, back))
+        return there
+
+    async def incoming(self) -> AsyncIterator[tuple[PublicKey, Signaling]]:
+        while True:
+            yield await self._offered.get()
 
 
 @asynccontextmanager

@@ -203,7 +203,7 @@ async def test_closing_the_listener_tells_the_caller_whom_it_was_about_to_answer
     async with nothing_left(), callee, alice() as caller:
         async with callee.listen(back) as calls:
             connecting = asyncio.create_task(caller.connect(BOB.public_key, there, timeout=60)._dial())
-            await until(lambda: calls._on_their_way)
+            await until(lambda: calls._reception._on_their_way)
         with pytest.raises(CallError, match="failed at the peer: the listener was closed"):
             await asyncio.wait_for(connecting, 20)
 

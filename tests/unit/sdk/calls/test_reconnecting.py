@@ -148,7 +148,7 @@ async def test_a_listener_that_has_forgotten_the_connection_ends_it_clearly():
         async with calls:
             connection = await caller.connect(BOB.public_key, there)
             other = await calls.accept()
-            for task in list(calls._reading):
+            for task in list(calls._reception._reading):
                 task.cancel()
             async with after, after.listen(back):
                 lose_link(connection)

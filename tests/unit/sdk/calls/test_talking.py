@@ -133,7 +133,7 @@ async def test_many_attempts_one_after_the_other_leave_nothing_in_the_listener()
                 other = await calls.accept()
             assert [message async for message in other] == []
         async with asyncio.timeout(10):
-            while calls._answerers or caller._dialers:
+            while calls._reception._answerers or caller._dialers:
                 await asyncio.sleep(0.02)
 
 
