@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -30,6 +30,8 @@ here first: TCP itself would go on trying for minutes."""
 _RETRY_SECONDS = 0.5
 _ATTEMPTS_PER_CHANNEL = 16
 _MAX_CHANNELS = 1024
+
+_log = logging.getLogger("peerpath")
 
 
 class PeerAbsent(RendezvousError):
@@ -119,8 +121,7 @@ class Rendezvous:
         """Leaves the server, and ends every channel."""
         if self._running is not None:
             self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+            await asyncio.gather(self._running, return_exceptions=True)
         self._incoming.close("the rendezvous was left")
         for channel in list(self._routes.values()):
             channel.close()
@@ -199,6 +200,10 @@ class Rendezvous:
     async def _run(self) -> None:
         try:
             await self._stay_connected()
+        except Exception as error:  # a mistake of ours, or of a callback: nobody need wait for what won't come
+            self._failure = f"{self._url}: {type(error).__name__}: {error}"
+            _log.error("the rendezvous has ended: %s", self._failure, exc_info=error)
+            self._incoming.close(self._failure)
         finally:
             self._become(RendezvousState.CLOSED)
 

@@ -28,7 +28,7 @@ from stunwire.rendezvous import (
 )
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 from yarl import URL
 
@@ -95,7 +95,7 @@ class RendezvousLink:
             raise RendezvousError(f"{url}: {reason}") from error
         except RendezvousError:
             raise
-        except (PeerpathError, InvalidHandshake, OSError, UnicodeError) as error:
+        except (PeerpathError, WebSocketException, OSError, UnicodeError) as error:
             if limit.expired():
                 raise RendezvousError(
                     f"{url}: no answer within {HANDSHAKE_SECONDS:.0f} s; is there a relay with a rendezvous?"
@@ -167,7 +167,10 @@ class RendezvousLink:
         if not isinstance(challenge, Challenge):
             raise RendezvousError(f"{self._url}: is no rendezvous, it began with something else")
         transcript = registration_transcript(challenge.nonce, self._url.host_port_subcomponent or "")
-        await self._socket.send(Register(identity.public_key.raw, identity.sign(transcript)).encode())
+        try:
+            await self._socket.send(Register(identity.public_key.raw, identity.sign(transcript)).encode())
+        except ConnectionClosed as error:
+            raise self._ended(error) from error
         if not isinstance(await self._next(), Registered):
             raise RendezvousError(f"{self._url}: did not confirm the registration")
 
@@ -175,12 +178,7 @@ class RendezvousLink:
         try:
             data = await self._socket.recv()
         except ConnectionClosed as error:
-            code, text = (None, "") if error.rcvd is None else (error.rcvd.code, error.rcvd.reason)
-            reason = _REFUSALS.get(CloseCode(code)) if code in list(CloseCode) else None
-            said = f" ({text})" if text else ""
-            raise LinkLost(
-                f"{self._url}: {reason or 'ended the connection'}{said}", replaced=code == CloseCode.REPLACED
-            ) from error
+            raise self._ended(error) from error
         if isinstance(data, str):
             raise LinkLost(f"{self._url}: sent text, frames are binary")
         try:
@@ -188,9 +186,24 @@ class RendezvousLink:
         except DecodeError as error:
             raise LinkLost(f"{self._url}: sent what is no frame: {error}") from error
 
+    def _ended(self, error: ConnectionClosed) -> LinkLost:
+        code, text = (None, "") if error.rcvd is None else (error.rcvd.code, error.rcvd.reason)
+        reason = _REFUSALS.get(CloseCode(code)) if code in list(CloseCode) else None
+        said = f" ({text})" if text else ""
+        return LinkLost(
+            f"{self._url}: {reason or 'ended the connection'}{said}", replaced=code == CloseCode.REPLACED
+        )
+
+
+class _Connect(connect_websocket):
+    """Follows no redirect: the proof of identity is for the server that the URL names, and no other."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
 
 async def _open(url: URL, tls: ssl.SSLContext | None, dial: Dial) -> ClientConnection:
-    """The WebSocket. PeerpathError, InvalidHandshake or OSError where there is none."""
+    """The WebSocket. PeerpathError, WebSocketException or OSError where there is none."""
     assert url.host is not None
     assert url.port is not None
     secure: dict[str, Any] = {}
@@ -201,7 +214,7 @@ async def _open(url: URL, tls: ssl.SSLContext | None, dial: Dial) -> ClientConne
         secure = {"ssl": tls, "server_hostname": url.host}
     dialed = await dial(url.host, url.port)
     try:
-        return await connect_websocket(
+        return await _Connect(
             str(url),
             sock=dialed.sock,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
