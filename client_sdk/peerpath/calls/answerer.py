@@ -18,6 +18,8 @@ from peerpath.identity import PublicKey
 from peerpath.quic import LinkRole
 from peerpath.signaling import Answering, Signaling
 
+_TAKEN_OVER = "a newer attempt of the same peer took over"
+
 
 class Answerer:
     """`session` is the caller's name for the connection; `forget` is called when it has ended."""
@@ -59,6 +61,8 @@ class Answerer:
         before, self.attempt = self.attempt, attempt
         if before is not None:
             await before.close()
+            if attempt is not self.attempt:
+                raise PeerpathError(_TAKEN_OVER)
         try:
             async with asyncio.timeout(self._kit.options.timeout):
                 await attempt.answer(offer, packets_of(answering.body))
@@ -72,7 +76,7 @@ class Answerer:
             raise
         except asyncio.CancelledError:
             if attempt is not self.attempt:
-                raise PeerpathError("a newer attempt of the same peer took over") from None
+                raise PeerpathError(_TAKEN_OVER) from None
             raise
         if self._keeping is not None:
             self._audit(AuditResult.CONNECTED, "made again", since=report.began)

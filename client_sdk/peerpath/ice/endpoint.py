@@ -153,19 +153,24 @@ class IceEndpoint:
         self._failed_at: float | None = None
         self._reason = ""
         self._names = MulticastResolver()
+        self._is_closed = False
 
     # -- gathering --------------------------------------------------------------------------------------
 
     async def gather(self) -> None:
         """Opens the sockets and begins to ask the servers. Returns as soon as there are host candidates.
 
-        Candidates come out of `candidates()` as they are found. TraversalError when no socket can be opened.
+        Candidates come out of `candidates()` as they are found. TraversalError when no socket can be opened,
+        or the endpoint is closed meanwhile.
         """
         self._began = self._loop.time()
         if not self._relaying.onion_only:
             await self._sockets.open(self._address_patience)
-            if not self._sockets:
-                raise TraversalError("this machine has no address that a socket could be bound to")
+        if self._is_closed:
+            self._sockets.close()
+            raise TraversalError("the endpoint was closed")
+        if not self._sockets and not self._relaying.onion_only:
+            raise TraversalError("this machine has no address that a socket could be bound to")
         self._relays.begin(plan(self._servers, self._relaying))
         self._spawn(self._lookup.run())
         if self._rescan_seconds > 0:
@@ -206,6 +211,8 @@ class IceEndpoint:
             self.on_hosts_changed()
 
     def _opened(self, base: TransportAddress, preference: int) -> None:
+        if self._is_closed:
+            return  # `gather` is under way, and lets go of it
         self._do(self.stack.add_base(base, self._now(), preference))
         if self._mappings is not None:
             self._mappings.begin(base)
@@ -478,6 +485,7 @@ class IceEndpoint:
 
     async def close(self) -> None:
         """Gives the relays back and closes the sockets."""
+        self._is_closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

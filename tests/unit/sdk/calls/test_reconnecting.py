@@ -26,6 +26,15 @@ class Gate:
         return await self.inner.recv()
 
 
+class Jam(Gate):
+    """What is sent while it is shut waits in vain."""
+
+    async def send(self, message):
+        if self.is_shut:
+            await asyncio.get_running_loop().create_future()
+        await self.inner.send(message)
+
+
 async def echo(connection):
     async for message in connection:
         await connection.send(message)
@@ -216,3 +225,25 @@ async def test_nobody_else_can_resume_a_connection():
         await until(lambda: "rejected" in callee.results)
         await connection.send(b"untouched")
         assert await other.recv() == b"untouched"
+
+
+async def test_of_two_attempts_to_resume_close_together_only_the_later_one_begins():
+    there, back = memory_pair()
+    jam = Jam(back)
+    callee, caller = bob(), alice(connection=ConnectionOptions(close_timeout=0.2))
+    async with nothing_left(), callee, caller, callee.listen(jam) as calls:
+        await caller.connect(BOB.public_key, there)
+        other = await calls.accept()
+        [dialer] = caller._dialers
+        [route] = dialer.attempt._routes.values()
+        body = {**route.body().as_json(), "session": dialer._session.hex(), "resume": True}
+        jam.is_shut = True
+        lose_link(other)  # of which the peer cannot be told, so that to close the attempt takes a while
+        for _ in range(2):
+            dialing = Dialing(ALICE, BOB.public_key, now=time.time())
+            await there.send(dialing.seal("offer", body))
+        await until(lambda: "failed" in callee.results)
+        _, earlier, later = other.report.attempts
+        assert (bool(earlier.steps), bool(later.steps)) == (False, True)
+        assert callee.events[-1].reason == "a newer attempt of the same peer took over"
+        await other.close()
