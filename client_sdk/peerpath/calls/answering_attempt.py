@@ -85,6 +85,8 @@ class AnsweringAttempt(Attempt):
         """That is for the dialer to begin."""
 
     def mend(self, reason: str) -> None:
+        if not self.trickle:
+            return  # somebody would have to carry it
         now = self._loop.time()
         if self._is_looking or now - self._asked_at < _ASK_EVERY or self.ended.done():
             return

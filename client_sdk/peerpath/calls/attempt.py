@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from peerpath.calls.bodies import BodyError, CandidatesBody, Kind, RouteBody
-from peerpath.calls.channels import as_signaling_closed
+from peerpath.calls.correspondence import Correspondence
 from peerpath.calls.early_packets import EarlyPackets, packets_of
 from peerpath.calls.hard_nats import HardNats, families_of
 from peerpath.calls.kit import CallKit
@@ -26,7 +26,7 @@ from peerpath.ice.outputs import Path
 from peerpath.ice.role import Role
 from peerpath.identity import PublicKey
 from peerpath.quic import LinkRole, SecureLink
-from peerpath.signaling import Answering, Dialing, Signaling, SignalingError
+from peerpath.signaling import Answering, Dialing, Signaling
 
 ROUTE_PATIENCE = 10.0
 """Seconds that a route has to find a path before the next one is begun."""
@@ -35,7 +35,7 @@ IMPROVE_AFTER = 15.0
 
 _ROLES = {LinkRole.DIALER: Role.CONTROLLING, LinkRole.LISTENER: Role.CONTROLLED}
 _WATCH_SECONDS = 0.25
-_MAX_ROUTES_AT_ONCE = 4
+MAX_ROUTES_AT_ONCE = 4
 _MAX_PLANS = 5
 
 
@@ -64,8 +64,7 @@ class Attempt(ABC):
         self.ended: asyncio.Future[str] = loop.create_future()
         self._kit = kit
         self._role = role
-        self._channel = channel
-        self._envelopes = envelopes
+        self._correspondence = Correspondence(channel, envelopes, self._note, self._signaling_failed)
         self._connection = connection
         self._relay_only = relay_only
         self._loop = loop
@@ -84,19 +83,18 @@ class Attempt(ABC):
         self._dropped: set[asyncio.Task[None]] = set()
         """Routes that are being closed: cancelled, they would keep their sockets."""
         self._closing: asyncio.Task[None] | None = None
-        self._sending: asyncio.Queue[bytes] = asyncio.Queue(maxsize=256)
 
     # -- for the call -----------------------------------------------------------------------------------
 
     @property
     def trickle(self) -> bool:
         """Whether candidates may follow one by one, or everything is to be said at once."""
-        return getattr(self._channel, "trickle", True)
+        return self._correspondence.trickle
 
     def start(self) -> None:
         """Begins to listen and to talk; the subclass says the first word."""
-        self._spawn(self._send_queued())
-        self._spawn(self._read())
+        self._spawn(self._correspondence.send())
+        self._spawn(self._correspondence.read(self._message))
 
     def tell(self, kind: Kind, body: Mapping[str, Any]) -> None:
         """Sends a sealed message, with what the link has to say so far."""
@@ -105,8 +103,7 @@ class Attempt(ABC):
 
     def tell_and_forget(self, kind: Kind, body: Mapping[str, Any] | None = None) -> None:
         """Sends a sealed message; if signaling is stuck, it is lost."""
-        with suppress(asyncio.QueueFull):
-            self._sending.put_nowait(self._envelopes.seal(kind.value, dict(body or {})))
+        self._correspondence.put(kind, body)
 
     async def close(self) -> None:
         """Gives everything back, also if who waits for that is cancelled. The connection is not touched."""
@@ -122,14 +119,12 @@ class Attempt(ABC):
         # What was to be said last goes out, if it goes at once.
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
-                await self._sending.join()
+                await self._correspondence.sent()
         tasks, self._tasks = self._tasks, set()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        hang_up = getattr(self._channel, "hang_up", None)
-        if hang_up is not None:
-            hang_up()
+        self._correspondence.hang_up()
         routes, self._routes = list(self._routes.values()), {}
         closing = [*(route.close() for route in routes), *self._dropped]
         await asyncio.gather(*closing, return_exceptions=True)
@@ -156,7 +151,7 @@ class Attempt(ABC):
         route.only_direct = only_direct
         endpoint.on_hosts_changed = lambda: self.mend("the interfaces of this machine have changed")
         self._routes[number] = route
-        if len(self._routes) > _MAX_ROUTES_AT_ONCE:
+        if len(self._routes) > MAX_ROUTES_AT_ONCE:
             oldest = min(known for known in self._routes if self._routes[known] is not self._active)
             self._drop(self._routes[oldest])
         self._note(f"route {number}: {reason}")
@@ -189,7 +184,8 @@ class Attempt(ABC):
             self._spawn(route.close(), self._dropped)
 
     def tell_candidates(self, body: CandidatesBody) -> None:
-        self.tell_and_forget(Kind.CANDIDATES, body.as_json())
+        if self.trickle:
+            self.tell_and_forget(Kind.CANDIDATES, body.as_json())
 
     def route_received(self, route: Route, data: bytes) -> None:
         self._stall.received(self._loop.time())
@@ -328,34 +324,10 @@ class Attempt(ABC):
 
     # -- signaling --------------------------------------------------------------------------------------
 
-    async def _send_queued(self) -> None:
-        while True:
-            message = await self._sending.get()
-            try:
-                await self._channel.send(message)
-            except PeerpathError as error:
-                self._signaling_failed(error)
-            except Exception as error:  # an application's own channel
-                self._signaling_failed(as_signaling_closed(error))
-            finally:
-                self._sending.task_done()
-
-    async def _read(self) -> None:
-        while True:
-            try:
-                data = await self._channel.recv()
-            except Exception as error:
-                self._signaling_failed(as_signaling_closed(error))
-                return
-            try:
-                kind, body = self._envelopes.open(data)
-                await self._heard(kind, body)
-                for packet in packets_of(body):
-                    self._connection.receive(packet)
-            except SignalingError as error:
-                self._note(f"a message that does not count: {error}")
-            except BodyError as error:
-                self._note(f"the peer said something wrong: {error}")
+    async def _message(self, kind: str, body: Mapping[str, Any]) -> None:
+        await self._heard(kind, body)
+        for packet in packets_of(body):
+            self._connection.receive(packet)
 
     def _signaling_failed(self, error: PeerpathError) -> None:
         """Before there is a link that ends the attempt, afterwards it only makes mending impossible."""

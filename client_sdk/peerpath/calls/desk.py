@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from peerpath.calls.channels import OwnChannel, as_signaling_closed
 from peerpath.signaling import Route as Heading
@@ -43,16 +44,15 @@ class Desk:
     async def run(self) -> None:
         try:
             while True:
-                self._sort(await self._channel.recv())
+                # A wrong text that somebody pasted is no end: the next one may be right.
+                with suppress(SignalingError):
+                    self._sort(await self._channel.recv())
         except Exception as end:  # an application's own channel may end with anything
             for attempt in self._attempts.values():
                 attempt.inbox.close(str(as_signaling_closed(end)))
 
     def _sort(self, data: bytes) -> None:
-        try:
-            heading = Heading.of(data)
-        except SignalingError:
-            return  # nothing of ours
+        heading = Heading.of(data)
         known = self._attempts.get(heading.attempt)
         if known is not None:
             known.inbox.offer(data)  # a full one loses messages, as any channel may
