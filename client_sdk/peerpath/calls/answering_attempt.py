@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from peerpath.calls.attempt import Attempt
+from peerpath.calls.attempt import MAX_ROUTES_AT_ONCE, Attempt
 from peerpath.calls.bodies import BodyError, Kind, RouteBody, reason_of
 from peerpath.errors import PeerpathError
 
@@ -52,6 +52,8 @@ class AnsweringAttempt(Attempt):
             if offer.route <= self._last_route:
                 self._answer_again(offer.route)
                 return
+            if len(self._dropped) >= MAX_ROUTES_AT_ONCE:
+                raise BodyError("too many restarts at once")
             only_direct = body.get("only-direct") is True
             reason = "the peer looks for a direct path" if only_direct else "the peer wants another one"
             try:
