@@ -16,6 +16,7 @@ from yarl import URL
 
 from peerpath.identity import Identity, PublicKey
 from peerpath.net.dialing import Dial, dial_host
+from peerpath.net.waits import Waits
 from peerpath.signaling.channel import MAX_MESSAGE_BYTES, SignalingClosed, SignalingError
 from peerpath.signaling.envelope import Route
 from peerpath.signaling.mailbox import Mailbox
@@ -25,8 +26,8 @@ MIN_BACKOFF = 1.0
 MAX_BACKOFF = 60.0
 SEND_TIMEOUT = 15.0
 RESULT_TIMEOUT = 3.0
-"""How long the server may take to say what became of a message. A network that was changed underneath shows
-here first: TCP itself would go on trying for minutes."""
+"""How long the server may take to say what became of a message, longer on a slow way. A network that was
+changed underneath shows here first: TCP itself would go on trying for minutes."""
 _RETRY_SECONDS = 0.5
 _ATTEMPTS_PER_CHANNEL = 16
 _MAX_CHANNELS = 1024
@@ -79,7 +80,8 @@ class Rendezvous:
         send_timeout: float = SEND_TIMEOUT,
     ) -> None:
         """`url` is ws:// or wss://, http:// or https://, the path may be left out. `dial` is the way to the
-        server where that is not the direct one: `peerpath.net.way_out.dial_for` knows it.
+        server where that is not the direct one: `peerpath.net.way_out.dial_for` knows it. It has
+        limits of time of its own.
         """
         self._url = _read_url(url)
         self._identity = identity
@@ -166,7 +168,7 @@ class Rendezvous:
         """False if it is worth another try."""
         link = await self._registered()
         try:
-            async with asyncio.timeout(RESULT_TIMEOUT):
+            async with asyncio.timeout(Waits(answer=RESULT_TIMEOUT).for_answer(link.round_trip)):
                 result = await link.deliver(peer, message)
         except TimeoutError:
             self._failure = f"{self._url}: does not answer any more"
@@ -200,7 +202,7 @@ class Rendezvous:
     async def _run(self) -> None:
         try:
             await self._stay_connected()
-        except Exception as error:  # a mistake of ours, or of a callback: nobody need wait for what won't come
+        except Exception as error:  # a mistake, ours or of a callback: nobody waits for what will not come
             self._failure = f"{self._url}: {type(error).__name__}: {error}"
             _log.error("the rendezvous has ended: %s", self._failure, exc_info=error)
             self._incoming.close(self._failure)

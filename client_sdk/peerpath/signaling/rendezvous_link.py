@@ -34,7 +34,8 @@ from yarl import URL
 
 from peerpath.errors import PeerpathError
 from peerpath.identity import Identity, PublicKey
-from peerpath.net.dialing import Dial
+from peerpath.net.dialing import Dial, Dialed
+from peerpath.net.waits import Waits, within
 from peerpath.net.words import in_words
 
 Receive = Callable[[PublicKey, bytes], None]
@@ -66,6 +67,8 @@ class RendezvousLink:
     def __init__(self, url: URL, socket: ClientConnection) -> None:
         self._url = url
         self._socket = socket
+        self.round_trip = 0.0
+        """Seconds that the registration took: to the server, through its hands, and back."""
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Result]] = {}
         self._lost = self._abandoned = False
@@ -79,16 +82,21 @@ class RendezvousLink:
         tls: ssl.SSLContext | None,
         dial: Dial,
     ) -> Self:
-        """Connects and registers; RendezvousError says why not."""
+        """Connects and registers; RendezvousError says why not. How long `dial` takes is its own affair."""
+        assert url.host is not None
+        assert url.port is not None
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS) as limit:
-                link = cls(url, await _open(url, tls, dial))
+            dialed = await dial(url.host, url.port)
+            async with within(Waits(answer=HANDSHAKE_SECONDS).for_answer(dialed.round_trip), "answer"):
+                link = cls(url, await _open(url, tls, dialed))
                 try:
                     await link._register(identity)
                 except BaseException:
                     link._socket.transport.abort()
                     raise
                 return link
+        except TimeoutError as error:
+            raise RendezvousError(f"{url}: {error}; is there a relay with a rendezvous?") from error
         except InvalidStatus as error:
             status = error.response.status_code
             reason = _REFUSED.get(status, f"answers with HTTP status {status}")
@@ -96,10 +104,6 @@ class RendezvousLink:
         except RendezvousError:
             raise
         except (PeerpathError, WebSocketException, OSError, UnicodeError) as error:
-            if limit.expired():
-                raise RendezvousError(
-                    f"{url}: no answer within {HANDSHAKE_SECONDS:.0f} s; is there a relay with a rendezvous?"
-                ) from error
             reason = in_words(error) if isinstance(error, OSError | UnicodeError) else str(error)
             raise RendezvousError(f"{url}: cannot be reached: {reason}") from error
 
@@ -167,12 +171,14 @@ class RendezvousLink:
         if not isinstance(challenge, Challenge):
             raise RendezvousError(f"{self._url}: is no rendezvous, it began with something else")
         transcript = registration_transcript(challenge.nonce, self._url.host_port_subcomponent or "")
+        began = asyncio.get_running_loop().time()
         try:
             await self._socket.send(Register(identity.public_key.raw, identity.sign(transcript)).encode())
         except ConnectionClosed as error:
             raise self._ended(error) from error
         if not isinstance(await self._next(), Registered):
             raise RendezvousError(f"{self._url}: did not confirm the registration")
+        self.round_trip = asyncio.get_running_loop().time() - began
 
     async def _next(self) -> ServerFrame:
         try:
@@ -202,17 +208,14 @@ class _Connect(connect_websocket):
         return exc
 
 
-async def _open(url: URL, tls: ssl.SSLContext | None, dial: Dial) -> ClientConnection:
-    """The WebSocket. PeerpathError, WebSocketException or OSError where there is none."""
-    assert url.host is not None
-    assert url.port is not None
+async def _open(url: URL, tls: ssl.SSLContext | None, dialed: Dialed) -> ClientConnection:
+    """The WebSocket. WebSocketException or OSError where there is none."""
     secure: dict[str, Any] = {}
     if url.scheme == "wss":
         if tls is None:
             tls = ssl.create_default_context()
             tls.set_alpn_protocols(["http/1.1"])
         secure = {"ssl": tls, "server_hostname": url.host}
-    dialed = await dial(url.host, url.port)
     try:
         return await _Connect(
             str(url),
