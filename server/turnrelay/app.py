@@ -172,6 +172,11 @@ class Relay:
         """The metrics of this process."""
         return self._metrics.registry
 
+    @property
+    def http_authority(self) -> str | None:
+        """Host and port of the HTTP side's own listener; None if there is none."""
+        return None if self.http is None else self.http.authority
+
     def welcome(self) -> Welcome:
         """What to tell whoever started the relay. A credential only if nobody configured any."""
         settings = self._settings
@@ -189,7 +194,7 @@ class Relay:
             relay_addresses=[host.advertised for host in self._hosts],
             ports=(settings.min_port, settings.max_port),
             relays_tcp=settings.tcp_relay == "on",
-            http=self.http.authority if self.http is not None else None,
+            http=self.http_authority,
             tunnels=self._uris.tunnels() if settings.tunnel == "on" else [],
             operator_token=operator_token_place(settings),
             data_dir=str(settings.data_dir),

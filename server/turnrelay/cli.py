@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +32,7 @@ from turnrelay.observe.trace import trace
 from turnrelay.pid_file import running_relay
 from turnrelay.policy.credentials import SharedSecrets, UserDatabase
 from turnrelay.policy.errors import OperatorError
-from turnrelay.policy.secret_file import OPERATOR_TOKEN, load_or_create_secret
+from turnrelay.policy.secret_file import OPERATOR_TOKEN, SHARED_SECRET, load_or_create_secret
 from turnrelay.policy.user_database import FILE_NAME as USERS_FILE
 from turnrelay.settings import Settings
 from turnrelay.settings.display import effective_settings
@@ -39,6 +41,7 @@ from turnrelay.settings.sources import LoadedSettings, load_settings
 from turnrelay.welcome import turn_uris
 
 _UPGRADE_SECONDS = 90.0
+_HEALTH_SECONDS = 4.0
 _WRONG_SETTINGS = 78
 """EX_CONFIG of sysexits.h: a service manager need not start the relay again until somebody mends them."""
 
@@ -164,9 +167,8 @@ def add_user(
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    database = _user_database(settings)
-    database.add(name, password, time.time())
-    typer.echo(f"Added {name} in realm {settings.realm}; a running relay knows it within seconds.")
+    _user_database(settings).add(name, password, time.time())
+    typer.echo(f"Added {name} in realm {settings.realm}; {_who_knows(settings)}.")
 
 
 @users_app.command("remove")
@@ -176,10 +178,10 @@ def remove_user(
     data_dir: DataDirOption = None,
     realm: RealmOption = None,
 ) -> None:
-    """Remove a user. What they have open ends at their next request."""
+    """Remove a user. What they have open ends when its lifetime does: no Refresh prolongs it."""
     settings = _load(config, given_flags(locals()), check_files=False).settings
     _user_database(settings).remove(name)
-    typer.echo(f"Removed {name} from realm {settings.realm}; a running relay knows it within seconds.")
+    typer.echo(f"Removed {name} from realm {settings.realm}; {_who_knows(settings)}.")
 
 
 @users_app.command("list")
@@ -278,7 +280,23 @@ def token(
     if settings.operator_token is not None:
         typer.echo(settings.operator_token.get_secret_value())
     else:
-        typer.echo(load_or_create_secret(settings.data_dir, OPERATOR_TOKEN))
+        typer.echo(_kept_secret(settings, OPERATOR_TOKEN))
+
+
+@app.command()
+def health(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """End with status 0 if the relay that runs here is well, else with 1 and the reason on standard error.
+
+    It is asked at /healthz, wherever it serves that; with --http off it is enough that it runs.
+    """
+    settings = _load(config, given_flags(locals()), check_files=False).settings
+    relay = running_relay(settings.data_dir)
+    if relay.http:
+        _ask_health(relay.http)
+    typer.echo(f"The relay (process {relay.process}) is well.")
 
 
 @app.command()
@@ -349,6 +367,15 @@ def _signal(process: int, number: signal.Signals) -> None:
         raise OperatorError(f"process {process} cannot be signalled: {error.strerror}") from None
 
 
+def _who_knows(settings: Settings) -> str:
+    """Of a change to the user database."""
+    try:
+        running_relay(settings.data_dir)
+    except OperatorError as error:
+        return str(error)
+    return "the relay that runs knows it within seconds"
+
+
 def _user_database(settings: Settings) -> UserDatabase:
     return UserDatabase(settings.data_dir / USERS_FILE, settings.realm)
 
@@ -361,7 +388,35 @@ def _minting_secret(settings: Settings) -> str:
             "with these settings the relay has static users and no shared secret, so it would refuse the "
             "credential; add shared_secrets to the settings"
         )
-    return load_or_create_secret(settings.data_dir)
+    return _kept_secret(settings, SHARED_SECRET)
+
+
+def _kept_secret(settings: Settings, file_name: str) -> str:
+    """The secret of the data directory. A relay that runs there has made it, so one that is made now may be
+    nobody's, which is said."""
+    file = settings.data_dir / file_name
+    was_there = os.path.exists(file)  # False, too, where this user may not look
+    secret = load_or_create_secret(settings.data_dir, file_name)
+    if not was_there:
+        _tell_operator(
+            f"{file} was made just now; a relay with another data directory knows nothing of it: "
+            "name that one with --data-dir or --config",
+            "yellow",
+        )
+    return secret
+
+
+def _ask_health(authority: str) -> None:
+    connection = HTTPConnection(authority, timeout=_HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        raise OperatorError(f"http://{authority}/healthz: {error!r}") from None
+    finally:
+        connection.close()
+    if status != HTTPStatus.OK:
+        raise OperatorError(f"http://{authority}/healthz: status {status}")
 
 
 def _known_hosts(settings: Settings) -> list[str]:

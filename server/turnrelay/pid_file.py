@@ -1,4 +1,4 @@
-"""PidFile: where the commands `turnrelay drain` and `upgrade` find the relay that runs."""
+"""PidFile: where the commands `turnrelay drain`, `upgrade` and `health` find the relay that runs."""
 
 import fcntl
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from turnrelay.policy.errors import OperatorError
+from turnrelay.policy.private_file import open_private
 
 FILE_NAME = "pid"
 
@@ -18,24 +19,25 @@ class PidFile:
     was left behind is nobody's.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        """`descriptor` is that of the file, with its lock."""
+    def __init__(self, descriptor: int, http: str | None) -> None:
+        """`descriptor` is that of the file, with its lock; `http` is host and port of the HTTP side."""
         self.descriptor = descriptor
+        self._http = http or ""
         self._news = 0
         self._write("")
 
     @classmethod
-    def take(cls, data_dir: Path) -> "PidFile | None":
+    def take(cls, data_dir: Path, http: str | None) -> "PidFile | None":
         """None where the directory cannot be written or is full, or another relay has it: then signals serve
         alone."""
         try:
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(data_dir / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = open_private(data_dir / FILE_NAME)
         except OSError:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return cls(descriptor)
+            return cls(descriptor, http)
         except OSError:
             os.close(descriptor)
             return None
@@ -51,7 +53,7 @@ class PidFile:
         os.close(self.descriptor)
 
     def _write(self, news: str) -> None:
-        text = f"{os.getpid()}\n{news.splitlines()[0] if news else ''}\n".encode()
+        text = f"{os.getpid()}\n{self._http}\n{news.splitlines()[0] if news else ''}\n".encode()
         # In one call: a reader sees all of it or what was there before, where the old text is not longer.
         os.pwrite(self.descriptor, text, 0)
         os.ftruncate(self.descriptor, len(text))
@@ -61,6 +63,8 @@ class Running(NamedTuple):
     """What the file says."""
 
     process: int
+    http: str
+    """Host and port of its HTTP side; empty if it has none of its own."""
     news: str
     """Why the last upgrade failed, behind the number of failures; empty if none did."""
 
@@ -68,14 +72,15 @@ class Running(NamedTuple):
 def running_relay(data_dir: Path) -> Running:
     """The relay that runs with this data directory; OperatorError if none does."""
     path = data_dir / FILE_NAME
-    with suppress(FileNotFoundError):
-        try:
-            with path.open() as file:
-                if _is_locked(file.fileno()):
-                    process, _, news = file.read().partition("\n")
-                    return Running(int(process), news.rstrip("\n"))
-        except (OSError, ValueError) as error:
-            raise OperatorError(f"{path}: does not tell which process the relay is ({error})") from None
+    try:
+        with path.open() as file:
+            if _is_locked(file.fileno()):
+                process, http, news = file.read().split("\n")[:3]
+                return Running(int(process), http, news)
+    except FileNotFoundError:
+        pass  # as where nobody has the lock
+    except (OSError, ValueError) as error:
+        raise OperatorError(f"{path}: does not tell which process the relay is ({error})") from None
     raise OperatorError(f"no relay runs with the data directory {data_dir}; name its own with --data-dir")
 
 

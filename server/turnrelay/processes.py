@@ -111,7 +111,8 @@ async def _serve(
     relay = Relay(settings, make_place(give_up))
     departure = Departure(relay.drain, settings.drain_timeout)
     succession = Succession(relay, settings, departure)
-    loop, pid_file = asyncio.get_running_loop(), None
+    loop = asyncio.get_running_loop()
+    pid_file: PidFile | None = None
     loop.add_signal_handler(signal.SIGHUP, relay.reload_certificate)
     loop.add_signal_handler(signal.SIGUSR2, succession.upgrade)
     try:
@@ -119,13 +120,14 @@ async def _serve(
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, departure.stop)
             await relay.start()
-            pid_file = PidFile.take(settings.data_dir)
+            pid_file = PidFile.take(settings.data_dir, relay.http_authority)
             _show(relay.welcome().render())
         else:
             # Whoever ends it before it serves leaves the predecessor as it was.
             await take_over(relay, predecessor, settings)
             loop.add_signal_handler(signal.SIGINT, departure.stop)
-            pid_file = None if predecessor.pid_file is None else PidFile(predecessor.pid_file)
+            if predecessor.pid_file is not None:
+                pid_file = PidFile(predecessor.pid_file, relay.http_authority)
         loop.add_signal_handler(signal.SIGTERM, departure.leave)
         tell_service_manager("READY=1")
         succession.begin(pid_file)

@@ -14,6 +14,7 @@ from stunwire import long_term_key
 from turnrelay import __version__
 from turnrelay.cli import app
 from turnrelay.core.protocols import KeyQuery
+from turnrelay.pid_file import PidFile
 from turnrelay.policy.time_limited import SharedSecrets, rest_password
 from turnrelay.policy.user_database import UserDatabase
 from turnrelay.settings import Settings
@@ -287,6 +288,27 @@ def test_the_token_is_the_one_that_serve_uses(terminal):
     assert terminal.run("token").stdout.strip() == token
     terminal.environ["TURNRELAY_OPERATOR_TOKEN"] = "configured-by-the-operator"
     assert terminal.run("token").stdout.strip() == "configured-by-the-operator"
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [(("token",), "operator-token"), (("credentials", "alice", "--json"), "shared-secret")],
+)
+def test_a_secret_that_no_relay_has_made_is_mentioned(terminal, command, file):
+    first = terminal.run(*command)
+    assert f"{terminal.data_dir / file} was made just now" in first.stderr
+    assert "just now" not in first.stdout
+    assert terminal.run(*command).stderr == ""
+
+
+def test_who_knows_of_a_user_is_told(terminal):
+    add = "users", "add", "--password-stdin"
+    alone = terminal.run(*add, "alice", typed="x").stdout
+    assert f"no relay runs with the data directory {terminal.data_dir}" in alone
+    relay = PidFile.take(terminal.data_dir, None)
+    assert relay is not None
+    assert "the relay that runs knows it" in terminal.run(*add, "bob", typed="x").stdout
+    relay.close()
 
 
 # -- config -----------------------------------------------------------------------------------------------

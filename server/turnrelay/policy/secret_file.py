@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from turnrelay.policy.errors import OperatorError
+from turnrelay.policy.private_file import create_private, require_private
 
 SHARED_SECRET = "shared-secret"  # noqa: S105 - a file name
 OPERATOR_TOKEN = "operator-token"  # noqa: S105 - a file name
@@ -17,8 +18,9 @@ _SECRET_BYTES = 32
 def load_or_create_secret(data_dir: Path, file_name: str = SHARED_SECRET) -> str:
     """The secret in a file of `data_dir`, made there if there is none: 43 characters of base64url.
 
-    The directory is made with mode 0700, the file with 0600. Two processes that start at once get the same
-    secret. OperatorError when the file can't be read or written, is empty, or is open to other users.
+    The directory is made with mode 0700, the file with 0600 and for the directory's owner. Two processes
+    that start at once get the same secret. OperatorError when the file can't be read or written, is empty, or
+    is open to other users.
     """
     path = data_dir / file_name
     what = file_name.replace("-", " ")
@@ -41,21 +43,11 @@ def load_or_create_secret(data_dir: Path, file_name: str = SHARED_SECRET) -> str
     return secret
 
 
-def require_private(path: Path) -> None:
-    """OperatorError if `path` can be read or written by anyone but its owner."""
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        raise OperatorError(
-            f"{path}: has mode {mode:04o}, so other users may read or change the keys in it; "
-            f"mend it with: chmod 600 {path}"
-        )
-
-
 def _create(path: Path) -> None:
     """Writes beside `path` and renames: nobody ever reads half a secret, a crash leaves none behind."""
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(create_private(draft), "w") as file:
         file.write(secrets.token_urlsafe(_SECRET_BYTES) + "\n")
         file.flush()
         os.fsync(file.fileno())

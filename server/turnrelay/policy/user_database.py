@@ -28,7 +28,7 @@ from stunwire import PasswordAlgorithm, long_term_key, opaque_string, userhash
 
 from turnrelay.core.protocols import Credential, KeyQuery
 from turnrelay.policy.errors import OperatorError
-from turnrelay.policy.secret_file import require_private
+from turnrelay.policy.private_file import open_private, require_private
 from turnrelay.policy.time_limited import parse_time_limited
 
 FILE_NAME = "users.sqlite3"
@@ -119,7 +119,7 @@ class UserDatabase:
             pass
 
     def add(self, name: str, password: str, now_unix: float) -> None:
-        """Adds a user; makes the file (mode 0600) if there is none."""
+        """Adds a user; makes the file (mode 0600, the owner that of its directory) if there is none."""
         username = _usable_name(name)
         try:
             row = {
@@ -142,7 +142,7 @@ class UserDatabase:
                 ) from None
 
     def remove(self, name: str) -> None:
-        """Removes a user. Their allocations last until the next request that has to authenticate."""
+        """Removes a user. Their allocations last until their lifetime ends: no Refresh prolongs them."""
         wanted = (_users.c.username == _usable_name(name)) & (_users.c.realm == self._realm)
         unknown = OperatorError(
             f"no user {name!r} in realm {self._realm!r} of {self._path}; see: turnrelay users list"
@@ -182,7 +182,7 @@ class UserDatabase:
         with self._explained():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Before SQLite would make it: its journals take over the mode of the file.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(open_private(self._path))
             self._follow_file()
             # AUTOCOMMIT leaves BEGIN to us: IMMEDIATE, so that two writers wait rather than collide.
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
