@@ -13,6 +13,7 @@ import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
+from turnrelay.handover.container import reason_to_stay
 from turnrelay.handover.crew import CrewFailed, LeavingCrew
 from turnrelay.handover.elsewhere import AlsoElsewhere, Elsewhere
 from turnrelay.handover.estate import Estate
@@ -62,6 +63,9 @@ async def hand_over(estate: Estate, pid_file: int | None) -> HandedOver:
 
     `pid_file` is the descriptor of the file and its lock. HandoverFailed says why nothing changed.
     """
+    reason = reason_to_stay()
+    if reason is not None:
+        raise HandoverFailed(reason)
     process, ours = _start_successor()
     handover = _Handover(estate, pid_file, ours, process)
     try:
