@@ -12,7 +12,7 @@ def main() -> None:
         if error.name is None or error.name.partition(".")[0] not in ("typer", "rich", "click"):
             raise
         print(
-            f"The command needs {error.name}, which is not installed: pip install 'peerpath[cli]'",
+            f"The command needs {error.name}, which is not installed: install peerpath with its extra cli",
             file=sys.stderr,
         )
         raise SystemExit(2) from None

@@ -103,6 +103,7 @@ def _spans(endpoint: str | None) -> "Spans | None":
         from turnrelay.observe.spans import Spans  # late: an extra
     except ImportError:
         raise OperatorError(
-            "otlp_endpoint is set, and OpenTelemetry is not installed: pip install 'turnrelay[otel]'"
+            "otlp_endpoint is set, and OpenTelemetry is not installed: install turnrelay with its extra otel "
+            "(docs/logs.md says how)"
         ) from None
     return Spans(endpoint, __version__)

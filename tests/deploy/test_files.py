@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
-from support.requirements import require_program
-from turnrelay.settings.keys import BY_VARIABLE, CONFIG_VARIABLE
+from support.requirements import require_program, require_root_and_netns
+from turnrelay.settings.keys import BY_VARIABLE, CONFIG_VARIABLE, KEYS
+from turnrelay.settings.sources import load_settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -45,7 +47,6 @@ def test_compose_takes_the_files_and_mounts_what_is_there(more):
     assert [path for path in mounted if not any(Path(path).iterdir())] == []
     relay = services["relay"]
     assert relay["cap_drop"] == ["ALL"]
-    assert set(relay.get("cap_add", [])) == ({"BPF", "NET_ADMIN", "PERFMON"} if more else set())
 
 
 def test_compose_starts_nothing_with_a_password_that_everybody_knows():
@@ -64,7 +65,14 @@ def test_prometheus_is_where_grafana_looks_and_scrapes_where_the_relay_is():
 
 
 @pytest.mark.parametrize(
-    "file", ["Dockerfile", "compose.yaml", "compose.kernel-plane.yaml", "systemd/turnrelay.service"]
+    "file",
+    [
+        "Dockerfile",
+        "compose.yaml",
+        "compose.kernel-plane.yaml",
+        "kubernetes.yaml",
+        "systemd/turnrelay.service",
+    ],
 )
 def test_settings_that_are_named_exist(file):
     named = set(re.findall(r"TURNRELAY_[A-Z_]+", (DEPLOY / file).read_text()))
@@ -82,6 +90,46 @@ def test_systemd_takes_the_unit(tmp_path):
         drop_in.write_text(parts)
         done = run(require_program("systemd-analyze"), "verify", "--man=no", unit)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_systemd_makes_the_user_that_the_unit_names(tmp_path):
+    (tmp_path / "etc").mkdir()
+    conf = DEPLOY / "systemd" / "sysusers.conf"
+    done = run(require_program("systemd-sysusers"), f"--root={tmp_path}", conf)
+    assert done.returncode == 0, done.stderr
+    made = (tmp_path / "etc" / "passwd").read_text()
+    [user] = re.findall(r"^User=(.+)$", UNIT.read_text(), re.MULTILINE)
+    assert re.search(rf"^{user}:x:\d+:\d+:.*:/var/lib/turnrelay:/usr/sbin/nologin$", made, re.MULTILINE)
+    assert f"{user}:" in (tmp_path / "etc" / "group").read_text()
+
+
+def test_the_settings_of_the_unit_are_sound():
+    file = DEPLOY / "systemd" / "turnrelay.toml"
+    assert load_settings(config_file=file, environ={}).warnings == []
+    # Those that are only proposed, but for the certificate, which is not there.
+    proposed = re.sub(r"^# (?=\w+ = )", "", file.read_text(), flags=re.MULTILINE)
+    assert set(tomllib.loads(proposed)) <= set(KEYS)
+    assert len(tomllib.loads(proposed)) == 7
+    assert f"/etc/turnrelay/{file.name} " in UNIT.read_text()
+
+
+def test_the_hook_of_certbot_gives_the_relay_what_it_may_read(tmp_path):
+    """In an /etc of its own; no systemd runs the relay here, so nobody is signalled."""
+    require_root_and_netns()  # for the same privileges: root, and namespaces for the mounts
+    etc, lineage = tmp_path / "etc", tmp_path / "live" / "relay.example.org"
+    subprocess.run(["cp", "-a", "/etc", etc], check=True)
+    with (etc / "group").open("a") as group:
+        group.write("turnrelay:x:54321:\n")
+    (etc / "turnrelay").mkdir(exist_ok=True)
+    lineage.mkdir(parents=True)
+    for name in ("fullchain.pem", "privkey.pem"):
+        (lineage / name).write_text(name)
+    inside = f"mount --bind {etc} /etc && exec {DEPLOY}/systemd/certbot-hook"
+    done = run(*("unshare", "--mount", "sh", "-c", inside), RENEWED_LINEAGE=str(lineage))
+    assert done.returncode == 0, done.stderr
+    for name in ("fullchain.pem", "privkey.pem"):
+        file = etc / "turnrelay" / name
+        assert (file.read_text(), file.stat().st_gid, file.stat().st_mode & 0o777) == (name, 54321, 0o640)
 
 
 def test_the_unit_is_as_hard_as_a_relay_can_be():

@@ -7,8 +7,8 @@ from turnrelay.core.events import AuthenticationFailure, EndReason, RefusalReaso
 from turnrelay.core.protocols import DenyRule
 
 ENDED = {
-    EndReason.EXPIRED: "the client did not refresh it in time: it went away, lost its network, or its "
-    "credential ended",
+    EndReason.EXPIRED: "the client did not refresh it in time: it went away, lost its network, or its user "
+    "was removed",
     EndReason.DELETED: "the client gave it up",
     EndReason.DISCONNECTED: "the client's connection closed",
     EndReason.SHUTDOWN: "the relay stopped",

@@ -119,4 +119,6 @@ async def test_without_the_extra_it_says_what_to_install(tmp_path):
     (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('gone', name='typer')")
     _, errors = await peerpath("--help", code=2, PYTHONPATH=str(tmp_path))
 
-    assert errors.strip() == "The command needs typer, which is not installed: pip install 'peerpath[cli]'"
+    assert errors.strip() == (
+        "The command needs typer, which is not installed: install peerpath with its extra cli"
+    )
