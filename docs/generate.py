@@ -35,26 +35,46 @@ def default_of(key: Key) -> str:
     return "" if default in ([], None) else f"`{default}`"
 
 
+COMMON = (
+    *("external_ip", "listen", "relay_ip", "realm", "shared_secrets", "tls_cert", "tls_key"),
+    *("shared", "allow_peer", "plane", "workers"),
+)
+"""What most operators choose, in the order in which they meet it."""
+
+
 def flags_table() -> str:
     """The settings that have a flag."""
-    rows = ["| flag | environment | default | what |", "|---|---|---|---|"]
+    rows = ["| flag | environment | takes | default | what |", "|---|---|---|---|---|"]
     for key in KEYS.values():
         if key.flag is not None:
-            repeatable = ", repeatable" if key.is_list else ""
-            rows.append(
-                f"| `{key.flag}` | `{key.variable}` | {default_of(key)} | {key.description}{repeatable} |"
-            )
+            names = f"`{key.flag}` | `{key.variable}`"
+            rows.append(f"| {names} | {taken_by(key)} | {default_of(key)} | {key.description} |")
     return "\n".join(rows)
+
+
+def common_flags_table() -> str:
+    """The few that README.md names."""
+    rows = ["| flag | takes | what |", "|---|---|---|"]
+    keys = [KEYS[path] for path in COMMON]
+    return "\n".join([*rows, *(f"| `{key.flag}` | {taken_by(key)} | {key.description} |" for key in keys)])
 
 
 def limits_table() -> str:
     """The limits."""
-    rows = ["| key in `[limits]` | default | what |", "|---|---|---|"]
+    rows = ["| key in `[limits]` | takes | default | what |", "|---|---|---|---|"]
     for key in KEYS.values():
         if key.flag is None:
             name = key.path.removeprefix("limits.")
-            rows.append(f"| `{name}` | {default_of(key)} | {key.description} |")
+            rows.append(f"| `{name}` | {taken_by(key)} | {default_of(key)} | {key.description} |")
     return "\n".join(rows)
+
+
+def taken_by(key: Key) -> str:
+    """What the setting accepts, in words, with an example where the words are not all of it. Of a secret
+    there is none, or somebody would take it."""
+    is_clear = key.secret or key.example.isdecimal() or key.example in key.expected.replace(",", "").split()
+    example = "" if is_clear else f", as `{key.example}`"
+    return f"{key.expected}{example}{', repeatable' if key.is_list else ''}"
 
 
 def reasons_table(event: str) -> str:
@@ -132,7 +152,7 @@ def metrics_table() -> str:
 
 
 TABLES = {
-    ("README.md", "flags"): flags_table,
+    ("README.md", "common flags"): common_flags_table,
     ("docs/configuration.md", "flags"): flags_table,
     ("docs/configuration.md", "limits"): limits_table,
     ("docs/metrics.md", "metrics"): metrics_table,

@@ -46,3 +46,25 @@ def test_the_sdk_is_installed_from_folders_and_with_extras_that_there_are():
         offered = project.get("optional-dependencies", {})
         assert set(filter(None, extras.split(","))) <= offered.keys()
     assert {"./stun", "'./client_sdk[cli,upnp]'"} <= set(install.split())
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+PAGES = [
+    page
+    for pattern in ("*.md", "docs/**/*.md", "deploy/*.md", "*/README.md")
+    for page in sorted(generate.ROOT.glob(pattern))
+]
+
+
+def anchors(page: Path) -> set[str]:
+    """What may stand behind the # of a link, as the usual hosts make it of a heading."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(generate.ROOT)))
+def test_links_lead_somewhere(page):
+    for file, anchor in LINK.findall(page.read_text()):
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), file
+        assert not anchor or anchor in anchors(target), f"{file}#{anchor}"
