@@ -8,20 +8,23 @@ from peerpath.signaling.armor import armor, unarmor
 from peerpath.signaling.channel import SignalingClosed, SignalingError
 from peerpath.signaling.envelope import Route
 
+Show = Callable[[str], Awaitable[None] | None]
+"""Shows a text to somebody."""
+
 
 class ManualSignaling:
     """A channel whose messages somebody copies from here to the peer, and from the peer to here.
 
-    `write` shows a text. `read` waits for one; empty text, or EOFError, is the end of the channel.
+    `write` shows a text. `read` waits for one; empty text, or EOFError, is the end of the channel. `explain`
+    shows what is wrong with a text, before the next one is read.
     """
 
     trickle = False
 
-    def __init__(
-        self, write: Callable[[str], Awaitable[None] | None], read: Callable[[], Awaitable[str]]
-    ) -> None:
+    def __init__(self, write: Show, read: Callable[[], Awaitable[str]], explain: Show | None = None) -> None:
         self._write = write
         self._read = read
+        self._explain = explain
         self._offered = False
         self._sent: set[bytes] = set()
 
@@ -30,12 +33,20 @@ class ManualSignaling:
         text = armor(message)
         self._offered = self._offered or Route.of(message).is_offer
         self._sent.add(message)
-        shown = self._write(text)
-        if shown is not None:
-            await shown
+        await _shown(self._write(text))
 
     async def recv(self) -> bytes:
-        """The message in the next text; SignalingError if there is none in it: ask for another then."""
+        """The message in the next text. SignalingError if there is none in it, and nobody to explain that to:
+        ask for another then."""
+        while True:
+            try:
+                return await self._next()
+            except SignalingError as error:
+                if self._explain is None:
+                    raise
+                await _shown(self._explain(str(error)))
+
+    async def _next(self) -> bytes:
         try:
             text = await self._read()
         except EOFError:
@@ -54,3 +65,8 @@ class ManualSignaling:
         if not Route.of(message).is_offer and not self._sent:
             raise SignalingError("the text is an answer, but no offer was made here")
         return message
+
+
+async def _shown(showing: Awaitable[None] | None) -> None:
+    if showing is not None:
+        await showing

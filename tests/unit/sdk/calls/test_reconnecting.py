@@ -229,8 +229,8 @@ async def test_nobody_else_can_resume_a_connection():
 
 async def test_of_two_attempts_to_resume_close_together_only_the_later_one_begins():
     there, back = memory_pair()
-    jam = Jam(back)
-    callee, caller = bob(), alice(connection=ConnectionOptions(close_timeout=0.2))
+    jam, impatient = Jam(back), ConnectionOptions(close_timeout=0.2)
+    callee, caller = bob(connection=impatient), alice(connection=impatient)
     async with nothing_left(), callee, caller, callee.listen(jam) as calls:
         await caller.connect(BOB.public_key, there)
         other = await calls.accept()

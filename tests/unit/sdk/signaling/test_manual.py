@@ -162,6 +162,16 @@ async def test_a_wrong_paste_is_explained_and_the_next_one_may_be_right():
     assert await channel.recv() == ANSWER
 
 
+async def test_whoever_pastes_is_told_what_is_wrong_and_asked_again():
+    people, explained = People("oops", armor(OFFER), armor(ANSWER)), []
+    channel = ManualSignaling(people.shown.append, people.read, explained.append)
+    await channel.send(OFFER)
+    assert await channel.recv() == ANSWER
+    first, second = explained
+    assert "no line says BEGIN" in first
+    assert "the one that was made here" in second
+
+
 async def test_an_answer_where_an_offer_is_due_is_explained():
     with pytest.raises(SignalingError, match="no offer was made here"):
         await People(armor(ANSWER)).channel().recv()
