@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import signal
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from email.message import Message
 
@@ -131,3 +133,23 @@ def test_a_websocket_that_cannot_be_is_refused_in_json(relay, path, headers):
     status, _, body = asked(relay, sent)
     assert status in (400, 426), body
     assert json.loads(body)["error"]
+
+
+def test_a_client_that_goes_with_its_request_is_no_fault_of_ours(relay):
+    context = ssl.create_default_context(cafile=str(relay.site.certificates.authority))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=relay.site.address)
+    with socket.create_connection((relay.site.address, SHARED), timeout=30) as sock:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(65536))
+        tls.write(request("GET /"))
+        # The end of the handshake, the request and the end of the connection come at once.
+        relay.process.signal(signal.SIGSTOP)
+        sock.sendall(outgoing.read())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    relay.process.signal(signal.SIGCONT)

@@ -16,6 +16,11 @@ class HttpProtocol(web.RequestHandler):
 
     __slots__ = ()
 
+    async def start(self) -> None:
+        """Serves, unless the client was gone before this began."""
+        if self.transport is not None:
+            await super().start()
+
     def handle_error(
         self,
         request: web.BaseRequest,
