@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 from openapi_spec_validator import validate
 from peerpath.turn.connection import TurnRefused
+from support.logs import logged, records
 from support.relay_in_process import operated_relay
 from turnrelay import __version__
 from turnrelay.policy.outcome_tokens import OutcomeTokens, Redemption
@@ -101,10 +102,13 @@ async def test_a_session_changes_nothing_for_pages_of_other_sites(relay, headers
     assert answer[0] == status
 
 
-async def test_guesses_at_the_token_are_few(relay):
-    guesses = [(await relay.ask("POST", "/v1/login", {"token": "guess"}))[0] for _ in range(15)]
+async def test_guesses_at_the_token_are_few_and_so_are_their_lines_in_the_log(relay):
+    with logged() as stream:
+        guesses = [(await relay.ask("POST", "/v1/login", {"token": "guess"}))[0] for _ in range(15)]
     assert guesses[0] == 401
     assert guesses[-1] == 429
+    lines = [(line["event"], line["reason"]) for line in records(stream.getvalue())]
+    assert lines == [("operator login refused", "wrong_token")] * guesses.count(401)
 
 
 async def test_behind_a_trusted_proxy_one_network_guesses_for_itself_alone(tmp_path):

@@ -20,6 +20,7 @@ from stunwire.rendezvous import (
     To,
     registration_transcript,
 )
+from support.logs import logged, records
 from turnrelay.web.rendezvous import device, routes
 from unit.web.rendezvous_server import connected, registered, served
 
@@ -275,6 +276,15 @@ async def test_connections_are_limited_and_their_places_come_back(limit, status,
                 await asyncio.sleep(0.01)
             async with registered(server), registered(server):
                 assert server.rendezvous.connections == 2
+
+
+async def test_connections_beyond_the_rate_are_counted_and_no_lines_in_the_log():
+    limit = {"messages_per_prefix_per_second": 1, "messages_per_prefix_burst": 2}
+    with logged() as stream:
+        async with served(**limit) as server, aiohttp.ClientSession() as session:
+            statuses = [(await session.get(server.url.replace("ws:", "http:"))).status for _ in range(20)]
+            assert server.refusals()["rate"] == statuses.count(429) > 10
+    assert len(records(stream.getvalue())) == statuses.count(400)
 
 
 async def test_behind_a_trusted_proxy_limits_count_for_its_clients():

@@ -197,7 +197,8 @@ class Rendezvous:
 
     def _refuse(self, reason: Refusal, answer: web.HTTPException) -> NoReturn:
         self.counts.refusal(reason)
-        self._log.info("rendezvous refused", reason=reason.value)
+        if reason is not Refusal.RATE:  # the number of these lines would have no limit
+            self._log.info("rendezvous refused", reason=reason.value)
         raise answer
 
 
