@@ -20,6 +20,8 @@ Message = dict[str, Any]
 class Side:
     """What a host has said of one session."""
 
+    description: Message | None = None
+    """What it has told the other side of itself."""
     began: float | None = None
     heard: float | None = None
     path: Message | None = None
@@ -127,6 +129,7 @@ class Exchange:
         call, names = self._calls[message["session"]]
         index = names.index(name)
         if message["event"] == "signal":
+            call.sides[index].description = message.get("description", call.sides[index].description)
             other = names[1 - index]
             loop = asyncio.get_running_loop()
             loop.call_later(self._delay, self._tell, other, message["session"], message)

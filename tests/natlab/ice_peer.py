@@ -5,7 +5,7 @@
 With --tcp connections are used where UDP is blocked. With --port-mapping the router is asked to forward a
 port. With --punch a call that stays relayed for half a second goes on with plans for hard NATs; with
 --no-primer the first packet from each socket goes all the way then. With --onion=SOCKS nothing leaves but
-to Tor's port there.
+to Tor's port there. With --relay-only no path is used but those through relays.
 
 It says hello with NAME, and then one JSON object a line goes each way. They name their session; what a
 session sends as "signal" is for the peer's session of the same number, and comes to it as it is.
@@ -32,7 +32,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from peerpath.ice import DataReceived, NotConnected, Output, PairSelected, Role
+from peerpath.ice import AgentOptions, DataReceived, NotConnected, Output, PairSelected, Role
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.json_form import (
@@ -94,6 +94,7 @@ class Session:
             punching=punching,
             relaying=self._relaying(),
             tcp=tcp,
+            options=AgentOptions(relay_only="--relay-only" in self._options),
         ) as self._endpoint:
             self._endpoint.on_output = self._happened
             await self._endpoint.gather()

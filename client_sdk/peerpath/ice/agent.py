@@ -236,6 +236,9 @@ class IceAgent:
         """One datagram that came to the base `local` from `remote`."""
         if self.state is AgentState.CLOSED:
             return []
+        if self.options.relay_only and self.candidates.sender(local) is None:
+            # One of our own sockets, which the peer may have guessed: any answer would say where we are.
+            return []
         if not is_stun(data):
             if any((local, remote) in session.proven for session in self._sessions.all):
                 return [DataReceived(data, local, remote)]

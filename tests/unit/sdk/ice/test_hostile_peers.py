@@ -134,6 +134,25 @@ def test_relay_only_uses_and_names_no_other_candidate():
     assert {pair.local.type for pair in subject.pairs} == {CandidateType.RELAYED}
 
 
+def test_relay_only_answers_nobody_at_a_socket_of_its_own():
+    subject = IceAgent(Role.CONTROLLED, options=AgentOptions(relay_only=True))
+    relay = relayed_candidate("203.0.113.1")
+    subject.add_local_candidate(relay, 0)
+    subject.set_remote(Description(THEIRS), 0)
+    binding = Message(MessageClass.REQUEST, Method.BINDING)
+    checks = (
+        check(subject),
+        request(subject, key=b"guess"),
+        request(subject, username="nobody:them"),
+        request(subject, unknown=True),
+        binding.encode(),
+        binding.add(Attribute.opaque(0x0024, "PRIORITY"), b"?").encode(),
+    )
+    for data in checks:
+        assert subject.receive(data, LOCAL.base, PEER, 0) == []
+        assert subject.receive(data, relay.base, PEER, 0) != []
+
+
 # -- messages -------------------------------------------------------------------------------------------
 
 
