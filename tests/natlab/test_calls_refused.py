@@ -68,6 +68,23 @@ def test_an_unknown_key_is_refused_and_learns_no_address(
     assert not listener.of("connected")
 
 
+def test_a_call_that_is_refused_while_relays_are_asked_leaves_no_allocation(
+    lab: Lab, relay: TurnRelayServer, stack: ExitStack, tmp_path: Path
+) -> None:
+    # Mallory's request for an allocation is on its way when the refusal comes.
+    mallory = person(lab.site("full-cone", delay=0.1), relay, tmp_path)
+    bob = person(lab.site("full-cone"), relay, tmp_path)
+    listener = bob.listen(bob.key)
+    stack.callback(listener.stop)
+    for _ in range(3):
+        dialer = mallory.dial(bob.key)
+        stack.callback(dialer.stop)
+        assert "takes no calls of this key" in dialer.fail(30)["reason"]
+    figures = relay.scrape()
+    assert figures.total("turnrelay_allocations_created_total") > 0
+    assert figures.total("turnrelay_allocations") == 0
+
+
 def test_a_friend_is_let_in_where_a_stranger_was_refused(
     lab: Lab, relay: TurnRelayServer, stack: ExitStack, tmp_path: Path
 ) -> None:

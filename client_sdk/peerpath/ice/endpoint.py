@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Self
 
@@ -36,7 +37,6 @@ from peerpath.ice.outputs import (
 )
 from peerpath.ice.pacer import Pacer
 from peerpath.ice.port_mappings import PortMappings
-from peerpath.ice.priority import local_preferences
 from peerpath.ice.relay_plan import RelayOptions, plan, uses_tcp_relays
 from peerpath.ice.report import CandidateLog, IceReport, pair_entries, server_entries
 from peerpath.ice.role import Role
@@ -44,6 +44,7 @@ from peerpath.ice.server_lookup import ServerLookup
 from peerpath.ice.stack import IceStack
 from peerpath.ice.stream_relays import StreamRelays
 from peerpath.ice.tcp_candidates import TcpCandidates
+from peerpath.ice.tcp_fallback import TcpFallback
 from peerpath.ice.tcp_relays import TcpRelays
 from peerpath.nat.behaviour import Dependence, NatBehaviour
 from peerpath.net.alarm import Alarm
@@ -54,13 +55,12 @@ from peerpath.portmap.gateways import FindGateway
 from peerpath.punch.limits import PunchLimits
 from peerpath.punch.plan import PunchPlan
 from peerpath.punch.tactics import NoTactic, Tactic
+from peerpath.turn.connection import FAREWELL_SECONDS
 
 PROCESS_PACER = Pacer()
 """Shared by all endpoints of the process (RFC 8445 section 14.2)."""
 
 _MAX_WAITING = 1024
-_UDP_SECONDS = 1.0
-"""How long UDP may be silent before TCP is used as well."""
 
 OnOutput = Callable[[Output], None]
 
@@ -139,9 +139,9 @@ class IceEndpoint:
         self._mappings: PortMappings | None = None
         self._hard_nat = HardNat(self.stack, self._do, punching or PunchLimits(), self._adopt)
         self._tcp = TcpCandidates(self.stack, self._do, self._arrived)
-        self._tcp_hosts: set[str] = set()
         if gateways is not None and not self.options.relay_only:
             self._mappings = PortMappings(self.stack, self._do, gateways, self._tcp.seen_as)
+        self._tcp_fallback = TcpFallback(self.stack, self._tcp, self._sockets, self._mappings)
         self._alarm = Alarm(self._loop, self._on_time)
         self._arming: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -176,7 +176,7 @@ class IceEndpoint:
         if self._rescan_seconds > 0:
             self._spawn(self._keep_rescanning())
         if self._opens_connections and self._servers:
-            self._spawn(self._look_out_for_silence())
+            self._spawn(self._tcp_fallback.look_out_for_silence(self._lookup.known))
 
     async def candidates(self) -> AsyncIterator[LocalCandidate]:
         """The candidates of this side, each as soon as it is known; ends when gathering is complete.
@@ -202,11 +202,7 @@ class IceEndpoint:
                 self._hosts_changed()
 
     def _hosts_changed(self) -> None:
-        for host in self._tcp_hosts.difference(self._sockets.hosts):
-            self._tcp_hosts.discard(host)
-            self._tcp.end(host)
-            if self._mappings is not None:
-                self._keep(*self._mappings.end_tcp(host))
+        self._keep(*self._tcp_fallback.hosts_changed())
         if self.on_hosts_changed is not None:
             self.on_hosts_changed()
 
@@ -221,26 +217,6 @@ class IceEndpoint:
         self._do(self.stack.remove_base(base, "the interface is gone", self._now()))
         if self._mappings is not None:
             self._keep(*self._mappings.end(base))
-
-    # -- TCP --------------------------------------------------------------------------------------------
-
-    async def _look_out_for_silence(self) -> None:
-        """Where no server answers over UDP, connections may get through."""
-        await self._lookup.known.wait()
-        await asyncio.sleep(_UDP_SECONDS)
-        answers = (report.result for report in self.stack.gatherer.reports if report.transport == "udp")
-        if not any(answers):
-            await self._begin_tcp()
-
-    async def _begin_tcp(self) -> None:
-        """On every address of this machine that has a socket, once."""
-        hosts = [host for host in self._sockets.hosts if host not in self._tcp_hosts]
-        preferences = local_preferences(hosts)
-        for host in hosts:
-            self._tcp_hosts.add(host)
-            taking = await self._tcp.begin(host, preferences[host])
-            if self._mappings is not None and taking is not None:
-                self._mappings.begin_tcp(taking, preferences[host])
 
     # -- signaling --------------------------------------------------------------------------------------
 
@@ -264,8 +240,8 @@ class IceEndpoint:
     def _told(self, candidate: Candidate) -> None:
         """A candidate of the peer's. One for TCP says that UDP is no way for it."""
         self._candidates.told(candidate, self._now())
-        if candidate.is_tcp and self._opens_connections and not self._tcp_hosts:
-            self._spawn(self._begin_tcp())
+        if candidate.is_tcp and self._opens_connections and not self._tcp_fallback.has_begun:
+            self._spawn(self._tcp_fallback.begin())
         if self.options.addresses.permits(*candidate.address):
             self._tcp_relays.told(candidate)
 
@@ -472,6 +448,8 @@ class IceEndpoint:
     def _arm(self) -> None:
         self._arming = None
         self._alarm.set(self.stack.next_deadline())
+        if self._is_closed:
+            self._changed.set()  # perhaps the last of the relays has been given back
 
     def _spawn(self, work: object) -> None:
         self._keep(self._loop.create_task(work))  # type: ignore[arg-type]
@@ -484,7 +462,7 @@ class IceEndpoint:
     # -- the end ----------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Gives the relays back and closes the sockets."""
+        """Gives the relays back, waiting a second at most for the servers' word, and closes the sockets."""
         self._is_closed = True
         for task in list(self._tasks):
             task.cancel()
@@ -494,13 +472,23 @@ class IceEndpoint:
         if self._mappings is not None:
             await self._mappings.close()
         self._do(self.stack.close(self._now()))
-        await self._relays.close()
-        await self._tcp_relays.close()
-        self._found.put_nowait(None)
-        self._sockets.close()
-        if self._arming is not None:
-            self._arming.cancel()
-        self._alarm.cancel()
+        try:
+            await asyncio.gather(self._relays_are_back(), self._relays.close())
+            await self._tcp_relays.close()
+        finally:
+            self._found.put_nowait(None)
+            self._sockets.close()
+            if self._arming is not None:
+                self._arming.cancel()
+            self._alarm.cancel()
+
+    async def _relays_are_back(self) -> None:
+        """Of those reached by UDP: sockets and alarm go on, so that what gets lost is sent again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                while self.stack.gatherer.relays.is_open:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def __aenter__(self) -> Self:
         return self

@@ -187,9 +187,11 @@ class Gatherer:
         self._keeps_alive = False
 
     def close(self, now: float) -> list[GathererOutput]:
-        """Gives all allocations back."""
+        """Asks for nothing more, and gives all allocations back."""
         self._inquiries.clear()
         self._keeps_alive = False
+        for base in self._bases.values():
+            base.bindings, base.tickets = BindingRequests(), {}
         return self.relayed(self.relays.close(now), now)
 
     # -- relays that others reach -----------------------------------------------------------------------

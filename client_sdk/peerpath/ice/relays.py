@@ -81,6 +81,11 @@ class Relays:
     def __contains__(self, relayed: TransportAddress) -> bool:
         return relayed in self._by_address
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a server holds an allocation, or may be about to make one."""
+        return bool(self._by_path)
+
     def allocate(
         self, base: TransportAddress, server: GatheringServer, report: ServerReport, rto: float, now: float
     ) -> list[RelayOutput]:
@@ -136,7 +141,7 @@ class Relays:
         return outputs
 
     def close(self, now: float) -> list[RelayOutput]:
-        """Gives everything back; the servers' answers are not waited for."""
+        """Gives everything back: `is_open` until the servers have answered."""
         outputs: list[RelayOutput] = []
         for relay in list(self._by_path.values()):
             outputs += self._translate(relay, relay.client.close(now), now)

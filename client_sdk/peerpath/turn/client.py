@@ -202,7 +202,8 @@ class TurnClient:
         """Gives the allocation back. `Ended` follows when the server has confirmed it, or does not answer."""
         if self._is_over:
             return []
-        if self.state is ClientState.NEW:
+        if self.state is not ClientState.ALLOCATED and not self._transactions.shows_credentials:
+            # Who has shown no credentials yet gets no allocation, and a dead server is not waited for.
             return self._end(EndReason.CLOSED)
         self._closing = True
         self._refresh_at = self._expires_at = None

@@ -35,7 +35,9 @@ from peerpath.turn.tcp_client import TcpTurnClient
 
 _MAX_REDIRECTS = 3
 _MAX_PORTS = 3
-_FAREWELL_SECONDS = 1.0
+
+FAREWELL_SECONDS = 1.0
+"""How long the end of an allocation is waited for: enough to repeat a request once that got lost."""
 
 
 class TurnRefused(ServerError):
@@ -181,7 +183,7 @@ class TurnConnection:
         """Gives the allocation back, and waits a second at most for the server's word."""
         self._carry_out(self.client.close(self._loop.time()))
         with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL_SECONDS):
+            async with asyncio.timeout(FAREWELL_SECONDS):
                 while self.ended is None:
                     self._changed.clear()
                     await self._changed.wait()

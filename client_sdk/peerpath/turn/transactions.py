@@ -107,6 +107,11 @@ class Transactions:
         self._attempts[message.transaction_id] = _Attempt(request, transaction, seal)
         return _due(transaction, now)
 
+    @property
+    def shows_credentials(self) -> bool:
+        """Whether any request under way does."""
+        return any(attempt.seal is not None for attempt in self._attempts.values())
+
     def abandon(self) -> None:
         """Nobody waits for any answer any more."""
         self._attempts.clear()

@@ -368,6 +368,23 @@ def test_closing_while_the_allocate_is_under_way_deletes_what_it_brings():
     assert client.receive(sealed(delete, Message.success_to(delete)), 3) == [Ended(EndReason.CLOSED)]
 
 
+def test_closing_before_any_credentials_were_shown_is_the_end():
+    client = TurnClient(CREDENTIALS, reliable=False)
+    first = only_request(client.start(0))
+    assert client.close(1) == [Ended(EndReason.CLOSED)]
+    assert client.receive(challenge(first), 2) == []
+
+
+def test_the_deletion_is_repeated_and_takes_a_new_nonce():
+    client = allocated_client()
+    [lost] = client.close(1)
+    assert client.handle_timeout(1.5) == [lost]
+    stale = Message.decode(lost.data)
+    delete = only_request(client.receive(challenge(stale, "fresh", code=438), 1.6))
+    assert (delete.get(LIFETIME), delete.get(NONCE)) == (0, "fresh")
+    assert client.receive(sealed(delete, Message.success_to(delete)), 1.7) == [Ended(EndReason.CLOSED)]
+
+
 # -- data ------------------------------------------------------------------------------------------------
 
 
