@@ -49,10 +49,13 @@ class StreamTable:
             stream.was_stopped(output.code)
 
     def progressed(self) -> None:
-        """Packets arrived, so something may have been acknowledged."""
+        """Packets arrived, so something may have been acknowledged.
+
+        A stream is forgotten only when QUIC is done with it: what came later would look like a new one.
+        """
         for stream in list(self._streams.values()):
             stream.progressed()
-            if stream.is_over:
+            if self._link is not None and self._link.is_over(stream.number):
                 del self._streams[stream.number]
 
     def lost(self, reason: str) -> None:

@@ -41,7 +41,6 @@ class Stream:
         self._arrived_bytes = 0
         self._changed = Signal()
         self._read_ended = False
-        self._read_concluded = False
         self._read_failure: str | None = None
         self._write_ended = False
         self._write_failure: str | None = None
@@ -153,7 +152,6 @@ class Stream:
     # -- what the link says ---------------------------------------------------------------------------------
 
     def arrived(self, data: bytes, end: bool) -> None:
-        self._read_concluded |= end
         if self._read_failure is not None:
             self._carrier.consumed(self.number, len(data))
             return
@@ -164,7 +162,6 @@ class Stream:
         self._changed.fire()
 
     def was_reset(self, code: int) -> None:
-        self._read_concluded = True
         self._read_failure = self._read_failure or _reason(code)
         self._changed.fire()
 
@@ -188,14 +185,6 @@ class Stream:
         if not self._read_ended:
             self._read_failure = self._read_failure or reason
         self._changed.fire()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the link has nothing more to say about this stream."""
-        written = self._write_failure is not None or (
-            self._write_ended and not self._carrier.unacknowledged(self.number)
-        )
-        return self._read_concluded and written
 
 
 def _reason(code: int) -> str:

@@ -238,13 +238,18 @@ class PinnedConnection(QuicConnection):
         stream = self._streams.get(stream_id)
         return len(stream.sender._buffer) if stream is not None else 0
 
+    def is_over(self, stream_id: int) -> bool:
+        """Whether nothing more can come of a stream: all was received, and acknowledged by the peer."""
+        stream = self._streams.get(stream_id)
+        return stream is None or stream.is_finished
+
     def _handle_stop_sending_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         # aioquic resets the stream by itself, and once both directions are over the peer may open another,
         # whether or not anybody here has taken the first. Here its reader ends it (RFC 9000 section 3.5).
         number, code = buf.pull_uint_var(), buf.pull_uint_var()
         self._assert_stream_can_send(frame_type, number)
         stream = self._get_or_create_stream(frame_type, number)
-        if stream not in self._stopped:
+        if stream not in self._stopped and not stream.sender.is_finished:
             self._stopped.add(stream)
             self._events.append(StopSendingReceived(error_code=code, stream_id=number))
 

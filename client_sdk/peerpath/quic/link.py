@@ -150,7 +150,10 @@ class SecureLink:
 
     def open_stream(self) -> int:
         """The number of a new stream; the peer hears of it with the first bytes that are sent on it."""
-        return next(self._streams)
+        number = next(self._streams)
+        # aioquic takes a number that was passed over for one whose stream is over.
+        self._established().send_stream_data(number, b"")
+        return number
 
     def send_stream(self, stream: int, data: bytes, now: float, *, end: bool = False) -> None:
         """Hands bytes to QUIC, which buffers without bound: mind `unacknowledged`."""
@@ -160,6 +163,10 @@ class SecureLink:
     def unacknowledged(self, stream: int) -> int:
         """Bytes handed over on this stream that the peer has not acknowledged."""
         return self._connection.unacknowledged(stream) if self._connection is not None else 0
+
+    def is_over(self, stream: int) -> bool:
+        """Whether both directions of this stream have ended, and the peer knows it of ours."""
+        return self._connection is None or self._connection.is_over(stream)
 
     def consumed(self, stream: int, size: int, now: float) -> None:
         """The application took `size` bytes of the stream: the peer may send as many again."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from peerpath.connection import ConnectionOptions, StreamError
-from peerpath.quic import LinkOptions
+from peerpath.quic import CloseCode, LinkOptions
 from unit.sdk.connection.couple import Couple
 from unit.sdk.connection.virtual_loop import run
 
@@ -204,5 +204,47 @@ def test_streams_that_were_given_up_before_the_peer_allowed_them_harm_nothing():
         await couple.alice.send(b"fine")
         assert await couple.bob.recv() == b"fine"
         assert couple.alice.stats().interruptions == couple.bob.stats().interruptions == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["reset", "write_eof"])
+def test_a_stream_whose_end_is_under_way_is_not_taken_for_one_that_the_peer_opens(end):
+    async def main():
+        couple = await Couple().connected()
+        ours, theirs = await pair(couple)
+        accepting = asyncio.create_task(couple.alice.accept_stream())
+        # Bob's side gives up writing, and later reading, as when a packet of his is lost and sent again.
+        link = couple.bob._link
+        link.reset_stream(theirs.number, CloseCode.ABANDONED, couple.loop.time())
+        couple.bob._wake()
+        with pytest.raises(StreamError):
+            await ours.read()
+        getattr(ours, end)()
+        await couple.bob.send(b"in between")
+        await asyncio.sleep(0.001)
+        link.stop_stream(theirs.number, CloseCode.NOT_READ, couple.loop.time())
+        couple.bob._wake()
+        await asyncio.sleep(5)
+        assert not accepting.done()
+        assert couple.alice._streams._streams == couple.bob._streams._streams == {}
+        again = await couple.bob.open_stream()
+        await again.write(b"a new one")
+        assert await (await accepting).read() == b"a new one"
+
+    run(main())
+
+
+def test_streams_may_be_written_to_in_another_order_than_they_were_opened_in():
+    async def main():
+        couple = await Couple().connected()
+        streams = [await couple.alice.open_stream() for _ in range(3)]
+        for stream in reversed(streams):
+            await stream.write(b"%d" % stream.number)
+            stream.write_eof()
+        accepted = [await couple.bob.accept_stream() for _ in streams]
+        assert {stream.number: await read_all(stream) for stream in accepted} == {
+            stream.number: b"%d" % stream.number for stream in streams
+        }
 
     run(main())
