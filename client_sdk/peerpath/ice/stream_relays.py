@@ -244,7 +244,7 @@ class StreamRelays:
             )
 
         attempts = [lambda address=address: through(address) for address in addresses]
-        return await first_success(attempts, stagger=STAGGER)
+        return await first_success(attempts, stagger=STAGGER, discard=TurnConnection.abort)
 
     async def _allocate_tcp(self, attempt: Attempt, fallback: Fallback) -> TcpAllocation:
         server = attempt.server

@@ -25,6 +25,9 @@ class Dialed(NamedTuple):
     round_trip: float
     local: TransportAddress
 
+    def close(self) -> None:
+        self.sock.close()
+
 
 Dial = Callable[[str, int], Awaitable[Dialed]]
 """A way to a host, which is a name or an address, and a port. PeerpathError where it leads nowhere."""
@@ -51,4 +54,4 @@ async def dial_host(host: str, port: int, local_host: str | None = None) -> Dial
     """Connects to the first address of `host` that takes it. PeerpathError."""
     addresses = await Resolver().addresses(host, port)
     ways = [lambda address=address: dial(address, Waits(), local_host) for address in addresses]
-    return await first_success(ways, stagger=STAGGER)
+    return await first_success(ways, stagger=STAGGER, discard=Dialed.close)

@@ -108,7 +108,7 @@ class Proxy:
         try:
             addresses = await resolver.addresses(self.host, self.port)
             ways = [lambda address=address: self._dial(address, host, port, waits) for address in addresses]
-            return await first_success(ways, stagger=STAGGER)
+            return await first_success(ways, stagger=STAGGER, discard=Dialed.close)
         except (PeerpathError, OSError) as error:
             raise ProxyError(f"proxy {self}: {error}") from error
 

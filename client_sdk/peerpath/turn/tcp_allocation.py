@@ -179,7 +179,7 @@ class TcpAllocation:
 
         attempts = [lambda address=address: at(address) for address in addresses]
         try:
-            return cls(await first_success(attempts, stagger=STAGGER))
+            return cls(await first_success(attempts, stagger=STAGGER, discard=TurnConnection.abort))
         except AllFailed as failed:
             raise _in_words(str(found), failed.failures) from failed
 

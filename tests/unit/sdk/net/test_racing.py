@@ -91,6 +91,60 @@ async def test_who_cancels_the_race_cancels_all(track):
     assert sorted(track.events[2:]) == ["a is cancelled", "b is cancelled"]
 
 
+async def test_of_two_that_succeed_at_the_same_moment_one_is_discarded(track):
+    spare = []
+    won = await first_success([track.succeed("a"), track.succeed("b")], discard=spare.append)
+    assert sorted([won, *spare]) == ["a", "b"]
+
+
+async def test_what_succeeds_although_it_is_cancelled_is_discarded(track):
+    async def stubborn():
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            return "late"
+
+    spare = []
+    assert await first_success([stubborn, track.succeed("first", 0.01)], discard=spare.append) == "first"
+    assert spare == ["late"]
+
+
+async def test_what_succeeds_when_nobody_waits_any_more_is_discarded(track):
+    spare = []
+
+    async def ends_with_the_race():
+        race.cancel()
+        return "too late"
+
+    race = asyncio.ensure_future(
+        first_success([ends_with_the_race, track.succeed("slow", 5)], discard=spare.append)
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await race
+    assert spare == ["too late"]
+    assert track.events[-1] == "slow is cancelled"
+
+
+async def test_the_winner_is_discarded_if_the_race_is_cancelled_while_the_others_end(track):
+    spare, ending = [], asyncio.Event()
+
+    async def takes_its_time():
+        try:
+            await asyncio.sleep(5)
+        finally:
+            ending.set()
+            await asyncio.sleep(0.01)
+
+    race = asyncio.ensure_future(
+        first_success([takes_its_time, track.succeed("winner", 0.01)], discard=spare.append)
+    )
+    await ending.wait()
+    race.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await race
+    assert spare == ["winner"]
+
+
 async def test_what_the_system_says_is_told_in_its_words_and_once(track):
     refused = OSError(errno.ECONNREFUSED, "Connect call failed ('192.0.2.1', 9)")
     attempts = [track.fail(str(number), error=refused) for number in range(2)]
