@@ -47,7 +47,7 @@ async def check_server(
     """Tells `on_step` of every step, and stops at the first that fails.
 
     Without credentials a TURN server is only seen to ask for them. `authority` is a PEM file of certificates
-    to trust. ValueError for a URI that cannot be parsed.
+    to trust. ValueError for a URI that cannot be parsed, or credentials that cannot be sent.
     """
     parsed = TunnelUri.parse(uri) if uri.strip().lower().startswith(_TUNNELS) else parse_uri(uri)
     if parsed.secure and parsed.transport == "udp":
@@ -104,7 +104,7 @@ class _Check:
     def __init__(self, uri: StunUri | RelayUri, tls: ssl.SSLContext | None) -> None:
         self._uri = uri
         self._tls = tls
-        self.credentials = LongTermCredentials("", "")
+        self.credentials: LongTermCredentials | None = None
         self._address = TransportAddress("", 0)
         self._near: _Relayed | None = None
         self._far: _Relayed | None = None
@@ -177,7 +177,7 @@ class _Check:
     async def _allocate(self, heard: Callable[[Output], None] | None) -> TurnConnection:
         assert not isinstance(self._uri, StunUri)
         # Without credentials of the caller's any will do: only the answer to the first request counts.
-        credentials = self.credentials if self.credentials.username else LongTermCredentials("nobody", "none")
+        credentials = self.credentials or LongTermCredentials("nobody", "none")
         return await allocate(
             self._uri, self._address, credentials, heard, tls=self._tls, patience=_STEP_SECONDS
         )

@@ -35,6 +35,7 @@ from peerpath.net.proxies import Proxy
 from peerpath.net.proxy_rules import ProxyRules
 from peerpath.stun.servers import StunServer
 from peerpath.turn.carriers import parse_relay_uri
+from peerpath.turn.credentials import LongTermCredentials
 
 DEFAULT_STUN_SERVERS = (
     "stun:stun.l.google.com:19302",
@@ -52,7 +53,7 @@ _NO_PROXY = "off"
 class TurnServerSettings(BaseModel):
     """A TURN server, or with a `wss://` URI a tunnel to one, and who we are to it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     uri: str
     username: str = ""
@@ -67,6 +68,7 @@ class TurnServerSettings(BaseModel):
     def _has_credentials(self) -> Self:
         if not self.username or not self.password.get_secret_value():
             raise ValueError(f"{self.uri}: a TURN server wants a user name and a password")
+        LongTermCredentials(self.username, self.password.get_secret_value())
         return self
 
 
@@ -108,7 +110,9 @@ class Settings(BaseSettings):
     Use `Settings.load`, which raises SettingsError; the constructor raises pydantic's ValidationError.
     """
 
-    model_config = SettingsConfigDict(env_prefix="PEERPATH_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PEERPATH_", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     automatic: bool = True
     """Whether ways through NATs are looked for at all; if not, only addresses of this host are offered."""

@@ -21,7 +21,7 @@ class IceServer:
     """`uri` as in `stun:host`, `turn:host:port?transport=tcp`, `turns:host`, or `wss://host/v1/tunnel` for
     TURN over WebSocket. TURN needs the credentials.
 
-    ValueError for a URI that cannot be read, or TURN without a user name.
+    ValueError for a URI that cannot be read, or TURN without credentials that can be sent.
     """
 
     uri: str
@@ -33,6 +33,7 @@ class IceServer:
             parse_relay_uri(self.uri)
             if not self.username:
                 raise ValueError(f"{self.uri}: a TURN server wants a user name and a password")
+            LongTermCredentials(self.username, self.password)
         elif StunServer.parse(self.uri).transport != "udp":
             raise ValueError(f"{self.uri}: server-reflexive candidates are for UDP; write stun:host")
 

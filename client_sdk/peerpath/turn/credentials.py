@@ -32,10 +32,18 @@ _FULL_DIGEST = 32
 
 @dataclass(frozen=True, slots=True)
 class LongTermCredentials:
-    """A user name and a password, as the operator of the server gave them out."""
+    """A user name and a password, as the operator of the server gave them out.
+
+    PreparationError, a ValueError, for one that OpaqueString refuses (RFC 8265 section 4.2): an empty one, or
+    one with control characters, such as the line break at the end of a file.
+    """
 
     username: str
     password: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        opaque_string(self.username, "username")
+        opaque_string(self.password, "password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,6 @@ class Authentication:
     """What one server has told about how to authenticate to it."""
 
     def __init__(self, credentials: LongTermCredentials) -> None:
-        """PreparationError for a user name that OpaqueString refuses."""
         self._username = opaque_string(credentials.username, "username")
         self._password = credentials.password
         self._identity: _Identity | None = None

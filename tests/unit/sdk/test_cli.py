@@ -103,6 +103,7 @@ async def test_punch():
         (["check-server", "http://h"], "scheme: begin with stun:"),
         (["check-server", "turns:h?transport=udp"], "DTLS is not spoken here"),
         (["check-server", "turn:h", "--user", "x"], "give --user and --password together"),
+        (["check-server", "turn:h", "--user", "x", "--password", "y\n"], "password: OpaqueString refuses it"),
         (["punch", "127.0.0.1"], "a port is missing"),
         (["candidates", "--config", "/nowhere/x.toml"], "No such file"),
     ],

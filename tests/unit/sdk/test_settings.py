@@ -112,6 +112,8 @@ def test_lists_in_the_environment_are_written_with_commas(monkeypatch):
         ("turn_servers", [{"uri": "stun:h"}], "begin with turn:, turns:, wss:// or ws://"),
         ("turn_servers", [{"uri": "turn:h", "user": "x"}], "no such setting"),
         ("turn_servers", [{"uri": "turn:h"}], "wants a user name"),
+        ("turn_servers", [{"uri": "turn:h", "username": "u\n", "password": "p"}], "username: OpaqueString"),
+        ("turn_servers", [{"uri": "turn:h", "username": "u", "password": "p\n"}], "password: OpaqueString"),
         ("punch_time", 5, "there is no such setting"),
     ],
 )

@@ -3,6 +3,7 @@
 import pytest
 from peerpath import CallOptions, ConnectionOptions
 from peerpath.errors import SettingsError
+from peerpath.ice.configuration import IceServer
 from peerpath.settings import Settings
 from peerpath.signaling import memory_pair
 from unit.sdk.calls.people import BOB, alice
@@ -55,6 +56,16 @@ async def test_a_turn_server_wants_a_user_and_a_password(credentials):
         alice(servers=["turn:h"], **credentials)
     with pytest.raises(SettingsError, match=complaint):
         Settings.load(turn_servers=[{"uri": "turn:h", **credentials}])
+
+
+@pytest.mark.parametrize("credentials", [("alice\n", "wonderland"), ("alice", "wonderland\n")])
+async def test_credentials_with_a_line_break_are_refused_before_anything_is_sent(credentials):
+    username, password = credentials
+    with pytest.raises(SettingsError, match=r"^servers: turn:h: (username|password): OpaqueString") as caught:
+        alice(servers=["turn:h"], username=username, password=password)
+    assert "wonderland" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"^(username|password): OpaqueString"):
+        IceServer("turn:h", username, password)
 
 
 def test_the_uri_of_a_turn_server_begins_as_one():
