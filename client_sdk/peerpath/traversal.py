@@ -88,11 +88,10 @@ class NATTraversal:
         if self.settings.relay_only:
             self.failure = TraversalError("relay_only is set: no packet goes to the peer itself")
             return False
-        unspecified = "::" if ":" in peer_address else "0.0.0.0"
         try:
             hole = await punch(
                 (peer_address, peer_port),
-                (unspecified, local_port),
+                ("", local_port),
                 seconds=self.settings.punch_timeout,
                 attempts=self.settings.retry_attempts,
             )

@@ -35,12 +35,11 @@ def punch(
         raise console.fail(str(error), console.MISUSED) from error
     if not peer_port:
         raise console.fail(f"{peer}: a port is missing, as in 203.0.113.7:40000", console.MISUSED)
-    local = ("::" if ":" in host else "0.0.0.0", port)
 
     async def work() -> dict[str, object]:
         hole = await punch_hole(
             (host, peer_port),
-            local,
+            ("", port),
             seconds=chosen.punch_timeout,
             attempts=chosen.retry_attempts,
             password=password,

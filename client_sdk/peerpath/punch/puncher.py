@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from stunwire import TransportAddress
 
 from peerpath.errors import ServerFailure, TraversalError
-from peerpath.net.addresses import is_numeric, join_host_port
+from peerpath.net.addresses import join_host_port
 from peerpath.net.alarm import Alarm
 from peerpath.net.datagrams import DatagramSocket
 from peerpath.net.interfaces import host_addresses, source_towards
-from peerpath.net.resolving import Resolver
+from peerpath.net.resolving import ResolveError, Resolver
 from peerpath.net.words import in_words
 from peerpath.punch.hole_punch import HolePunch, Output, Punched, SendTo
 
@@ -37,7 +37,7 @@ class Hole:
 
 async def punch(
     peer: tuple[str, int],
-    local: tuple[str, int] | None = None,
+    local: tuple[str, int] = ("", 0),
     *,
     seconds: float = 10.0,
     attempts: int = 3,
@@ -46,20 +46,20 @@ async def punch(
 ) -> Hole:
     """Punches towards `peer` from `local` while the peer does the same towards us.
 
-    Each attempt lasts `seconds`; the pauses between them double. TraversalError at once when there is no way
-    out towards the peer, and with each attempt in its report when nothing came through; OSError when `local`
-    cannot be bound.
+    Without a host in `local` it is any address of this machine. Of a peer that is named, the first address is
+    taken that there is a way to. Each attempt lasts `seconds`; the pauses between them double.
+    TraversalError at once when there is no way out towards the peer, and with each attempt in its report when
+    nothing came through; OSError when `local` cannot be bound.
     """
-    host, port = peer
-    if not is_numeric(host):
-        [first, *_] = await (resolver or Resolver()).addresses(host, port)
-        host = first.host
-    remote = TransportAddress(host, port)
-    if source_towards(remote) is None:
-        raise TraversalError(_no_way(remote))
-    if local is None:
-        local = ("::" if ":" in host else "0.0.0.0", 0)
-    socket = await DatagramSocket.open(local)
+    try:
+        addresses = await (resolver or Resolver()).addresses(*peer)
+    except ResolveError as error:
+        raise TraversalError(f"No hole to {join_host_port(peer)} can be punched: {error}") from error
+    remote = next((address for address in addresses if _leads_to(local[0], address)), None)
+    if remote is None:
+        raise TraversalError(_no_way(addresses[0]))
+    any_host = "::" if ":" in remote.host else "0.0.0.0"
+    socket = await DatagramSocket.open((local[0] or any_host, local[1]))
     report: list[ServerFailure] = []
     try:
         for attempt in range(attempts):
@@ -77,6 +77,11 @@ async def punch(
         raise
     socket.close()
     raise TraversalError(f"No hole to {join_host_port(remote)} could be punched:", report)
+
+
+def _leads_to(local_host: str, address: TransportAddress) -> bool:
+    same_family = not local_host or (":" in local_host) == (":" in address.host)
+    return same_family and source_towards(address) is not None
 
 
 def _no_way(remote: TransportAddress) -> str:

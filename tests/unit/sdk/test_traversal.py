@@ -10,8 +10,9 @@ from peerpath import NATTraversal, Settings, STUNClient, STUNResponse
 from peerpath.nat import NatBehaviour
 from peerpath.nat.behaviour import Dependence
 from peerpath.net.ports import bindable_port
+from peerpath.punch import puncher
 from stunwire import MAPPED_ADDRESS, XOR_MAPPED_ADDRESS, Message, MessageClass, Method
-from unit.sdk.stun.servers_on_loopback import LoopbackServer
+from unit.sdk.stun.servers_on_loopback import LoopbackServer, Names
 
 ID = bytes(range(12))
 
@@ -201,6 +202,19 @@ async def test_two_sides_punch_a_hole():
             sides[1].setup_hole_punch("127.0.0.1", ports[0], ports[1]),
         )
     assert results == [True, True]
+
+
+async def test_a_hole_is_punched_to_a_name_with_addresses_of_both_families(monkeypatch):
+    monkeypatch.setattr(puncher, "Resolver", lambda: Names({"peer.test": ["::1", "127.0.0.1"]}))
+    ports = [bindable_port(0, 0) for _ in range(2)]
+    sides = [NATTraversal(settings(punch_timeout=5, retry_attempts=1)) for _ in range(2)]
+    results = await asyncio.gather(
+        sides[0].setup_hole_punch("peer.test", ports[1], ports[0]),
+        sides[1].setup_hole_punch("peer.test", ports[0], ports[1]),
+    )
+    assert results == [True, True]
+    assert await sides[0].setup_hole_punch("nobody.test", 9, 0) is False
+    assert "nobody.test" in str(sides[0].failure)
 
 
 async def test_a_hole_to_nobody_is_false_with_the_reason():
