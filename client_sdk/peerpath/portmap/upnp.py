@@ -71,6 +71,8 @@ class UpnpClient:
         self._lifetime = lifetime
         self._service: UpnpService | None = None
         self._external_host = ""
+        self._asked: int | None = None
+        """The external port that was asked for last, unless the gateway has refused it."""
 
     async def find(self) -> None:
         """Looks for the gateway's device, reads its description, and asks for its public address."""
@@ -130,32 +132,44 @@ class UpnpClient:
         return self.mapping
 
     async def delete(self) -> None:
-        """Gives the mapping back."""
+        """Gives the mapping back, also one that the gateway has made but not confirmed in time."""
         mapping, self.mapping = self.mapping, None
+        asked, self._asked = self._asked, None
         if mapping is not None:
-            await self._call(
-                "DeletePortMapping",
-                NewRemoteHost="",
-                NewExternalPort=mapping.external.port,
-                NewProtocol=self._transport.upper(),
-            )
+            await self._call("DeletePortMapping", **self._entry(mapping.external.port))
+        elif asked is not None and await self._leads_here(asked):
+            await self._call("DeletePortMapping", **self._entry(asked))
+
+    async def _leads_here(self, port: int) -> bool:
+        """Whether the mapping is ours: IGDv1 would delete anybody's."""
+        entry = await self._call("GetSpecificPortMappingEntry", **self._entry(port))
+        internal = (entry.get("NewInternalClient"), entry.get("NewInternalPort"))
+        return internal == (self.internal.host, self.internal.port)
+
+    def _entry(self, port: int) -> dict[str, Any]:
+        """What names a mapping in every action."""
+        return {"NewRemoteHost": "", "NewExternalPort": port, "NewProtocol": self._transport.upper()}
 
     async def _add(self, port: int, lifetime: int) -> int:
         """The external port. IGDv2 gives another one by itself where the wanted one is taken."""
         assert self._service is not None
         any_port = self._service.has_action("AddAnyPortMapping")
-        answer = await self._call(
-            "AddAnyPortMapping" if any_port else "AddPortMapping",
-            NewRemoteHost="",
-            NewExternalPort=port,
-            NewProtocol=self._transport.upper(),
-            NewInternalPort=self.internal.port,
-            NewInternalClient=self.internal.host,
-            NewEnabled=True,
-            NewPortMappingDescription=_DESCRIPTION,
-            NewLeaseDuration=lifetime,
-        )
-        return int(answer.get("NewReservedPort", port)) if any_port else port
+        self._asked = port
+        try:
+            answer = await self._call(
+                "AddAnyPortMapping" if any_port else "AddPortMapping",
+                **self._entry(port),
+                NewInternalPort=self.internal.port,
+                NewInternalClient=self.internal.host,
+                NewEnabled=True,
+                NewPortMappingDescription=_DESCRIPTION,
+                NewLeaseDuration=lifetime,
+            )
+        except _Rejected:
+            self._asked = None
+            raise
+        self._asked = int(answer.get("NewReservedPort", port)) if any_port else port
+        return self._asked
 
     async def _call(self, action: str, **arguments: Any) -> dict[str, Any]:
         assert self._service is not None
