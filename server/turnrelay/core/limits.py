@@ -34,6 +34,6 @@ class Limits:
     requests_per_allocation: float = 50.0
     requests_burst: float = 200.0
     pending_requests: int = 4096
-    """Requests that wait for a key or a relay at once; further ones are dropped and retransmitted."""
+    """Requests that wait for a key at once; further ones of strangers are dropped and retransmitted."""
     remembered_replies: int = 65536
     """Answers kept for retransmissions."""

@@ -37,7 +37,16 @@ class Reply(NamedTuple):
 
 
 class LookUpKey(NamedTuple):
-    """Answer with `Server.key_found(ticket, candidates, now)`."""
+    """Answer at once, with `Server.key_found(ticket, candidates, now)` from what is in memory, with
+    `Server.key_not_at_hand(ticket, now)`, or with `Server.key_unavailable(ticket, now)`."""
+
+    ticket: int
+    query: KeyQuery
+
+
+class FetchKey(NamedTuple):
+    """The keys that were not at hand. Answer with `Server.key_found(ticket, candidates, now)` or
+    `Server.key_unavailable(ticket, now)`, whenever it is known."""
 
     ticket: int
     query: KeyQuery
@@ -158,6 +167,7 @@ OutputToProcess = AskForReservation | GiveReservation | RefuseReservation | Pass
 Output = (
     Reply
     | LookUpKey
+    | FetchKey
     | OpenRelay
     | CloseRelay
     | Grant

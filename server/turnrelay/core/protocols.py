@@ -85,6 +85,9 @@ class RateLimit(Protocol):
     def allow(self, client_host: str, now: float) -> bool:
         """Spends one answer of the prefix of `client_host`; False when it has none left."""
 
+    def give_back(self, client_host: str) -> None:
+        """It has authenticated: what was spent on it was no answer to a stranger."""
+
 
 class Processes(Protocol):
     """The processes that make up the relay, each with a core of its own; what one gave out, another may be

@@ -34,7 +34,7 @@ from turnrelay.core.events import (
 )
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
-from turnrelay.core.outputs import LookUpKey, Output, Reply
+from turnrelay.core.outputs import FetchKey, LookUpKey, Output, Reply
 from turnrelay.core.protocols import (
     Credential,
     KeyQuery,
@@ -132,18 +132,41 @@ class Server:
         return []
 
     def key_found(self, ticket: int, candidates: Sequence[Credential], now: float) -> list[Output]:
-        """The answer to LookUpKey: the credentials the user may have; none for an unknown user."""
-        pending = self.state.pending_requests.pop(ticket)
-        self.state.waiting.discard((pending.path, pending.message.transaction_id))
-        return self._authenticate(pending, candidates, now)
+        """The answer to LookUpKey and FetchKey: the credentials the user may have; none for a user that is
+        unknown."""
+        return self._authenticate(self._no_longer_pending(ticket), candidates, now)
 
     def key_unavailable(self, ticket: int, now: float) -> list[Output]:
-        """The other answer to LookUpKey: nobody can tell now. The client gets 500 and may try again."""
-        pending = self.state.pending_requests.pop(ticket)
-        self.state.waiting.discard((pending.path, pending.message.transaction_id))
-        if pending.cancelled or not self.state.rate_limit.allow(pending.path.client.host, now):
+        """Another answer to both: nobody can tell now. The client gets 500 and may try again."""
+        pending = self._no_longer_pending(ticket)
+        if pending.cancelled:
+            return []
+        if pending.paid_from is None and not self.state.rate_limit.allow(pending.path.client.host, now):
             return []
         return replies.unauthenticated_error(pending.message, pending.path, ErrorCode.SERVER_ERROR)
+
+    def key_not_at_hand(self, ticket: int, now: float) -> list[Output]:
+        """The third answer to LookUpKey: the directory takes time to tell, and does so for those alone who
+        have something left to pay with. A request for the user of the allocation on its path is paid from
+        the allocation's rate, as it is when it is carried out. A stranger's is paid from the answers of its
+        source prefix before it is known to deserve any, so no prefix has more of them wait than it may get
+        answers at once.
+        """
+        state, pending = self.state, self.state.pending_requests[ticket]
+        allocation = state.allocations.get(pending.path)
+        if allocation is not None and asks_for(pending.query, allocation.credential, state.realm):
+            pending.paid_from = Throttle.REQUESTS
+            is_paid = allocation.requests.take(1, now)
+        elif len(state.pending_requests) > state.limits.pending_requests:
+            self._no_longer_pending(ticket)
+            return []  # the client retransmits
+        else:
+            pending.paid_from = Throttle.UNAUTHENTICATED
+            is_paid = state.rate_limit.allow(pending.path.client.host, now)
+        if not is_paid:
+            self._no_longer_pending(ticket)
+            return [Throttled(pending.path, pending.paid_from)]
+        return [FetchKey(ticket, pending.query)]
 
     def relay_opened(
         self, ticket: int, relay: RelayedAddress, reserved: RelayedAddress | None, now: float
@@ -265,12 +288,10 @@ class Server:
             query, algorithm = examine(state, message, path, now)
         except Unauthenticated as failure:
             return self._challenge(message, path, failure, now)
-        pending = PendingRequest(message, path, algorithm)
+        pending = PendingRequest(message, path, query, algorithm)
         allocation = state.allocations.get(path)
         if allocation is not None and self._is_known(allocation, message, query):
             return self._authenticate(pending, (allocation.credential,), now)
-        if len(state.pending_requests) >= state.limits.pending_requests:
-            return []  # the client retransmits
         ticket = state.ticket()
         state.pending_requests[ticket] = pending
         state.waiting.add((path, message.transaction_id))
@@ -284,10 +305,17 @@ class Server:
         try:
             request = authenticate(pending, candidates)
         except Unauthenticated as failure:
-            return self._challenge(pending.message, pending.path, failure, now)
+            is_paid = pending.paid_from is not None
+            return self._challenge(pending.message, pending.path, failure, now, is_paid=is_paid)
+        if pending.paid_from is Throttle.UNAUTHENTICATED:
+            self.state.rate_limit.give_back(request.path.client.host)
         # Only now: a stranger who forges the source must not use up the client's requests.
         allocation = self.state.allocations.get(request.path)
-        if allocation is not None and not allocation.requests.take(1, now):
+        if (
+            allocation is not None
+            and pending.paid_from is not Throttle.REQUESTS
+            and not allocation.requests.take(1, now)
+        ):
             return [Throttled(request.path, Throttle.REQUESTS)]
         try:
             return self._carry_out(request, allocation, now)
@@ -341,10 +369,16 @@ class Server:
         return replies.unauthenticated_error(header, path, ErrorCode.BAD_REQUEST)
 
     def _challenge(
-        self, message: Message, path: FiveTuple, failure: Unauthenticated, now: float
+        self,
+        message: Message,
+        path: FiveTuple,
+        failure: Unauthenticated,
+        now: float,
+        *,
+        is_paid: bool = False,
     ) -> list[Output]:
         failed = AuthenticationFailed(path, failure.reason, self._allocation_id(path))
-        if not self.state.rate_limit.allow(path.client.host, now):
+        if not is_paid and not self.state.rate_limit.allow(path.client.host, now):
             return [failed, Throttled(path, Throttle.UNAUTHENTICATED)]
         if failure.code is ErrorCode.BAD_REQUEST:
             return [failed, *replies.unauthenticated_error(message, path, failure.code)]
@@ -374,6 +408,11 @@ class Server:
         if credential.removable and message.method == Method.REFRESH:
             return False
         return asks_for(query, credential, self.state.realm)
+
+    def _no_longer_pending(self, ticket: int) -> PendingRequest:
+        pending = self.state.pending_requests.pop(ticket)
+        self.state.waiting.discard((pending.path, pending.message.transaction_id))
+        return pending
 
     def _is_in_progress(self, message: Message, path: FiveTuple) -> bool:
         state = self.state

@@ -12,11 +12,13 @@ from turnrelay.core.addresses import ClientAddress, FiveTuple, PeerAddress, Rela
 from turnrelay.core.allocation import Allocation, PeerCheck
 from turnrelay.core.alternates import Alternates
 from turnrelay.core.deadlines import NEVER, Deadlines
+from turnrelay.core.events import Throttle
 from turnrelay.core.limits import RETRANSMISSION_WINDOW, Limits
 from turnrelay.core.nonce import NonceAuthority
 from turnrelay.core.protocols import (
     Credential,
     DenyRule,
+    KeyQuery,
     Lease,
     PeerAccess,
     Processes,
@@ -54,7 +56,10 @@ class PendingRequest:
 
     message: Message
     path: FiveTuple
+    query: KeyQuery
     algorithm: PasswordAlgorithm
+    paid_from: Throttle | None = None
+    """Which rate pays for its wait, where the keys are not at hand, and for the answer to it."""
     cancelled: bool = False
     """The client's connection closed in the meantime."""
 

@@ -48,8 +48,7 @@ class PrefixRateLimit:
 
     def allow(self, client_host: str, now: float) -> bool:
         """Spends one answer of the prefix of `client_host`; False when it has none left."""
-        # hash() of bytes is SipHash: O(1) and, with the key in front, not to be steered from outside.
-        slot = hash(self._key + source_prefix(client_host)) & self._mask
+        slot = self._slot(client_host)
         spent = self._spent[slot] - (now - self._updated_at[slot]) * self._rate
         if spent < 0.0:
             spent = 0.0
@@ -57,3 +56,11 @@ class PrefixRateLimit:
         allowed = spent <= self._burst - 1.0
         self._spent[slot] = spent + 1.0 if allowed else spent
         return allowed
+
+    def give_back(self, client_host: str) -> None:
+        """Undoes an `allow`."""
+        self._spent[self._slot(client_host)] -= 1.0
+
+    def _slot(self, client_host: str) -> int:
+        # hash() of bytes is SipHash: O(1) and, with the key in front, not to be steered from outside.
+        return hash(self._key + source_prefix(client_host)) & self._mask

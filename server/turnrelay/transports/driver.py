@@ -16,6 +16,7 @@ from turnrelay.core.outputs import (
     ClosePeer,
     CloseRelay,
     ConnectToPeer,
+    FetchKey,
     GiveReservation,
     Grant,
     JoinPeer,
@@ -34,6 +35,8 @@ from turnrelay.core.server import Server
 from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import ClientLink, NoRelayAddress, Opened, RelayPlane
 from turnrelay.relay.tcp_relays import ClientStream, TcpRelays
+
+_COMPLAINT_SECONDS = 10.0
 
 
 class UserDirectory(Protocol):
@@ -106,6 +109,8 @@ class Driver:
         self._tcp: TcpRelays | None = None
         self._others: OtherProcesses | None = None
         self._lookups: set[asyncio.Task[None]] = set()
+        self._complain_at = float("-inf")
+        """When the user directory may be complained of again."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._plane: RelayPlane | None = None
@@ -241,6 +246,7 @@ class Driver:
             Revoke: lambda output: self.plane.revoke(output.flow),
             SendToPeer: lambda output: self.plane.send(*output),
             LookUpKey: self._look_up,
+            FetchKey: self._fetch,
             OpenRelay: self._open,
             CloseRelay: self._close_relay,
             ConnectToPeer: lambda output: self.tcp.connect(*output),
@@ -275,25 +281,40 @@ class Driver:
 
     def _look_up(self, output: LookUpKey) -> None:
         ticket, query = output
-        candidates = self._directory.find_now(query, self._unix_time())
-        if candidates is not None:
-            self._perform(self.server.key_found(ticket, candidates, self.clock()))
+        try:
+            candidates = self._directory.find_now(query, self._unix_time())
+        except Exception as error:
+            self._perform(self._unavailable(ticket, error))
             return
-        task = self._loop.create_task(self._look_up_later(ticket, query, self._asked_at))
+        now = self.clock()
+        if candidates is None:
+            self._perform(self.server.key_not_at_hand(ticket, now))
+        else:
+            self._perform(self.server.key_found(ticket, candidates, now))
+
+    def _fetch(self, output: FetchKey) -> None:
+        task = self._loop.create_task(self._find(*output, self._asked_at))
         self._lookups.add(task)
         task.add_done_callback(self._lookups.discard)
 
-    async def _look_up_later(self, ticket: int, query: KeyQuery, asked_at: float) -> None:
+    async def _find(self, ticket: int, query: KeyQuery, asked_at: float) -> None:
         try:
             candidates = await self._directory.find(query, self._unix_time())
         except Exception as error:
             self._asked_at = asked_at
-            # Whatever it is, it concerns this request alone, and the core must get its answer.
-            structlog.get_logger().error("user directory cannot be asked", error=str(error))
-            self.carry_out(self.server.key_unavailable(ticket, self.clock()))
+            self.carry_out(self._unavailable(ticket, error))
         else:
             self._asked_at = asked_at
             self.carry_out(self.server.key_found(ticket, candidates, self.clock()))
+
+    def _unavailable(self, ticket: int, error: Exception) -> list[Output]:
+        """Whatever the error is, it concerns this request alone, and the core must get its answer. The next
+        one is likely the same, and is not told of so soon."""
+        now = self.clock()
+        if now >= self._complain_at:
+            self._complain_at = now + _COMPLAINT_SECONDS
+            structlog.get_logger().error("user directory cannot be asked", error=str(error))
+        return self.server.key_unavailable(ticket, now)
 
     def _open(self, request: OpenRelay) -> None:
         try:

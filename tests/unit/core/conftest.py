@@ -12,7 +12,7 @@ from turnrelay.core.alternates import Alternates
 from turnrelay.core.behaviour_discovery import ServerAddresses
 from turnrelay.core.limits import Limits
 from turnrelay.core.nonce import NonceAuthority
-from turnrelay.core.outputs import CloseRelay, LookUpKey, OpenRelay, Output
+from turnrelay.core.outputs import CloseRelay, FetchKey, LookUpKey, OpenRelay, Output
 from turnrelay.core.protocols import Credential, DenyRule, KeyQuery, Lease, Limit, Processes
 from turnrelay.core.server import Server
 from turnrelay.core.state import State
@@ -88,6 +88,10 @@ class FakeRateLimit:
         self.left -= 1
         return self.left >= 0
 
+    def give_back(self, client_host: str) -> None:
+        if self.left is not None:
+            self.left += 1
+
 
 @dataclass
 class FakePlane:
@@ -142,6 +146,7 @@ class World:
         self.removable: set[str] = set()
         self.asked: list[KeyQuery] = []
         self.hold_keys = False
+        """Whether no key is in memory, and what comes of it is left to the test."""
         self.hold_relays = False
         self.server = Server(
             realm=realm,
@@ -177,8 +182,11 @@ class World:
         """The outputs with those that follow from the answers behind each question."""
         done: list[Output] = []
         for output in outputs:
+            if isinstance(output, LookUpKey) and self.hold_keys:
+                done += self.server.key_not_at_hand(output.ticket, now)
+                continue
             done.append(output)
-            if isinstance(output, LookUpKey) and not self.hold_keys:
+            if isinstance(output, LookUpKey):
                 done += self.look_up(output, now)
             elif isinstance(output, OpenRelay) and not self.hold_relays:
                 done += self.open(output, now)
@@ -186,7 +194,7 @@ class World:
                 self.plane.close(output.relay)
         return done
 
-    def look_up(self, question: LookUpKey, now: float) -> list[Output]:
+    def look_up(self, question: LookUpKey | FetchKey, now: float) -> list[Output]:
         self.asked.append(question.query)
         return self.settle(self.server.key_found(question.ticket, self.find(question.query), now), now)
 

@@ -36,9 +36,9 @@ from turnrelay.core.limits import Limits
 from turnrelay.core.outputs import (
     ChannelFlow,
     CloseRelay,
+    FetchKey,
     Flow,
     Grant,
-    LookUpKey,
     OpenRelay,
     Output,
     PermissionFlow,
@@ -195,7 +195,7 @@ class Histories(RuleBasedStateMachine):
         self.greeted: dict[Client, float] = {}
         self.lives: dict[FiveTuple, Life] = {}
         self.reservations: dict[bytes, tuple[str, RelayedAddress, float]] = {}
-        self.lookups: list[tuple[Ask, LookUpKey]] = []
+        self.lookups: list[tuple[Ask, FetchKey]] = []
         self.openings: list[tuple[Opening, OpenRelay]] = []
         self.remembered: dict[tuple[FiveTuple, bytes], tuple[Reply, float]] = {}
         self.sent: list[Ask] = []
@@ -482,7 +482,7 @@ class Histories(RuleBasedStateMachine):
             self.answered(ask, outputs)
         else:
             [question] = outputs
-            assert isinstance(question, LookUpKey)
+            assert isinstance(question, FetchKey)
             self.lookups.append((ask, question))
 
     def answered(self, ask: Ask, outputs: list[Output]) -> None:

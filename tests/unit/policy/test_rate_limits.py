@@ -19,6 +19,15 @@ def test_a_fresh_bucket_is_full_at_time_zero():
     assert spend(PrefixRateLimit(10, 30), "192.0.2.1", 0.0, 50) == 30
 
 
+def test_what_is_given_back_can_be_spent_again_and_makes_no_burst_larger():
+    limit = PrefixRateLimit(1, 5)
+    assert spend(limit, "192.0.2.1", 1.0, 6) == 5
+    limit.give_back("192.0.2.200")
+    assert spend(limit, "192.0.2.1", 1.0, 2) == 1
+    limit.give_back("192.0.2.1")
+    assert spend(limit, "192.0.2.1", 100.0, 6) == 5
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
