@@ -139,7 +139,7 @@ class Server:
     def key_unavailable(self, ticket: int, now: float) -> list[Output]:
         """Another answer to both: nobody can tell now. The client gets 500 and may try again."""
         pending = self._no_longer_pending(ticket)
-        if pending.cancelled:
+        if self._is_past_answering(pending):
             return []
         if pending.paid_from is None and not self.state.rate_limit.allow(pending.path.client.host, now):
             return []
@@ -300,7 +300,7 @@ class Server:
     def _authenticate(
         self, pending: PendingRequest, candidates: Sequence[Credential], now: float
     ) -> list[Output]:
-        if pending.cancelled:
+        if self._is_past_answering(pending):
             return []
         try:
             request = authenticate(pending, candidates)
@@ -413,6 +413,10 @@ class Server:
         pending = self.state.pending_requests.pop(ticket)
         self.state.waiting.discard((pending.path, pending.message.transaction_id))
         return pending
+
+    def _is_past_answering(self, pending: PendingRequest) -> bool:
+        """Whether its connection closed, or carries data by now: a ConnectionBind came before it."""
+        return pending.cancelled or pending.path in self.state.data_paths
 
     def _is_in_progress(self, message: Message, path: FiveTuple) -> bool:
         state = self.state

@@ -282,6 +282,46 @@ def test_a_connection_that_nobody_binds_is_closed(world, control):
     assert refused(bind(world, connection_id, now=60)) == 400
 
 
+@pytest.fixture
+def pipelining(world, control):
+    """A client who asks for two things by one connection, which both wait for a key: first to bind the
+    connection that goes by this number, then this other thing."""
+
+    def ask(connection_id, method, *attributes):
+        client = world.client(DATA_PATH)
+        client.greet(now=0)
+        world.hold_keys = True
+        first = client.ask(Method.CONNECTION_BIND, (CONNECTION_ID, connection_id), now=0)
+        return [*first, *client.ask(method, *attributes, now=0)]
+
+    return ask
+
+
+def test_what_comes_behind_a_connection_bind_is_not_carried_out(world, control, pipelining):
+    first, second = connected(world, control), connected(world, control, SAME_HOST)
+    questions = pipelining(first, Method.CONNECTION_BIND, (CONNECTION_ID, second))
+    outputs = [world.look_up(question, 1) for question in questions]
+    assert outputs[0][-1] == JoinPeer(first, DATA_PATH)
+    assert outputs[1] == []
+    assert world.disconnect(DATA_PATH, 2) == [ClosePeer(first)]
+    assert ClosePeer(second) in world.sleep(10_000)
+    assert not world.remnants()
+
+
+def test_a_data_connection_gets_no_allocation(world, control, pipelining):
+    questions = pipelining(connected(world, control), Method.ALLOCATE, WITH_TCP)
+    for question in questions:
+        outputs = world.look_up(question, 1)
+    assert outputs == []
+    assert set(world.state.allocations) == {STREAM}
+
+
+def test_nothing_is_said_in_a_data_connection(world, control, pipelining):
+    found, missing = pipelining(connected(world, control), Method.CONNECTION_BIND, (CONNECTION_ID, 1))
+    accepted(world.look_up(found, 1))
+    assert world.server.key_unavailable(missing.ticket, 1) == []
+
+
 # -- the end (section 5.5) --------------------------------------------------------------------------------
 
 
