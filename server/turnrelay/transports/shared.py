@@ -111,6 +111,8 @@ class _InsideTls(asyncio.Protocol):
         self._listener = listener
         self._place = place
         self._transport: asyncio.Transport | None = None
+        self._is_http = False
+        """By its ALPN, whatever its first byte is."""
         self._give_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,17 +120,16 @@ class _InsideTls(asyncio.Protocol):
         agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
         if agreed == TURN_ALPN:
             self._become(StreamConnection(self._listener.over_tls, self._place))
-        elif agreed == HTTP_ALPN:
-            self._become(HttpConnection(self._listener, self._place))
         else:
+            self._is_http = agreed == HTTP_ALPN
             loop = asyncio.get_running_loop()
             self._give_up = loop.call_later(_FIRST_BYTE_SECONDS, self._be_a_stranger)
 
     def data_received(self, data: bytes) -> None:
-        if data[0] <= _LAST_STUN_BYTE:
-            self._become(StreamConnection(self._listener.over_tls, self._place)).data_received(data)
-        elif data[0] in _METHOD_LETTERS:
+        if self._is_http or data[0] in _METHOD_LETTERS:
             self._become(HttpConnection(self._listener, self._place)).data_received(data)
+        elif data[0] <= _LAST_STUN_BYTE:
+            self._become(StreamConnection(self._listener.over_tls, self._place)).data_received(data)
         else:
             self._be_a_stranger()
 

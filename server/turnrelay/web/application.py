@@ -14,8 +14,15 @@ from turnrelay.web.http_protocol import HttpProtocol
 
 _BACKLOG = 128
 _MAX_BODY = 64 * 1024
-# Requests are small, and what inflates would have to be bounded again.
-_PROTOCOL: dict[str, Any] = {"access_log": None, "auto_decompress": False}
+_IDLE_SECONDS = 150.0
+"""That a connection may last without a whole request. Proxies in front keep theirs for 60 to 120, and whoever
+is to send the next request had better be the one who closes."""
+_PROTOCOL: dict[str, Any] = {
+    "access_log": None,
+    # Requests are small, and what inflates would have to be bounded again.
+    "auto_decompress": False,
+    "keepalive_timeout": _IDLE_SECONDS,
+}
 
 # It would tell, with the client's address, of each client that asks for another subprotocol.
 logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
