@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from stunwire import TransportAddress
 
-from turnrelay.core.addresses import PeerAddress, RelayedAddress
-from turnrelay.core.protocols import DenyRule, PeerAccess
+from turnrelay.core.addresses import RelayedAddress
+from turnrelay.core.protocols import Processes
 
 _SECONDS = 0.5
 _LINE = 1 << 20
@@ -76,19 +76,21 @@ async def until_gone(sock: socket.socket) -> None:
 
 
 class AlsoElsewhere:
-    """A policy on peers, for which a relayed address that lives in the other process is a fair peer."""
+    """The processes of the relay, and beside them the other one of a hand-over: what is relayed there is a
+    fair peer (`core.protocols.Processes`)."""
 
-    def __init__(self, policy: PeerAccess, elsewhere: Elsewhere) -> None:
-        self._policy = policy
+    def __init__(self, processes: Processes, elsewhere: Elsewhere) -> None:
+        self._processes = processes
         self._elsewhere = elsewhere
+        self.member = processes.member
 
-    def admits_client(self, host: str) -> bool:
-        return self._policy.admits_client(host)
+    def has_other(self, member: int) -> bool:
+        return self._processes.has_other(member)
 
-    def check(self, peer: PeerAddress) -> DenyRule | None:
-        if self._elsewhere.reach(RelayedAddress(peer)) is not None:
-            return None
-        return self._policy.check(peer)
+    def other_has(self, relay: RelayedAddress, *, tcp: bool) -> bool:
+        if self._elsewhere.reach(relay, tcp=tcp) is not None:
+            return True
+        return self._processes.other_has(relay, tcp=tcp)
 
 
 async def _tell(

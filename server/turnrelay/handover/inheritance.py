@@ -50,7 +50,7 @@ class Inheritance:
         state = estate.driver.server.state
         if self.elsewhere:
             estate.plane.use_neighbours(self.elsewhere)
-            state.peers = AlsoElsewhere(state.peers, self.elsewhere)
+            state.processes = AlsoElsewhere(state.processes, self.elsewhere)
         for part in holdings.relays:
             [relay] = addresses([part.address])
             relay_socket = estate.plane.adopt(next(rest), relay, part.account)

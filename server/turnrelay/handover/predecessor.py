@@ -162,7 +162,7 @@ class _Handover:
         elsewhere = Elsewhere(inventory.gone)
         estate, state = self._estate, self._estate.driver.server.state
         estate.plane.use_neighbours(elsewhere)
-        state.peers = AlsoElsewhere(state.peers, elsewhere)
+        state.processes = AlsoElsewhere(state.processes, elsewhere)
         return elsewhere.follow(self._sock, inventory.left, lambda: estate.plane.relays)
 
     def _send_offer(self) -> None:

@@ -6,8 +6,9 @@ import socket
 from stunwire import TransportAddress
 from turnrelay.core.addresses import PeerAddress, RelayedAddress
 from turnrelay.core.protocols import DenyRule
+from turnrelay.core.state import State
 from turnrelay.handover.elsewhere import AlsoElsewhere, Elsewhere
-from unit.core.conftest import FakePeers
+from unit.core.conftest import World
 
 THERE = RelayedAddress(TransportAddress("198.51.100.1", 50000))
 ALSO_THERE = RelayedAddress(TransportAddress("198.51.100.1", 50001))
@@ -26,13 +27,26 @@ def test_it_is_reached_at_its_local_address_and_known_by_the_other():
     assert elsewhere.seen_from("10.0.0.1", 50002) is None
 
 
+def beside(elsewhere: Elsewhere) -> State:
+    """Of a core that serves clients while the other process lives."""
+    world = World(tcp_relays=True)
+    world.peers.denied_hosts.add(THERE.host)
+    world.state.processes = AlsoElsewhere(world.state.processes, elsewhere)
+    return world.state
+
+
 def test_it_is_a_fair_peer_for_as_long_as_it_lives():
     elsewhere = both()
-    policy = AlsoElsewhere(FakePeers(denied_hosts={THERE.host}), elsewhere)
-    assert policy.check(PeerAddress(THERE)) is None
+    state = beside(elsewhere)
+    assert state.check_peer(PeerAddress(THERE)) is None
     elsewhere.ended([THERE, THERE])
-    assert policy.check(PeerAddress(THERE)) is DenyRule.SPECIAL_PURPOSE
-    assert policy.check(PeerAddress(ALSO_THERE)) is None
+    assert state.check_peer(PeerAddress(THERE)) is DenyRule.SPECIAL_PURPOSE
+    assert state.check_peer(PeerAddress(ALSO_THERE)) is None
+
+
+def test_the_tcp_port_of_its_number_is_this_machines_own():
+    """It relays UDP: what takes TCP there is some other program."""
+    assert beside(both()).check_tcp_peer(PeerAddress(THERE)) is DenyRule.SPECIAL_PURPOSE
 
 
 async def test_each_side_hears_what_ends_on_the_other_and_that_it_is_gone():
