@@ -182,6 +182,29 @@ def test_what_was_promised_and_counted_is_known_to_the_next_processes(site, over
         assert [error_of(unserved().allocate()) for _ in range(EACH + 4)] == [0] * (EACH + 3) + [486]
 
 
+_NEVER_TOLD = "import turnrelay.core.server as at\nat.Server.reservation_taken = lambda *a: []\n"
+
+
+def test_a_reserved_port_that_went_to_another_worker_just_now_is_in_no_upgrades_way(site, closing):
+    """The worker that gave it has not heard yet that it came."""
+    with UpgradableRelayOfTwo(site, OPEN, prologue=_NEVER_TOLD) as relay:
+
+        def redeemed() -> tuple[DatagramClient, DatagramClient]:
+            giver, taker = [
+                closing(DatagramClient((site.address, relay.port), OPEN.username, OPEN.password))
+                for _ in range(2)
+            ]
+            token = giver.allocate((EVEN_PORT, True)).get(RESERVATION_TOKEN)
+            assert succeeded(taker.allocate((RESERVATION_TOKEN, token)))
+            return giver, taker
+
+        pairs = [redeemed() for _ in range(2 * EACH)]
+        assert any(len(holders(relay, [*pair])) == 2 for pair in pairs)
+        relay.upgrade()
+        for _, taker in pairs:
+            assert succeeded(taker.refresh(600))
+
+
 _KILL = "import os, signal\n"
 _DIES = "lambda *a, **k: os.kill(os.getpid(), 9)\n"
 _DIES_WAITING = """

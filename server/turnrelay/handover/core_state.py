@@ -61,7 +61,7 @@ def held_allocations(allocations: Iterable[Allocation], now: float) -> list[Held
     ]
 
 
-def held_reservations(state: State) -> list[HeldReservation]:
+def held_reservations(reservations: Iterable[Reservation]) -> list[HeldReservation]:
     return [
         HeldReservation(
             token=reservation.token,
@@ -70,7 +70,7 @@ def held_reservations(state: State) -> list[HeldReservation]:
             client_host=reservation.client_host,
             expires_at=reservation.wake_at,
         )
-        for reservation in state.reservations.values()
+        for reservation in reservations
     ]
 
 

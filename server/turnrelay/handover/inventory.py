@@ -85,7 +85,7 @@ def take_inventory(estate: Estate) -> Inventory:
     kernel_totals, counters = _counters(estate)
     holdings = Holdings(
         allocations=held_allocations(allocations, now),
-        reservations=held_reservations(state),
+        reservations=held_reservations(reservations),
         replies=held_replies(state),
         relays=[_relay_part(estate, relay, now) for relay in going],
         connections=[

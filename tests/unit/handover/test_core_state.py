@@ -32,7 +32,7 @@ def written(world: World, now: float) -> Holdings:
     state = world.state
     return Holdings(
         allocations=held_allocations(state.allocations.values(), now),
-        reservations=held_reservations(state),
+        reservations=held_reservations(state.reservations.values()),
         replies=held_replies(state),
         relays=[],
         connections=[],
