@@ -24,6 +24,7 @@ from turnrelay.core.token_bucket import TokenBucket
 from turnrelay.relay.flows import ChannelEntry, PermissionEntry, SocketAddress, socket_address
 from turnrelay.relay.icmp import ask_for_errors, queued_errors
 from turnrelay.relay.plane import Bandwidth, ClientLink, Traffic
+from turnrelay.relay.receive_drops import receive_drops
 
 if TYPE_CHECKING:
     from turnrelay.relay.userspace import UserspacePlane
@@ -63,6 +64,7 @@ class RelaySocket:
         "account",
         "advertised",
         "channels",
+        "earlier_drops",
         "earlier_traffic",
         "link",
         "number",
@@ -95,12 +97,18 @@ class RelaySocket:
         """What this process moved in Python."""
         self.earlier_traffic = Traffic()
         """What the process moved that had it open before; it counts for this address and in no total."""
+        self.earlier_drops = 0
+        """What the kernel dropped while that process had it, which counted it."""
         self.number: int | None = None
         """Of this socket in the plane's mover."""
 
     @property
     def sock(self) -> socket.socket:
         return self._sock
+
+    def receive_drops(self) -> int:
+        """Packets that the kernel dropped since this process has it."""
+        return receive_drops(self._sock) - self.earlier_drops
 
     @property
     def is_limited(self) -> bool:

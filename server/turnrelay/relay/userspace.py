@@ -85,7 +85,7 @@ class UserspacePlane:
         self._ended = {transport: Traffic() for transport in Transport}
         self._drops: Counter[str] = Counter()
         self._receive_drops = 0
-        """Of relayed addresses that are closed."""
+        """Of relayed addresses that this process has no more."""
         # One buffer serves all sockets: a packet is in it only between its arrival and its departure.
         self.buffer = bytearray(HEADROOM + _MAX_DATAGRAM + 4)
         self.view = memoryview(self.buffer)
@@ -112,7 +112,6 @@ class UserspacePlane:
         if relay not in self.relays:
             return
         relay_socket = self._remove(relay)
-        self._receive_drops += receive_drops(relay_socket.sock)
         host, port = self._hosts.pop(relay)
         # Before it is closed: from then on the port may be another process' of the relay.
         if host in self._pools:
@@ -128,7 +127,7 @@ class UserspacePlane:
         local, port = sock.getsockname()[:2]
         [host] = [host for host in self._pools if host.local == local]
         self._pools[host].take(port)
-        return self._add(host, port, sock, account).advertised
+        return self._go_on_with(host, port, sock, account).advertised
 
     def adopt(self, sock: socket.socket, relay: RelayedAddress, account: str) -> RelaySocket:
         """Goes on with a relayed address that another process of this relay had open. Its host may be one
@@ -137,7 +136,7 @@ class UserspacePlane:
         host = RelayHost(local, relay.host)
         if host in self._pools:
             self._pools[host].adopt(port)
-        return self._add(host, port, sock, account)
+        return self._go_on_with(host, port, sock, account)
 
     def forget(self, relay: RelayedAddress) -> None:
         """Another process goes on with the relayed address, whose socket lives on there."""
@@ -255,7 +254,7 @@ class UserspacePlane:
         return dict(self._drops if self.mover is None else self._drops + self.mover.drops())
 
     def receive_drops(self) -> int:
-        return self._receive_drops + sum(receive_drops(relay.sock) for relay in self.relays.values())
+        return self._receive_drops + sum(relay.receive_drops() for relay in self.relays.values())
 
     def ports(self) -> Iterable[tuple[int, int]]:
         return [(pool.in_use, pool.capacity) for pool in self._pools.values()]
@@ -360,9 +359,15 @@ class UserspacePlane:
             self._loop.add_reader(sock, relay.readable)
         return relay
 
+    def _go_on_with(self, host: RelayHost, port: int, sock: socket.socket, account: str) -> RelaySocket:
+        relay = self._add(host, port, sock, account)
+        relay.earlier_drops = receive_drops(sock)
+        return relay
+
     def _remove(self, relay: RelayedAddress) -> RelaySocket:
         """Nothing reads it any more."""
         relay_socket = self.relays.pop(relay)
+        self._receive_drops += relay_socket.receive_drops()
         path = self._paths.pop(relay, None)
         if path is not None:
             self._end_client(path, relay_socket)

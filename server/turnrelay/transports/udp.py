@@ -58,6 +58,8 @@ class UdpListener:
         self._loop = loop
         self._driver = driver
         self._sock = given or datagram_socket(host, port)
+        self._earlier_drops = receive_drops(self._sock)
+        """What the process before this one counted."""
         self.address = ServerAddress(transport_address(self._sock.getsockname()))
         self._links: dict[SocketAddress, UdpLink] = {}
         self._buffer = bytearray(_MAX_DATAGRAM)
@@ -89,7 +91,7 @@ class UdpListener:
 
     def receive_drops(self) -> int:
         """Packets of clients that the kernel dropped, since the buffer was full."""
-        return receive_drops(self._sock)
+        return receive_drops(self._sock) - self._earlier_drops
 
     # -- Endpoint ---------------------------------------------------------------------------------------
 
