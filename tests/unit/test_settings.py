@@ -453,6 +453,12 @@ def test_what_does_fit_together(case, flags):
     case.load(**flags)
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(None, 1), (4, 4), (64, 64), (200, 64)])
+def test_a_worker_for_each_core_but_no_more_than_there_can_be(monkeypatch, cores, workers):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert Settings(workers=0).worker_processes == workers
+
+
 def test_lifetimes(case):
     [problem] = case.problems("[limits]\ndefault_lifetime_seconds = 4000")
     assert problem.key == "limits.default_lifetime_seconds"

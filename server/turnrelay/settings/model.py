@@ -67,6 +67,7 @@ _RELAY_PORT = "a port number, 1 to 65535"
 _COUNT = "a whole number from 1 on"
 _BYTES = "a whole number of bytes a second, 0 for no limit"
 _SECONDS = "a whole number of seconds from 1 on"
+_MOST_WORKERS = 64
 
 
 class LimitSettings(BaseModel):
@@ -293,10 +294,11 @@ class Settings(BaseSettings):
         "auto, c or python",
         "python",
     )
-    workers: Annotated[Number, Field(ge=0, le=64)] = _setting(
+    workers: Annotated[Number, Field(ge=0, le=_MOST_WORKERS)] = _setting(
         1,
-        "processes that relay, beside one that supervises them if they are several; 0 for one a core",
-        "a whole number, 0 to 64",
+        "processes that relay, beside one that supervises them if they are several; 0 for one a core, "
+        f"{_MOST_WORKERS} at most",
+        f"a whole number, 0 to {_MOST_WORKERS}",
         "4",
     )
     drain_timeout: Annotated[Number, Field(ge=0, le=604_800)] = _setting(
@@ -349,7 +351,7 @@ class Settings(BaseSettings):
     @property
     def worker_processes(self) -> int:
         """How many processes relay."""
-        return self.workers or os.cpu_count() or 1
+        return self.workers or min(os.cpu_count() or 1, _MOST_WORKERS)
 
     @property
     def tls(self) -> tuple[Path, Path] | None:
