@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from peerpath import Settings
 from support.printed import command
+from turnrelay.settings.keys import KEYS
 
 _GENERATOR = Path(__file__).parents[2] / "docs" / "generate.py"
 _spec = importlib.util.spec_from_file_location("generate", _GENERATOR)
@@ -46,6 +47,16 @@ def test_the_sdk_is_installed_from_folders_and_with_extras_that_there_are():
         offered = project.get("optional-dependencies", {})
         assert set(filter(None, extras.split(","))) <= offered.keys()
     assert {"./stun", "'./client_sdk[cli,upnp]'"} <= set(install.split())
+
+
+def test_what_coturns_options_are_called_here_exists():
+    page = (generate.ROOT / "docs" / "from-coturn.md").read_text()
+    rows = re.findall(r"^\| `.*?\| (.*) \|$", page, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`((?:limits\.)?[a-z]+_[a-z_]+)\b", row)}
+    assert len(named) > 15
+    assert named <= set(KEYS)
+    options = re.findall(r"`(limits\.[a-z_]+)`", page + (generate.ROOT / "docs" / "operating.md").read_text())
+    assert set(options) <= set(KEYS)
 
 
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")

@@ -326,7 +326,7 @@ class Settings(BaseSettings):
     )
     otlp_endpoint: Endpoint = _setting(
         None,
-        "collector that gets allocations as OpenTelemetry traces, OTLP over HTTP; needs turnrelay[otel]",
+        "collector that gets allocations as OpenTelemetry traces, OTLP over HTTP; needs the extra otel",
         "a URL",
         "http://127.0.0.1:4318",
     )
