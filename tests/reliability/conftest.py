@@ -35,7 +35,6 @@ def over_udp(site, closing) -> Callable[[], DatagramClient]:
     def make() -> DatagramClient:
         client = closing(DatagramClient((site.address, 3478), OPEN.username, OPEN.password))
         assert succeeded(client.allocate())
-        client.sock.settimeout(0.2)
         return client
 
     return make
@@ -44,9 +43,7 @@ def over_udp(site, closing) -> Callable[[], DatagramClient]:
 @pytest.fixture
 def over_tcp(site, closing) -> Callable[[], StreamClient]:
     def make() -> StreamClient:
-        client = closing(StreamClient((site.address, 3478), OPEN.username, OPEN.password))
-        client.sock.settimeout(0.2)
-        return client
+        return closing(StreamClient((site.address, 3478), OPEN.username, OPEN.password))
 
     return make
 
@@ -54,8 +51,6 @@ def over_tcp(site, closing) -> Callable[[], StreamClient]:
 @pytest.fixture
 def peer(site, closing) -> Callable[[], Peer]:
     def make() -> Peer:
-        peer = closing(Peer(site.address))
-        peer.sock.settimeout(0.2)
-        return peer
+        return closing(Peer(site.address))
 
     return make

@@ -151,7 +151,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def test_tunnels_are_limited_by_prefix_and_places_come_back(address, tmp_path, monkeypatch):
-    (tmp_path / "limits.toml").write_text("[limits]\ntcp_connections_per_prefix = 2\ntcp_idle_seconds = 1\n")
+    (tmp_path / "limits.toml").write_text("[limits]\ntcp_connections_per_prefix = 2\ntcp_idle_seconds = 3\n")
     flags = ["--config", str(tmp_path / "limits.toml")]
     with TurnRelayServer(Site.prepare(tmp_path / "relay", address), ACCESS, flags=flags):
         url = f"ws://{address}:{HTTP_PORT}/v1/tunnel"

@@ -18,6 +18,7 @@ import pytest
 from reliability.turn_peer import DatagramClient, Peer, TunnelClient
 from reliability.workers import RelayOfTwo, error_of, eventually, site, succeeded
 from stunwire import DATA, XOR_PEER_ADDRESS, Message, MessageClass, Method, TransportAddress
+from support.metrics import Scrape
 from support.ports import loopback_address
 from support.processes import Process, is_alive
 from support.relay import Access
@@ -52,19 +53,26 @@ class Traffic:
         self._peer = peer
         self._clients = clients
         self._stop = threading.Event()
+        self._over = threading.Event()
         self.sent: Counter[int] = Counter()
         self.received: Counter[int] = Counter()
 
     def __enter__(self) -> "Traffic":
-        self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._receive)]
-        for thread in self._threads:
+        self._sender = threading.Thread(target=self._send)
+        self._receiver = threading.Thread(target=self._receive)
+        for thread in (self._sender, self._receiver):
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._sender.join()
+        deadline = time.monotonic() + 10
+        while self.received.total() < self.sent.total() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.2)  # for what comes twice
+        self._over.set()
+        self._receiver.join()
 
     def _send(self) -> None:
         while not self._stop.is_set():
@@ -74,15 +82,11 @@ class Traffic:
             time.sleep(0.002)
 
     def _receive(self) -> None:
-        self._peer.sock.settimeout(1.0)
-        while True:
-            try:
+        self._peer.sock.settimeout(0.2)
+        while not self._over.is_set():
+            with suppress(TimeoutError):
                 data = self._peer.sock.recv(1000)
-            except TimeoutError:
-                if self._stop.is_set():
-                    return
-                continue
-            self.received[struct.unpack_from("!II", data)[0]] += 1
+                self.received[struct.unpack_from("!II", data)[0]] += 1
 
 
 def test_a_killed_worker_comes_back_and_nobody_elses_flow_loses_a_packet(address, peer, tmp_path):
@@ -92,7 +96,7 @@ def test_a_killed_worker_comes_back_and_nobody_elses_flow_loses_a_packet(address
             assert succeeded(client.bind(CHANNEL, peer.address))
         assert error_of(relay.client().allocate()) == 486
         eventually(lambda: relay.scrape().total("turnrelay_allocations") == 6, "not all are counted")
-        created = relay.scrape().total("turnrelay_allocations_created_total")
+        kept = _kept(relay.scrape())
         with Traffic(peer, of[1]) as traffic:
             time.sleep(0.3)
             away = relay.kill(2)
@@ -110,11 +114,17 @@ def test_a_killed_worker_comes_back_and_nobody_elses_flow_loses_a_packet(address
             lambda: relay.scrape().total("turnrelay_allocations") == 6, "the dead worker's are counted"
         )
         page = relay.scrape()
-        assert page.total("turnrelay_allocations_created_total") == created + 3
+        assert _kept(page) == kept + 3
         assert page.total("turnrelay_worker_restarts_total", worker="2") == 1
         assert page.total("turnrelay_worker_restarts_total", worker="1") == 0
         assert page.total("turnrelay_worker_up") == 2
         assert page.total("turnrelay_allocations_ended_total", reason="worker_lost") == 3
+
+
+def _kept(page: Scrape) -> float:
+    """Allocations that were made and that no client has deleted: a worker may tell of those later."""
+    deleted = page.total("turnrelay_allocations_ended_total", reason="deleted")
+    return page.total("turnrelay_allocations_created_total") - deleted
 
 
 def test_each_allocation_of_a_killed_worker_has_its_last_line(address, tmp_path):
@@ -190,7 +200,7 @@ def test_limits_are_those_of_the_whole(address, tmp_path):
 
         # 60 challenges and 9 Bindings were answered before.
         start = time.monotonic()
-        answered = _answered_bindings((address, relay.port), 25, 20)
+        answered = _answered_bindings((address, relay.port), 25, 20, 231)
         most = 300 - 69 + (time.monotonic() - start) + 60
         assert 231 <= answered <= most
 
@@ -204,8 +214,8 @@ def _is_answered(connection: socket.socket) -> bool:
         return False
 
 
-def _answered_bindings(server: tuple[str, int], sockets: int, requests: int) -> int:
-    """How many requests are answered, of so many from each of so many sockets."""
+def _answered_bindings(server: tuple[str, int], sockets: int, requests: int, least: int) -> int:
+    """How many requests are answered, of so many from each of so many sockets; waits longer for the least."""
     with ExitStack() as stack:
         asking = [
             stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(sockets)
@@ -215,7 +225,7 @@ def _answered_bindings(server: tuple[str, int], sockets: int, requests: int) -> 
             for _ in range(requests):
                 sock.send(Message(MessageClass.REQUEST, Method.BINDING).encode())
         answered = 0
-        while ready := select.select(asking, [], [], 1.0)[0]:
+        while ready := select.select(asking, [], [], 10.0 if answered < least else 1.0)[0]:
             answered += sum(bool(sock.recv(1000)) for sock in ready)
         return answered
 
@@ -232,16 +242,18 @@ def test_the_bandwidth_of_a_user_is_one_wherever_it_is_spent(address, peer, tmp_
             for client in clients:
                 client.send(CHANNEL, bytes(1000))
             time.sleep(0.001)
-        peer.sock.settimeout(1.0)
         received = 0
         try:
             while True:
+                peer.sock.settimeout(10.0 if received < burst - 2000 else 1.0)
                 received += len(peer.sock.recv(2000))
         except TimeoutError:
             most = burst + rate * (time.monotonic() - start)
         assert burst - 2000 <= received <= most * 1.05
-        page = relay.scrape()
-        assert page.total("turnrelay_dropped_packets_total", reason="bandwidth") >= 1
+        eventually(
+            lambda: relay.scrape().total("turnrelay_dropped_packets_total", reason="bandwidth") >= 1,
+            "the drops are not counted",
+        )
 
 
 def test_metrics_are_what_the_clients_counted(address, peer, tmp_path):
@@ -333,13 +345,14 @@ def _unused(*clients: DatagramClient) -> int:
 
 
 def test_the_port_range_is_used_up_by_both_together(address, tmp_path):
-    flags = ["--min-port", "50000", "--max-port", "50019"]
+    # Below those that the system gives to everybody.
+    flags = ["--min-port", "20000", "--max-port", "20019"]
     with RelayOfTwo(site(tmp_path, address), OPEN, flags=flags) as relay:
         clients = [relay.client() for _ in range(24)]
         answers = Counter(error_of(client.allocate()) for client in clients)
         assert answers == {0: 20, 508: 4}
         relayed = [client.relayed for client in clients if client.relayed is not None]
-        assert {each.port for each in relayed} == set(range(50000, 50020))
+        assert {each.port for each in relayed} == set(range(20000, 20020))
 
 
 def test_a_tunnel_is_a_client_like_any_other(address, peer, tmp_path):

@@ -24,7 +24,8 @@ from support.turnrelay_server import TurnRelayServer
 OPEN = Access(allowed_peers=("127.0.0.0/8",))
 
 _NORMAL = "from turnrelay.__main__ import main\n\nmain()\n"
-_INTERVAL = 0.005
+_INTERVAL = 0.01
+_LONGEST_BURST = 5 * _INTERVAL
 _SO_RCVBUFFORCE = 33
 _PATIENCE = 60.0
 
@@ -136,8 +137,7 @@ class Numbered:
         self.at_peer: Counter[int] = Counter()
         self.at_client: Counter[int] = Counter()
         for sock in (client.sock, peer.sock):
-            if isinstance(sock, socket.socket):  # this process may have to wait for its turn for seconds
-                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
+            _make_room(sock)
 
     def exchange(self) -> None:
         data = self.sent.to_bytes(4, "big")
@@ -174,6 +174,12 @@ class Numbered:
             if lost or twice:
                 wrong.append(f"{self.name}, at the {end}: of {self.sent} lost {lost}, twice {twice}")
         return "; ".join(wrong)
+
+
+def _make_room(sock: object) -> None:
+    """This process may have to wait for its turn for seconds."""
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
 
 
 class ByChannel(Numbered):
@@ -226,18 +232,22 @@ class _Callee:
     def __init__(self, client: StreamClient) -> None:
         self.client = client
         self.sock = self
+        _make_room(client.sock)
         assert client.relayed is not None
         self.address = client.relayed
 
     def recv(self, size: int) -> bytes:
         return self.client.frame()[4:8]
 
+    def settimeout(self, seconds: float) -> None:
+        self.client.sock.settimeout(seconds)
+
     def close(self) -> None:
         self.client.close()
 
 
 class Traffic:
-    """All of them at once, some hundred packets a second each."""
+    """All of them at once, a hundred packets a second each."""
 
     def __init__(self, flows: Sequence[Numbered]) -> None:
         self.flows = flows
@@ -245,6 +255,7 @@ class Traffic:
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
+        self._wait_at_sockets(0.2)
         calls: list[Callable[[], object]] = [flow.read_peer for flow in self.flows]
         calls += [flow.read_client for flow in self.flows]
         self._readers = [threading.Thread(target=self._read, args=(call,)) for call in calls]
@@ -256,13 +267,14 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._sender.join()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while not all(flow.complete() for flow in self.flows) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.2)  # for what comes twice
         self._over.set()
         for thread in self._readers:
             thread.join()
+        self._wait_at_sockets(5.0)
 
     def goes_on(self, seconds: float = 0.5) -> None:
         time.sleep(seconds)
@@ -271,12 +283,18 @@ class Traffic:
         wrong = [flow.losses() for flow in self.flows if flow.losses()]
         assert not wrong, "\n".join(wrong)
 
+    def _wait_at_sockets(self, seconds: float) -> None:
+        """So long for each answer or packet."""
+        for flow in self.flows:
+            for end in (flow.client, flow.peer):
+                end.sock.settimeout(seconds)
+
     def _send(self) -> None:
         due = time.monotonic()
         while not self._stop.is_set():
             for flow in self.flows:
                 flow.exchange()
-            due += _INTERVAL
+            due = max(due + _INTERVAL, time.monotonic() - _LONGEST_BURST)
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _read(self, read: Callable[[], object]) -> None:
