@@ -11,7 +11,7 @@ import pytest
 from natlab.hard_nats import PAIRS, PUNISHED, TCP_PAIRS, Try, attempts, relays, summary
 from natlab.lab import Lab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 HOPELESS = ("symmetric", "linux-random")
 ONE_WAY_TCP = (("linux/tcp", "port-restricted"), ("port-restricted/tcp", "open"))
@@ -28,7 +28,7 @@ def tries(
 
         async def run(pair: tuple[str, str]) -> list[Try]:
             async with room:
-                return await attempts(lab, uris, pair, 1, patience=4.0 if pair == HOPELESS else 40.0)
+                return await attempts(lab, uris, pair, 1, patience=8.0 if pair == HOPELESS else 40.0)
 
         pairs = (*PAIRS, *TCP_PAIRS, *ONE_WAY_TCP, HOPELESS)
         return dict(zip(pairs, await asyncio.gather(*map(run, pairs)), strict=True))

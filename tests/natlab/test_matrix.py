@@ -39,7 +39,7 @@ AT_ONCE = 3  # pairs; more of them keep each other's packets waiting on two core
 NICENESS = -10  # of the lab, the relay and the peers
 MEDIAN_LIMIT = 0.4
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 # One pair after the other has other hosts than those before it.
 PAIRS = [

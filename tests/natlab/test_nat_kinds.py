@@ -13,6 +13,8 @@ from natlab.lab import KINDS, MATRIX, Dependence, Lab, PortAssignment, Realm, Se
 from natlab.lab.probe import Blocked, Probe
 from natlab.tools import CoturnBehaviourServer, NatDiscovery, StunClient
 
+pytestmark = pytest.mark.alone
+
 UDP_KINDS = [name for name in MATRIX if KINDS[name].udp_passes]
 NATS = [name for name in UDP_KINDS if KINDS[name].translates]
 EXTRA_KINDS = ["symmetric-block", "cgnat-symmetric", "double-nat"]

@@ -28,7 +28,7 @@ RELAY = "11.0.0.10"  # looks public, as peers must; it is on the world's loopbac
 SOCKS_PORT = 9050
 TOR_SECONDS = 60.0  # for circuits to be built on a busy machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 class Journey:

@@ -54,11 +54,16 @@ async def test_packets_fill_the_narrowest_part_of_a_route_whole(
     with Route(mtu) as route:
         pair = await Pair.connect(route, OURS)
         try:
-            await pair.converse(1000, 0.5)
-            with seen(route) as packets:
+            largest = 0
+            for _ in range(20):  # the size is looked for while they talk
                 await pair.converse(1000, 0.2)
+                with seen(route) as packets:
+                    await pair.converse(1000, 0.2)
+                cut = [packet for packet in packets if int.from_bytes(packet[6:8], "big") & 0x3FFF]
+                assert not cut
+                largest = max(map(len, packets), default=0)
+                if largest >= found + _HEADERS:
+                    break
         finally:
             await pair.stop()
-    cut = [packet for packet in packets if int.from_bytes(packet[6:8], "big") & 0x3FFF]
-    assert not cut
-    assert max(map(len, packets)) == found + _HEADERS
+    assert largest == found + _HEADERS

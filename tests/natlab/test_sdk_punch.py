@@ -56,7 +56,8 @@ def known_as(site: Site, server: Server) -> str:
 def test_a_hole_is_punched_where_the_rules_let_it(lab: Lab, server: Server, first: str, second: str) -> None:
     sites = lab.site(first, delay=0.01), lab.site(second, delay=0.01)
     addresses = [known_as(site, server) for site in sites]
-    options = ("--port", str(PORT), "--seconds", "6", "--attempts", "1", "--json")
+    seconds = "20" if can_punch(first, second) else "6"
+    options = ("--port", str(PORT), "--seconds", seconds, "--attempts", "1", "--json")
     running = [
         peerpath(site, "punch", peer, *options) for site, peer in zip(sites, reversed(addresses), strict=True)
     ]
@@ -65,11 +66,11 @@ def test_a_hole_is_punched_where_the_rules_let_it(lab: Lab, server: Server, firs
             with pytest.raises(ProcessFailed, match=r"No hole to .* could be punched"):
                 process.wait(30)
         return
-    results = [json.loads(process.wait(30)) for process in running]
+    results = [json.loads(process.wait(60)) for process in running]
     for result, peer in zip(results, reversed(sites), strict=True):
         assert result["remote"].startswith(f"{peer.public_address}:")
         # There and back over two paths of 10 ms each; the rest is a busy machine.
-        assert 40 <= result["round_trip_ms"] < 1000
+        assert 40 <= result["round_trip_ms"] < 10_000
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,6 @@ def test_a_relay_without_tcp_relays_is_named_with_its_reason(world: World, stack
     flags = ["--tcp-relay", *world.config(NOTHING_ELSE)]
     alice, bob = (world.person(host, world.without_tcp) for host in world.blocked)
     begin(stack, bob.listen(alice.key, more=flags))
-    failed = begin(stack, alice.dial(bob.key, timeout=3, more=flags)).fail(30)
+    failed = begin(stack, alice.dial(bob.key, timeout=5, more=flags)).fail(30)
     assert "442 it offers no TCP relays (RFC 6062)" in failed["text"]
     assert "fallback tcp_relay: no relayed address" in failed["text"]

@@ -49,7 +49,10 @@ class _End:
 
 
 def punch(pairs: Iterable[tuple[Host, Host]], probe: Probe, seconds: float = 4.0) -> list[bool]:
-    """Try to connect all pairs at once. True for those that are connected, in their order."""
+    """Try to connect all pairs at once. True for those that are connected, in their order.
+
+    So many seconds' rounds, which a busy machine takes longer for.
+    """
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
         ends: list[tuple[_End, _End]] = []
         unreflected: set[Host] = set()
@@ -69,13 +72,14 @@ def punch(pairs: Iterable[tuple[Host, Host]], probe: Probe, seconds: float = 4.0
         for left, right in ends:
             left.remotes |= {right.reflexive} - {None}
             right.remotes |= {left.reflexive} - {None}
-        deadline = time.monotonic() + seconds
-        next_round = 0.0
-        while (now := time.monotonic()) < deadline and not all(a.is_heard and b.is_heard for a, b in ends):
-            if now >= next_round:
-                next_round = now + INTERVAL
+        rounds, next_round = round(seconds / INTERVAL), 0.0
+        while not all(a.is_heard and b.is_heard for a, b in ends):
+            if (now := time.monotonic()) >= next_round:
+                if not rounds:
+                    break
+                rounds, next_round = rounds - 1, now + INTERVAL
                 for end in (end for pair in ends for end in pair):
                     end.send()
-            for key, _ in selector.select(max(0.0, min(next_round, deadline) - time.monotonic())):
+            for key, _ in selector.select(max(0.0, next_round - time.monotonic())):
                 key.data.receive()
         return [left.is_heard and right.is_heard for left, right in ends]
