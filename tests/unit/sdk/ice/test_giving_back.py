@@ -11,8 +11,7 @@ from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.net.datagrams import DatagramSocket
 from stunwire import LIFETIME, Message, Method, TransportAddress
-from turnrelay.core.addresses import ClientAddress, FiveTuple, ServerAddress, Transport
-from unit.sdk.turn.relay_in_memory import Relay
+from unit.sdk.turn.relay_in_memory import ClientAddress, FiveTuple, Relay, ServerAddress, Transport
 
 
 def never(_: Message) -> bool:
