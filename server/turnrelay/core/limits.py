@@ -33,7 +33,5 @@ class Limits:
     """TCP connections with peers (RFC 6062), those that are not yet bound included."""
     requests_per_allocation: float = 50.0
     requests_burst: float = 200.0
-    pending_requests: int = 4096
-    """Requests that wait for a key at once; further ones of strangers are dropped and retransmitted."""
     remembered_replies: int = 65536
     """Answers kept for retransmissions."""

@@ -46,10 +46,12 @@ class LookUpKey(NamedTuple):
 
 class FetchKey(NamedTuple):
     """The keys that were not at hand. Answer with `Server.key_found(ticket, candidates, now)` or
-    `Server.key_unavailable(ticket, now)`, whenever it is known."""
+    `Server.key_unavailable(ticket, now)` whenever it is known, or with `Server.key_given_up(ticket)`."""
 
     ticket: int
     query: KeyQuery
+    stranger: str | None
+    """The host of the client; None for the user of an allocation, which must not be kept waiting."""
 
 
 class OpenRelay(NamedTuple):

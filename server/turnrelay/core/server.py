@@ -145,6 +145,10 @@ class Server:
             return []
         return replies.unauthenticated_error(pending.message, pending.path, ErrorCode.SERVER_ERROR)
 
+    def key_given_up(self, ticket: int) -> None:
+        """The answer to FetchKey where too many wait: the request is dropped, and retransmitted."""
+        self._no_longer_pending(ticket)
+
     def key_not_at_hand(self, ticket: int, now: float) -> list[Output]:
         """The third answer to LookUpKey: the directory takes time to tell, and does so for those alone who
         have something left to pay with. A request for the user of the allocation on its path is paid from
@@ -155,18 +159,15 @@ class Server:
         state, pending = self.state, self.state.pending_requests[ticket]
         allocation = state.allocations.get(pending.path)
         if allocation is not None and asks_for(pending.query, allocation.credential, state.realm):
-            pending.paid_from = Throttle.REQUESTS
+            pending.paid_from, stranger = Throttle.REQUESTS, None
             is_paid = allocation.requests.take(1, now)
-        elif len(state.pending_requests) > state.limits.pending_requests:
-            self._no_longer_pending(ticket)
-            return []  # the client retransmits
         else:
-            pending.paid_from = Throttle.UNAUTHENTICATED
-            is_paid = state.rate_limit.allow(pending.path.client.host, now)
+            pending.paid_from, stranger = Throttle.UNAUTHENTICATED, pending.path.client.host
+            is_paid = state.rate_limit.allow(stranger, now)
         if not is_paid:
             self._no_longer_pending(ticket)
             return [Throttled(pending.path, pending.paid_from)]
-        return [FetchKey(ticket, pending.query)]
+        return [FetchKey(ticket, pending.query, stranger)]
 
     def relay_opened(
         self, ticket: int, relay: RelayedAddress, reserved: RelayedAddress | None, now: float

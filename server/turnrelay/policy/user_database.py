@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,6 +79,8 @@ class UserDatabase:
         self._cache_seconds = cache_seconds
         self._cache: OrderedDict[KeyQuery, tuple[float, tuple[Credential, ...]]] = OrderedDict()
         self._engine = create_engine(URL.create("sqlite", database=str(path)))
+        self._thread = ThreadPoolExecutor(1, "users")
+        """Several would read no faster, but compete with the event loop for the interpreter."""
         self._file: tuple[int, int] | None = None
         """Device and inode of the file that the pooled connections have open."""
 
@@ -91,7 +94,7 @@ class UserDatabase:
 
     async def find(self, query: KeyQuery, now_unix: float) -> tuple[Credential, ...]:
         """The user asked for, as a tuple of one, or an empty one."""
-        found = await asyncio.to_thread(self.look_up, query)
+        found = await asyncio.get_running_loop().run_in_executor(self._thread, self.look_up, query)
         self._cache[query] = (now_unix, found)
         self._cache.move_to_end(query)
         if len(self._cache) > _CACHED_QUERIES:

@@ -35,8 +35,11 @@ from turnrelay.core.server import Server
 from turnrelay.relay.mover import PacketMover
 from turnrelay.relay.plane import ClientLink, NoRelayAddress, Opened, RelayPlane
 from turnrelay.relay.tcp_relays import ClientStream, TcpRelays
+from turnrelay.transports.key_queue import KeyQueue
 
 _COMPLAINT_SECONDS = 10.0
+_FETCHED_AT_ONCE = 16
+"""Keys that the user directory is asked for at once; the other requests wait for their turn."""
 
 
 class UserDirectory(Protocol):
@@ -108,7 +111,9 @@ class Driver:
         self._streams: dict[FiveTuple, Endpoint] = {}
         self._tcp: TcpRelays | None = None
         self._others: OtherProcesses | None = None
-        self._lookups: set[asyncio.Task[None]] = set()
+        self._keys = KeyQueue()
+        self._fetching = 0
+        self._fetches: set[asyncio.Task[None]] = set()
         self._complain_at = float("-inf")
         """When the user directory may be complained of again."""
         self._timer: asyncio.TimerHandle | None = None
@@ -293,9 +298,24 @@ class Driver:
             self._perform(self.server.key_found(ticket, candidates, now))
 
     def _fetch(self, output: FetchKey) -> None:
-        task = self._loop.create_task(self._find(*output, self._asked_at))
-        self._lookups.add(task)
-        task.add_done_callback(self._lookups.discard)
+        lost = self._keys.add(output, self._asked_at)
+        if lost is not None:
+            self.server.key_given_up(lost.ticket)
+        if self._fetching < _FETCHED_AT_ONCE:
+            self._fetching += 1
+            task = self._loop.create_task(self._fetch_in_turn())
+            self._fetches.add(task)
+            task.add_done_callback(self._fetches.discard)
+
+    async def _fetch_in_turn(self) -> None:
+        """Until nobody waits. A key may have come meanwhile, so each time the event loop has its turn."""
+        try:
+            while (taken := self._keys.take()) is not None:
+                (ticket, query, _), asked_at = taken
+                await self._find(ticket, query, asked_at)
+                await asyncio.sleep(0)
+        finally:
+            self._fetching -= 1
 
     async def _find(self, ticket: int, query: KeyQuery, asked_at: float) -> None:
         try:
@@ -374,9 +394,9 @@ class Driver:
 
     async def close(self) -> None:
         """Ends every allocation; nothing is answered afterwards."""
-        for task in list(self._lookups):
+        for task in list(self._fetches):
             task.cancel()
-        await asyncio.gather(*self._lookups, return_exceptions=True)
+        await asyncio.gather(*self._fetches, return_exceptions=True)
         self.carry_out(self.server.shut_down(self.clock()))
         if self._tcp is not None:
             self._tcp.shut_down()

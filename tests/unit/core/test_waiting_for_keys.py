@@ -136,37 +136,40 @@ def test_who_authenticates_gets_back_what_was_paid(world, alice):
     assert world.rate_limit.left == 1
 
 
-def test_no_more_strangers_than_the_limit_wait_and_who_is_in_memory_does_not_mind(new_world):
-    world = new_world(limits=Limits(pending_requests=3))
-    clients = strangers(world, 5)
+def test_who_is_in_memory_does_not_mind_who_waits(world, alice):
+    clients = strangers(world, 3)
     world.hold_keys = True
-    questions = [waiting(client.allocate()) for client in clients]
-    assert [question is not None for question in questions] == [True, True, True, False, False]
-    world.hold_keys = False
-    accepted(world.client().allocate())
+    assert all(waiting(client.allocate()) for client in clients)
+    alice.greet(now=0)
+    world.hold_keys, world.rate_limit.left = False, 0
+    accepted(alice.allocate())
+
+
+def test_a_request_that_is_given_up_leaves_nothing_and_may_come_again(world):
+    [client] = strangers(world, 1)
     world.hold_keys = True
-    world.look_up(questions[0], 1)
-    assert waiting(clients[4].allocate(now=1))
+    request = client.form(Method.ALLOCATE, (REQUESTED_TRANSPORT, UDP))
+    world.server.key_given_up(waiting(world.deliver(request, client.path, 0)).ticket)
+    assert world.remnants() == {}
+    assert waiting(world.deliver(request, client.path, 1))
 
 
 @pytest.fixture
 def besieged(new_world) -> Client:
-    """Alice, who has an allocation and can be removed at any time. Strangers wait in all the places there
-    are, and have used up the answers of her prefix."""
-    world = new_world(limits=Limits(pending_requests=3, requests_burst=4, requests_per_allocation=1))
+    """Alice, who has an allocation and can be removed at any time. Strangers have used up the answers of her
+    prefix."""
+    world = new_world(limits=Limits(requests_burst=4, requests_per_allocation=1))
     world.removable.add("alice")
     alice = world.client()
     accepted(alice.allocate())
-    clients = strangers(world, 3)
-    world.hold_keys = True
-    assert all(waiting(client.allocate()) for client in clients)
-    world.rate_limit.left = 0
+    world.hold_keys, world.rate_limit.left = True, 0
     return alice
 
 
 def test_the_user_of_an_allocation_keeps_it_whatever_strangers_do(besieged):
     question = waiting(besieged.refresh(600, now=1))
     assert question is not None
+    assert question.stranger is None
     accepted(besieged.world.look_up(question, 1))
 
 
