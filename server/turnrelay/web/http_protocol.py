@@ -1,5 +1,6 @@
 """HttpProtocol: one HTTP connection. What goes wrong on it is answered and logged in our own form."""
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +11,10 @@ from turnrelay.web.answers import add_headers, refused
 _OF_THE_CLIENT = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
+_ANSWER_SECONDS = 30.0
+"""That a client may take to read an answer."""
+
+
 class HttpProtocol(web.RequestHandler):
     """aiohttp would log the client's address and a traceback for each request that is none, and its answer
     would tell the versions of itself and of Python."""
@@ -17,9 +22,27 @@ class HttpProtocol(web.RequestHandler):
     __slots__ = ()
 
     async def start(self) -> None:
-        """Serves, unless the client was gone before this began."""
-        if self.transport is not None:
+        """Serves, unless the client was gone before this began, and sees to it that the connection ends."""
+        transport = self.transport
+        if transport is None:
+            return
+        try:
             await super().start()
+        finally:
+            if transport.get_write_buffer_size():  # it closes when all of that has been read, if ever
+                asyncio.get_running_loop().call_later(_ANSWER_SECONDS, transport.abort)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Whether the client has gone, too; one who does not read is sent away."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            return resp, True
 
     def handle_error(
         self,

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import socket
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp import web
 from support.logs import logged, records
+from turnrelay.web import http_protocol
 from turnrelay.web.application import HttpServer
 
 SECRET = "what nobody needs to know"
@@ -16,7 +19,12 @@ class Routes:
     """Fails in the ways that there are."""
 
     def routes(self):
-        return (web.get("/fails", self._fail), web.get("/late", self._late), web.post("/reads", self._read))
+        return (
+            web.get("/fails", self._fail),
+            web.get("/late", self._late),
+            web.get("/much", self._much),
+            web.post("/reads", self._read),
+        )
 
     async def close(self) -> None:
         """Nothing stays open."""
@@ -28,6 +36,9 @@ class Routes:
         response = web.StreamResponse()
         await response.prepare(request)
         raise LookupError(SECRET)
+
+    async def _much(self, _: web.Request) -> web.Response:
+        return web.Response(body=bytes(40_000))
 
     async def _read(self, request: web.Request) -> web.Response:
         return web.Response(body=await request.read())
@@ -116,3 +127,30 @@ async def test_a_body_is_taken_as_it_comes(server):
         url, headers = f"http://127.0.0.1:{server.port}/reads", {"Content-Encoding": "gzip"}
         async with session.post(url, data=b"not inflated", headers=headers) as answer:
             assert (answer.status, await answer.read()) == (200, b"not inflated")
+
+
+async def test_who_reads_no_answers_is_let_go(server, monkeypatch):
+    monkeypatch.setattr(http_protocol, "_ANSWER_SECONDS", 0.3)
+    loop, deaf = asyncio.get_running_loop(), []
+
+    def served() -> list[int]:
+        connections = psutil.Process().net_connections("tcp")
+        return [each.raddr.port for each in connections if each.laddr.port == server.port and each.raddr]
+
+    try:
+        # Answers that fill the system's buffers and ours, the system's alone, or both to any degree.
+        for count in range(1, 120, 2):
+            sock = socket.socket()
+            deaf.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", server.port))
+            last = b"GET /much HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n"
+            await loop.sock_sendall(sock, b"GET /much HTTP/1.1\r\nHost: relay\r\n\r\n" * count + last)
+        assert served()
+        async with asyncio.timeout(20):
+            while served():
+                await asyncio.sleep(0.1)
+    finally:
+        for sock in deaf:
+            sock.close()
