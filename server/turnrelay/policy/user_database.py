@@ -166,6 +166,7 @@ class UserDatabase:
         return [UserRecord(row[0], row[1], datetime.fromtimestamp(row[2], UTC)) for row in rows]
 
     def close(self) -> None:
+        self._thread.shutdown()
         self._engine.dispose()
 
     @contextmanager
