@@ -33,7 +33,7 @@ EXPECTED = {
     "watch_the_path.py": [r"path: host by udp", r"100 messages, 0 interruptions"],
     "why_not.py": [
         r"no connection within 2 s",
-        r"dialed: no connection within 2 s after 2\.\d+ s",
+        r"dialed: no connection within 2 s after \d+\.\d+ s",
         r"offered, with \d+ candidates",
         r"stun:10\.77\.0\.1:3478",
         r"local host 10\.77\.0\.2:\d+",

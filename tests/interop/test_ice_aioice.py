@@ -85,7 +85,7 @@ async def test_relayed(relay, role, who):
     servers = [IceServer(uri_of(relay, "udp"), access.username, access.password)] if who != "theirs" else []
     options = AgentOptions(addresses=LOOPBACK, relay_only=who != "theirs")
     endpoint = IceEndpoint(
-        role, servers, options=options, hosts=lambda: ["127.0.0.1"], pacer=Pacer(), patience=3
+        role, servers, options=options, hosts=lambda: ["127.0.0.1"], pacer=Pacer(), patience=10
     )
     async with endpoint as ours:
         try:

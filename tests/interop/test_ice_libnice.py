@@ -107,7 +107,7 @@ def endpoint(role, servers=(), **options):
         options=AgentOptions(addresses=LOOPBACK, **options),
         hosts=lambda: ["127.0.0.1"],
         pacer=Pacer(),
-        patience=3,
+        patience=10,
     )
 
 

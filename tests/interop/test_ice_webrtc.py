@@ -96,7 +96,7 @@ def our_endpoint(role, servers, *, relay_only):
         hosts=lambda: [HOST],
         rescan=0,
         pacer=Pacer(),
-        patience=3,
+        patience=10,
     )
 
 

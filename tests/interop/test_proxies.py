@@ -220,7 +220,8 @@ async def test_a_proxy_whose_certificate_nobody_vouches_for(proxy_host, monkeypa
 )
 async def test_a_proxy_of_another_kind_than_was_said(proxy_host, scheme, name, reason):
     proxy = Proxy.parse(f"{scheme}://{proxy_host}:{PORTS[name]}")
-    assert re.search(reason, await refusal(proxy, 443, HASTE))
+    waits = HASTE if reason.startswith("no answer") else None
+    assert re.search(reason, await refusal(proxy, 443, waits))
 
 
 # -- those who are silent ---------------------------------------------------------------------------------
@@ -307,7 +308,9 @@ async def test_the_next_fallback_does_not_wait_for_a_silent_one(relay, proxy_hos
     async with listener(silent) as port:
         rules = ProxyRules.always(Proxy.parse(proxy_url("http by Squid", proxy_host)))
         servers = [f"ws://127.0.0.1:{port}/v1/tunnel", uris(relay)["tls"]]
-        options = RelayOptions((Fallback.HTTP_TUNNEL, Fallback.PROXY), rules, waits=HASTE, head_start=60)
+        # The proxy has to answer within this, too.
+        waits = Waits(connect=2, answer=2)
+        options = RelayOptions((Fallback.HTTP_TUNNEL, Fallback.PROXY), rules, waits=waits, head_start=60)
         async with Ends(relay, servers, options) as ends:
             await ends.connected()
             assert (ends[0].path.local.via, ends[0].path.local.proxy) == ("tls", "http")
@@ -337,7 +340,7 @@ async def test_a_path_tells_what_carries_it(relay, proxy_host, name, via):
 async def test_where_turn_works_the_proxy_and_the_tunnel_are_left_alone(relay, proxy_host):
     rules = ProxyRules.always(Proxy.parse(proxy_url("http", proxy_host)))
     both = [uris(relay)["tcp"], uris(relay)["wss"]]
-    async with Ends(relay, both, RelayOptions(proxies=rules)) as ends:
+    async with Ends(relay, both, RelayOptions(proxies=rules, head_start=10)) as ends:
         await ends.connected()
         report = ends[0].report()
     assert {entry.fallback: entry.tried for entry in report.fallbacks} == {

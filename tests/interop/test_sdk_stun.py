@@ -33,7 +33,7 @@ async def test_the_public_address(relay, transport):
     found = await StunClient([_server(relay, transport)], tls=_trust(relay)).public_address()
 
     assert found.mapped == found.local
-    assert 0 < found.round_trip < 1
+    assert 0 < found.round_trip < 10
 
 
 async def test_a_certificate_from_nowhere_is_not_accepted(relay):
@@ -43,7 +43,7 @@ async def test_a_certificate_from_nowhere_is_not_accepted(relay):
 
 async def test_dead_and_living_servers_raced(control, subject):
     servers = [("127.0.0.1", 9), *(_server(relay, "udp") for relay in (control, subject))]
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         await StunClient(servers, timeout=30).public_address()
 
 

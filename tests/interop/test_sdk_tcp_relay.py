@@ -241,7 +241,7 @@ def endpoint(role: Role, relay: Relay, fallbacks: Sequence[Fallback], *transport
         hosts=lambda: ["127.0.0.1"],
         pacer=Pacer(),
         tls=ssl.create_default_context(cafile=str(relay.site.certificates.authority)),
-        relaying=RelayOptions(tuple(fallbacks)),
+        relaying=RelayOptions(tuple(fallbacks), head_start=10),
     )
 
 
