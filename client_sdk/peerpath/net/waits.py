@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 _ROUND_TRIPS = 8
 """What a step takes at most, TLS 1.2 through a proxy, twice over."""
+_LONGEST = 60.0
+"""Seconds: no way is so slow that more is worth waiting for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Waits:
     """What comes after: the proxy's yes, TLS, the WebSocket, the allocation. More on a slow way."""
 
     def for_answer(self, round_trip: float) -> float:
-        return max(self.answer, _ROUND_TRIPS * round_trip)
+        return max(self.answer, min(_ROUND_TRIPS * round_trip, _LONGEST))
 
 
 @asynccontextmanager

@@ -167,8 +167,10 @@ class Rendezvous:
     async def _sent(self, peer: PublicKey, message: bytes) -> bool:
         """False if it is worth another try."""
         link = await self._registered()
+        # However slow the way is: of a silent server there must be time left for another link.
+        patience = min(Waits(answer=RESULT_TIMEOUT).for_answer(link.round_trip), self._send_timeout / 2)
         try:
-            async with asyncio.timeout(Waits(answer=RESULT_TIMEOUT).for_answer(link.round_trip)):
+            async with asyncio.timeout(patience):
                 result = await link.deliver(peer, message)
         except TimeoutError:
             self._failure = f"{self._url}: does not answer any more"
@@ -206,6 +208,8 @@ class Rendezvous:
             self._failure = f"{self._url}: {type(error).__name__}: {error}"
             _log.error("the rendezvous has ended: %s", self._failure, exc_info=error)
             self._incoming.close(self._failure)
+            for channel in self._routes.values():
+                channel._inbox.close(self._failure)
         finally:
             self._become(RendezvousState.CLOSED)
 
@@ -237,11 +241,12 @@ class Rendezvous:
 
     async def _use(self, link: RendezvousLink) -> None:
         self._link = link
-        self._become(RendezvousState.REGISTERED)
         try:
+            self._become(RendezvousState.REGISTERED)
             await link.run(self._receive)
         finally:
             self._link = None
+            await link.close()
 
     def _receive(self, peer: PublicKey, message: bytes) -> None:
         try:

@@ -62,7 +62,7 @@ class LinkLost(RendezvousError):
 
 
 class RendezvousLink:
-    """`connect` makes it; then `run` reads until the link is lost, while `deliver` sends."""
+    """`connect` makes it, `run` reads until the link is lost, while `deliver` sends, `close` ends it."""
 
     def __init__(self, url: URL, socket: ClientConnection) -> None:
         self._url = url
@@ -121,7 +121,6 @@ class RendezvousLink:
             self._reading.cancel()
             for waiting in self._waiting.values():
                 waiting.cancel()
-            await self.close()
 
     async def _read(self, receive: Receive) -> None:
         while True:

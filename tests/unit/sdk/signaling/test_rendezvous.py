@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from peerpath.identity import Identity
 from peerpath.net.dialing import Dialed, dial_host
-from peerpath.signaling import Dialing, Rendezvous, RendezvousError, RendezvousState
+from peerpath.signaling import Dialing, Rendezvous, RendezvousError, RendezvousState, SignalingClosed
 from stunwire.rendezvous import (
     SUBPROTOCOL,
     Challenge,
@@ -84,6 +84,18 @@ def takes(seconds: float) -> Callable[[ServerConnection], Awaitable[None]]:
     return handle
 
 
+async def registers(socket: ServerConnection, messages: int | None = None) -> None:
+    """A server that takes everybody, and says nothing of what became of messages; after so many it leaves."""
+    await socket.send(Challenge(bytes(32)).encode())
+    await socket.recv()
+    await socket.send(Registered(bytes(8)).encode())
+    heard = 0
+    async for _ in socket:
+        heard += 1
+        if heard == messages:
+            return
+
+
 @pytest.mark.parametrize(
     "location", ["/elsewhere", "wss://other.invalid/", "http://portal.invalid/login", "nonsense:", "ws://["]
 )
@@ -149,3 +161,47 @@ async def test_on_a_slow_way_an_answer_is_waited_for_longer(monkeypatch):
         channel = rendezvous.channel(BOB.public_key)
         await channel.send(Dialing(ALICE, BOB.public_key, now=time.time()).seal("offer", {}))
         assert states.seen == [RendezvousState.REGISTERED]
+
+
+async def test_a_silent_server_is_left_while_there_is_time_for_another_try(monkeypatch):
+    monkeypatch.setattr("peerpath.signaling.rendezvous.RESULT_TIMEOUT", 60.0)
+    handlers = iter((registers, takes(0)))
+
+    async with (
+        rendezvous_server(lambda socket: next(handlers)(socket)) as url,
+        Rendezvous(url, ALICE, send_timeout=4) as rendezvous,
+    ):
+        channel = rendezvous.channel(BOB.public_key)
+        await channel.send(Dialing(ALICE, BOB.public_key, now=time.time()).seal("offer", {}))
+
+
+async def test_a_mistake_of_a_callback_ends_the_connection_and_every_open_channel(caplog):
+    told: list[RendezvousState] = []
+    left = asyncio.Event()
+
+    def on_state(state: RendezvousState, _: str) -> None:
+        told.append(state)
+        if told.count(RendezvousState.REGISTERED) == 2:
+            raise KeyError("no such widget")
+
+    async def first(socket: ServerConnection) -> None:
+        await registers(socket, messages=1)
+
+    async def second(socket: ServerConnection) -> None:
+        await registers(socket)
+        left.set()
+
+    handlers = iter((first, second))
+    async with (
+        rendezvous_server(lambda socket: next(handlers)(socket)) as url,
+        Rendezvous(url, ALICE, on_state=on_state) as rendezvous,
+    ):
+        channel = rendezvous.channel(BOB.public_key)
+        dialing = Dialing(ALICE, BOB.public_key, now=time.time())
+        with pytest.raises(SignalingClosed):  # the first connection ends without a result
+            await channel.send(dialing.seal("offer", {}))
+        async with asyncio.timeout(10):
+            with pytest.raises(SignalingClosed, match="no such widget"):
+                await channel.recv()
+            await left.wait()
+    assert "no such widget" in caplog.text
