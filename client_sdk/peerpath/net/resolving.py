@@ -15,8 +15,11 @@ from stunwire import TransportAddress
 
 from peerpath.errors import PeerpathError
 from peerpath.net.addresses import is_numeric
+from peerpath.net.waits import within
 
 _SRV_SECONDS = 1.5
+_LOOK_UP_SECONDS = 10.0
+"""A and AAAA: room for a name server that is silent, and for the next one (resolv.conf: 5 s for each)."""
 
 
 class ResolveError(PeerpathError):
@@ -41,7 +44,8 @@ class Resolver:
         if is_numeric(host):
             return [TransportAddress(host, port)]
         try:
-            found = await _in_thread(host, port)
+            async with within(_LOOK_UP_SECONDS, "answer"):
+                found = await _in_thread(host, port)
         except OSError as error:
             raise ResolveError(f"{host} has no address: {error.strerror or error}") from error
         hosts = list(dict.fromkeys(str(entry[4][0]) for entry in found))

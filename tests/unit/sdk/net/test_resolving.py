@@ -1,9 +1,16 @@
 """Resolver: the order of addresses and services, and what SRV records are for."""
 
 import random
+import socket
+import threading
 
 import pytest
+from peerpath.errors import PeerpathError
+from peerpath.net.dialing import dial_host
+from peerpath.net.proxies import Proxy
 from peerpath.net.resolving import ResolveError, Resolver, ServiceTarget, in_srv_order, interleave
+from peerpath.net.way_out import dial_for
+from peerpath.settings import Settings
 from stunwire import TransportAddress
 from unit.sdk.stun.servers_on_loopback import Names
 
@@ -69,3 +76,30 @@ async def test_a_name_that_leads_nowhere_is_named():
     # Over-long labels are refused before anybody is asked.
     with pytest.raises(ResolveError, match="has no address"):
         await Resolver().addresses("x" * 64 + ".invalid", 1)
+
+
+@pytest.mark.parametrize(
+    "look_up",
+    [
+        lambda: Resolver().addresses("relay.test", 1),
+        lambda: dial_host("relay.test", 1),
+        lambda: Proxy.parse("http://relay.test:1").connect("192.0.2.1", 1, Resolver()),
+        lambda: dial_for("wss://relay.test", Settings(proxy="socks5://192.0.2.1:1"))("relay.test", 1),
+    ],
+    ids=["resolver", "directly", "the proxy's own name", "for the proxy"],
+)
+async def test_a_look_up_that_nobody_answers_is_given_up(look_up, monkeypatch):
+    """As where a network lets no question out."""
+    over = threading.Event()
+
+    def look_up_in_vain(*_, **__):
+        over.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_in_vain)
+    monkeypatch.setattr("peerpath.net.resolving._LOOK_UP_SECONDS", 0.1, raising=False)
+    try:
+        with pytest.raises(PeerpathError, match=r"relay\.test has no address: no answer within 0\.1 s"):
+            await look_up()
+    finally:
+        over.set()
