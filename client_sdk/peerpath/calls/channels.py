@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from peerpath.signaling import Signaling, SignalingClosed
 
+AFTER_ERROR = 0.05
+"""Seconds until `recv` is called again that has raised a SignalingError, as it may at once and every time."""
+
 
 class OwnChannel:
     """A channel that was opened for one attempt; `hang_up` calls `close`."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from peerpath.calls.bodies import BodyError, Kind
-from peerpath.calls.channels import as_signaling_closed
+from peerpath.calls.channels import AFTER_ERROR, as_signaling_closed
 from peerpath.errors import PeerpathError
 from peerpath.signaling import Answering, Dialing, Signaling, SignalingError
 
@@ -69,6 +69,7 @@ class Correspondence:
                 data = await self._channel.recv()
             except SignalingError as error:
                 self._note(f"signaling: {error}")  # a wrong text that somebody pasted; the next may be right
+                await asyncio.sleep(AFTER_ERROR)
                 continue
             except Exception as error:
                 self._failed(as_signaling_closed(error))

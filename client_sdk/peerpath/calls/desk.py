@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from peerpath.calls.channels import OwnChannel, as_signaling_closed
+from peerpath.calls.channels import AFTER_ERROR, OwnChannel, as_signaling_closed
 from peerpath.signaling import Route as Heading
 from peerpath.signaling import Signaling, SignalingError
 from peerpath.signaling.mailbox import Mailbox
@@ -44,9 +45,14 @@ class Desk:
     async def run(self) -> None:
         try:
             while True:
-                # A wrong text that somebody pasted is no end: the next one may be right.
+                try:
+                    data = await self._channel.recv()
+                except SignalingError:
+                    # A wrong text that somebody pasted is no end: the next one may be right.
+                    await asyncio.sleep(AFTER_ERROR)
+                    continue
                 with suppress(SignalingError):
-                    self._sort(await self._channel.recv())
+                    self._sort(data)
         except Exception as end:  # an application's own channel may end with anything
             for attempt in self._attempts.values():
                 attempt.inbox.close(str(as_signaling_closed(end)))

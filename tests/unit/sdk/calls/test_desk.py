@@ -6,7 +6,7 @@ import secrets
 import pytest
 from peerpath import Identity
 from peerpath.calls.desk import _MAX_ATTEMPTS, AttemptChannel, Desk
-from peerpath.signaling import Dialing, SignalingClosed, memory_pair
+from peerpath.signaling import Dialing, SignalingClosed, SignalingError, memory_pair
 
 ALICE, BOB = Identity.generate(), Identity.generate()
 
@@ -125,3 +125,23 @@ async def test_a_channel_that_fails_in_its_own_way_ends_as_well():
     await asyncio.wait_for(Desk(Broken(offer), lambda _, channel: opened.append(channel)).run(), 5)
     with pytest.raises(SignalingClosed, match="ConnectionResetError: the socket is gone"):
         await opened[0].recv()
+
+
+async def test_a_channel_that_has_nothing_but_errors_keeps_nobody_else_from_running():
+    class Dead:
+        trickle = True
+        reads = 0
+
+        async def send(self, message): ...
+
+        async def recv(self):
+            self.reads += 1
+            if self.reads == 10_000:
+                raise SignalingClosed("there is an end to this test")
+            raise SignalingError("closed")
+
+    reading = asyncio.create_task(Desk(Dead(), lambda *_: None).run())
+    await asyncio.sleep(0.2)
+    assert not reading.done()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

@@ -5,7 +5,15 @@ import time
 
 import pytest
 from peerpath import CallError
-from peerpath.signaling import Answering, Dialing, ReplayGuard, Route, SignalingClosed, memory_pair
+from peerpath.signaling import (
+    Answering,
+    Dialing,
+    ReplayGuard,
+    Route,
+    SignalingClosed,
+    SignalingError,
+    memory_pair,
+)
 from unit.sdk.calls.people import ALICE, BOB, MALLORY, alice, bob, nothing_left, until
 
 
@@ -137,6 +145,24 @@ async def test_a_channel_that_fails_in_its_own_way_fails_the_call_at_once(method
     async with nothing_left(), alice() as caller:
         with pytest.raises(CallError, match="ConnectionResetError: no wire"):
             await asyncio.wait_for(caller.connect(BOB.public_key, Broken(), timeout=10)._dial(), 5)
+
+
+async def test_a_channel_that_has_nothing_but_errors_is_asked_again_in_its_time():
+    class Dead:
+        trickle = True
+        reads = 0
+
+        async def send(self, message): ...
+
+        async def recv(self):
+            self.reads += 1
+            if self.reads == 10_000:
+                raise SignalingClosed("there is an end to this test")
+            raise SignalingError("closed")
+
+    async with nothing_left(), alice() as caller:
+        with pytest.raises(CallError, match="no connection within"):
+            await caller.connect(BOB.public_key, Dead(), timeout=0.5)
 
 
 async def test_a_connection_needs_its_channel_no_more():
