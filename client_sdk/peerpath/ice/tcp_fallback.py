@@ -47,6 +47,8 @@ class TcpFallback:
         hosts = [host for host in self._sockets.hosts if host not in self._hosts]
         preferences = local_preferences(hosts)
         for host in hosts:
+            if host in self._hosts:
+                continue  # another call has begun there meanwhile
             self._hosts.add(host)
             taking = await self._candidates.begin(host, preferences[host])
             if self._mappings is not None and taking is not None:

@@ -9,12 +9,14 @@ from itertools import product
 import pytest
 from peerpath.ice import AgentOptions, Candidate, CandidateFound, CandidateType, Output, Refusal, Role
 from peerpath.ice.candidate import TcpType
+from peerpath.ice.host_sockets import HostSockets
 from peerpath.ice.outputs import CandidateRefused, Transmit
 from peerpath.ice.priority import candidate_priority, relay_preference, tcp_relay_preference
 from peerpath.ice.sdp import format_candidate, parse_candidate
 from peerpath.ice.servers import Inquiry
 from peerpath.ice.stack import IceStack
 from peerpath.ice.tcp_candidates import TcpCandidates
+from peerpath.ice.tcp_fallback import TcpFallback
 from stunwire import Message, MessageClass, TransportAddress, frame_rfc4571
 
 HOST = "127.0.0.1"
@@ -98,6 +100,26 @@ async def test_each_address_has_an_active_a_passive_and_a_simultaneous_candidate
     assert listening.base(TcpType.ACTIVE) == (HOST, 9)
     ports = {listening.base(tcp_type).port for tcp_type in TcpType}
     assert len(ports) == 3
+
+
+async def test_an_address_is_begun_with_once_however_many_ask_for_that_at_the_same_time() -> None:
+    hosts = [HOST, "127.0.0.2"]
+    sockets = HostSockets(
+        lambda: hosts,
+        (0, 0),
+        arrived=lambda *_: None,
+        opened=lambda *_: None,
+        closed=lambda *_: None,
+    )
+    await sockets.open(patience=1.0)
+    made = Listening()
+    fallback = TcpFallback(made.stack, made.tcp, sockets, None)
+    await asyncio.gather(*(fallback.begin() for _ in range(3)))
+    found = [output.candidate for output in made.outputs if isinstance(output, CandidateFound)]
+    passive = [each.base.host for each in found if each.candidate.tcp_type is TcpType.PASSIVE]
+    await made.tcp.close()
+    sockets.close()
+    assert sorted(passive) == hosts
 
 
 async def test_the_peers_first_check_opens_a_connection_that_others_cannot_have(listening: Listening) -> None:
