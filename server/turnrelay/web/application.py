@@ -57,6 +57,7 @@ class HttpServer:
     def __init__(self, groups: Sequence[RouteGroup]) -> None:
         self._runner = web.AppRunner(application(groups), shutdown_timeout=0.5)
         self._listening: asyncio.Server | None = None
+        self._is_over = False
         self.port = 0
         self.sock: socket.socket | None = None
         """What it listens on, if it is open."""
@@ -86,9 +87,8 @@ class HttpServer:
     async def protocol_factory(self) -> Callable[[], asyncio.Protocol]:
         """What serves connections that somebody else accepts."""
         await self._runner.setup()
-        server = self._runner.server
-        assert server is not None
-        return partial(HttpProtocol, server, loop=asyncio.get_running_loop(), **_PROTOCOL)
+        assert self._runner.server is not None
+        return partial(self._make_protocol, self._runner.server)
 
     async def stop_listening(self) -> None:
         """Accepts nobody any more."""
@@ -100,7 +100,8 @@ class HttpServer:
             sock.close()
 
     def close_idle(self) -> None:
-        """Ends connections that have no request under way."""
+        """Ends connections that have no request under way, and those that are still to come."""
+        self._is_over = True
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()
 
@@ -108,6 +109,12 @@ class HttpServer:
         """Ends every connection."""
         await self.stop_listening()
         await self._runner.cleanup()
+
+    def _make_protocol(self, server: web.Server) -> HttpProtocol:
+        protocol = HttpProtocol(server, loop=asyncio.get_running_loop(), **_PROTOCOL)
+        if self._is_over:  # a TLS connection of a shared port may tell late that it is HTTP
+            protocol.force_close()
+        return protocol
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -29,6 +29,7 @@ class HttpProtocol(web.RequestHandler):
         try:
             await super().start()
         finally:
+            transport.close()  # aiohttp leaves it open where close() ended the wait for a request
             if transport.get_write_buffer_size():  # it closes when all of that has been read, if ever
                 asyncio.get_running_loop().call_later(_ANSWER_SECONDS, transport.abort)
 
