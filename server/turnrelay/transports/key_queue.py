@@ -18,6 +18,8 @@ class KeyQueue:
         self._users: deque[tuple[FetchKey, float]] = deque()
         self._strangers: dict[bytes, deque[tuple[FetchKey, float]]] = {}
         """The prefix whose turn it is comes first."""
+        self._by_length: dict[int, dict[bytes, None]] = {}
+        """The prefixes by how many of theirs wait: of all the places, no more than 90 different numbers."""
         self._left = places
 
     def add(self, fetch: FetchKey, asked_at: float) -> FetchKey | None:
@@ -25,12 +27,17 @@ class KeyQueue:
         if fetch.stranger is None:
             self._users.append((fetch, asked_at))
             return None
-        self._strangers.setdefault(source_prefix(fetch.stranger), deque()).append((fetch, asked_at))
+        prefix = source_prefix(fetch.stranger)
+        waiting = self._strangers.setdefault(prefix, deque())
+        waiting.append((fetch, asked_at))
+        self._count(prefix, len(waiting) - 1, len(waiting))
         self._left -= 1
         if self._left >= 0:
             return None
-        prefix, waiting = max(reversed(self._strangers.items()), key=lambda item: len(item[1]))
+        prefix = next(reversed(self._by_length[max(self._by_length)]))
+        waiting = self._strangers[prefix]
         lost, _ = waiting.pop()
+        self._count(prefix, len(waiting) + 1, len(waiting))
         if not waiting:
             del self._strangers[prefix]
         self._left += 1
@@ -45,7 +52,18 @@ class KeyQueue:
         prefix = next(iter(self._strangers))
         waiting = self._strangers.pop(prefix)
         taken = waiting.popleft()
+        self._count(prefix, len(waiting) + 1, len(waiting))
         if waiting:
             self._strangers[prefix] = waiting  # behind all the others
         self._left += 1
         return taken
+
+    def _count(self, prefix: bytes, before: int, now: int) -> None:
+        """So many of the prefix wait now, none is 0."""
+        if before:
+            others = self._by_length[before]
+            del others[prefix]
+            if not others:
+                del self._by_length[before]
+        if now:
+            self._by_length.setdefault(now, {})[prefix] = None

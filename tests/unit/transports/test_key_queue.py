@@ -1,5 +1,9 @@
 """Who waits for a key, and for how long: users of allocations first, then the source prefixes in turn."""
 
+import sys
+from collections import Counter
+from random import Random
+
 import pytest
 from turnrelay.core.outputs import FetchKey
 from turnrelay.core.protocols import KeyQuery
@@ -66,3 +70,31 @@ def test_of_prefixes_that_have_one_each_the_latest_loses_it(places):
     fetches = [fetch(ticket, f"192.0.{ticket}.1") for ticket in range(places + 1)]
     assert [queue.add(each, 0) for each in fetches] == [*[None] * places, fetches[-1]]
     assert order(queue) == list(range(places))
+
+
+def test_who_loses_a_place_is_of_a_prefix_that_has_most_whatever_happened_before():
+    random, queue, waiting = Random(8), KeyQueue(places=20), Counter[str | None]()
+    for ticket in range(5000):
+        if random.random() < 0.3 and (taken := queue.take()) is not None:
+            waiting[taken[0].stranger] -= 1
+        host = f"192.0.{random.randrange(12)}.1"
+        waiting[host] += 1
+        if (lost := queue.add(fetch(ticket, host), 0)) is not None:
+            assert waiting[lost.stranger] == max(waiting.values())
+            waiting[lost.stranger] -= 1
+    assert len(order(queue)) == waiting.total() > 0
+    assert queue.take() is None
+
+
+def test_a_request_costs_no_more_where_thousands_of_prefixes_have_taken_all_places():
+    steps: list[str] = []
+    queue = KeyQueue(places=4096)
+    for ticket in range(4096):
+        queue.add(fetch(ticket, f"2001:db8:{ticket:x}::1"), 0)
+    late = fetch(4096, "198.51.100.1")
+    sys.setprofile(lambda frame, event, argument: steps.append(event))
+    try:
+        queue.add(late, 0)
+    finally:
+        sys.setprofile(None)
+    assert len(steps) < 100
