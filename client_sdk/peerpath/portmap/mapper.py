@@ -189,9 +189,11 @@ class PortMapper:
                 self._take(await self._renewed(client), attempt)
         finally:
             listener.close()
+            others = (each.mapping for each in self.attempts if each is not attempt)
+            held = {mapping.external.port for mapping in others if mapping is not None}
             with suppress(MappingError, TimeoutError):
                 async with asyncio.timeout(_GOODBYE):
-                    await client.delete()
+                    await client.delete(keep=held)
 
     async def _renewed(self, client: UpnpClient) -> Granted | Lost:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Container
 from typing import Any
 
 import aiohttp
@@ -131,10 +132,16 @@ class UpnpClient:
         )
         return self.mapping
 
-    async def delete(self) -> None:
-        """Gives the mapping back, also one that the gateway has made but not confirmed in time."""
+    async def delete(self, keep: Container[int] = ()) -> None:
+        """Gives the mapping back, also one that the gateway has made but not confirmed in time.
+
+        Nothing is done to the external ports of `keep`, which are held by another protocol: a gateway may
+        have one table for all of them.
+        """
         mapping, self.mapping = self.mapping, None
         asked, self._asked = self._asked, None
+        if (asked if mapping is None else mapping.external.port) in keep:
+            return
         if mapping is not None:
             await self._call("DeletePortMapping", **self._entry(mapping.external.port))
         elif asked is not None and await self._leads_here(asked):

@@ -8,7 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 from aiohttp import web
-from peerpath.portmap import Gateway, MappingError
+from peerpath.net.datagrams import DatagramSocket
+from peerpath.portmap import Gateway, Mapping, MappingError, MappingMethod, PortMapper, lease
+from stunwire import TransportAddress
+from unit.sdk.portmap.gateway_in_memory import pcp_answer
 from unit.sdk.portmap.test_hostile_gateways import HOST, INTERNAL, datagram_device, ssdp_answer
 
 pytest.importorskip("async_upnp_client", reason="the extra `upnp` is not installed")
@@ -143,6 +146,14 @@ class Router:
     @asynccontextmanager
     async def found(self) -> AsyncIterator[UpnpClient]:
         """Running, with a client that has found it."""
+        async with self.running() as ssdp_port:
+            client = UpnpClient(INTERNAL, Gateway(HOST, ssdp_port=ssdp_port, multicast=False))
+            await client.find()
+            yield client
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[int]:
+        """Its port for searches."""
         app = web.Application()
         app.router.add_get("/desc.xml", partial(_document, DESCRIPTION))
         app.router.add_get("/scpd.xml", partial(_document, scpd()))
@@ -154,9 +165,7 @@ class Router:
         try:
             location = f"http://{HOST}:{runner.addresses[0][1]}/desc.xml"
             async with datagram_device(lambda _: ssdp_answer(location)) as ssdp_port:
-                client = UpnpClient(INTERNAL, Gateway(HOST, ssdp_port=ssdp_port, multicast=False))
-                await client.find()
-                yield client
+                yield ssdp_port
         finally:
             self._ended.set()
             await runner.cleanup()
@@ -245,3 +254,32 @@ async def test_the_mapping_of_somebody_else_is_left_alone() -> None:
         await asyncio.wait([mapping])
         await client.delete()
     assert router.mappings[str(INTERNAL.port)]["NewPortMappingDescription"] == "a game"
+
+
+async def test_the_mapping_that_another_protocol_has_won_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Routers may have one table for all protocols: what PCP has made there reads as what UPnP would make."""
+    monkeypatch.setattr(lease, "FIRST_WAIT", 2.0)
+    router = Router()
+    router.is_slow = True
+    asked: list[tuple[bytes, TransportAddress]] = []
+    told: list[Mapping | None] = []
+    pcp = await DatagramSocket.open((HOST, 0))
+    pcp.on_datagram = lambda *request: asked.append(request)
+    async with router.running() as ssdp_port:
+        gateway = Gateway(HOST, port=pcp.local.port, ssdp_port=ssdp_port, multicast=False)
+        methods = (MappingMethod.PCP, MappingMethod.UPNP)
+        mapper = PortMapper(INTERNAL, gateway, told.append, methods=methods)
+        mapper.start()
+        async with asyncio.timeout(20):
+            await router.mapped.wait()
+            request, source = asked[0]
+            pcp.send(pcp_answer(request), source)
+            while mapper.attempts[1].settled_at is None:
+                await asyncio.sleep(0.01)
+        kept = list(router.mappings)
+        await mapper.close()
+    pcp.close()
+    assert [mapping.method for mapping in told if mapping is not None] == [MappingMethod.PCP]
+    assert kept == [str(INTERNAL.port)]
