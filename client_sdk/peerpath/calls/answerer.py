@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from peerpath.calls.answering_attempt import AnsweringAttempt
+from peerpath.calls.attempt import NOBODY_CARRIES
 from peerpath.calls.audit import AuditResult
 from peerpath.calls.bodies import RouteBody
 from peerpath.calls.early_packets import packets_of
@@ -115,7 +116,10 @@ class Answerer:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if closed.done() or attempt is not self.attempt:
                     continue
-                await self._wait_for_the_caller(closed)
+                if attempt.trickle:
+                    await self._wait_for_the_caller(closed)
+                elif self.connection.state is not ConnectionState.CLOSED:
+                    self.connection.fail(NOBODY_CARRIES)
         finally:
             closed.cancel()
             await self.connection.wait_released()

@@ -33,7 +33,8 @@ class AnsweringAttempt(Attempt):
         """There will be no connection: the caller need not wait until its time is over."""
         # What else the error tells, a report of addresses perhaps, is for this side alone.
         spoken = reason.partition("\n")[0]
-        self.tell_and_forget(Kind.REFUSE, {"reason": spoken, "later": True, "failed": True})
+        if self.trickle or not self._has_spoken:  # else somebody would have to carry a second text
+            self.tell_and_forget(Kind.REFUSE, {"reason": spoken, "later": True, "failed": True})
         if not self.ended.done():
             self.abandon(reason)
 
@@ -77,7 +78,7 @@ class AnsweringAttempt(Attempt):
 
     def _link_ended(self, reason: str) -> None:
         # The dialer may still wait for answers; only it can make another link.
-        self.tell_and_forget(Kind.BYE, {"reason": reason})
+        self.say_goodbye(reason)
         super()._link_ended(reason)
 
     def _punch_where_due(self, now: float) -> None:

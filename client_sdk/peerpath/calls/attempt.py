@@ -33,6 +33,9 @@ ROUTE_PATIENCE = 10.0
 IMPROVE_AFTER = 15.0
 """Seconds on a relayed path after which a direct one is looked for again; each time four times as long."""
 
+NOBODY_CARRIES = "the link is gone, and somebody would have to carry what another one needs"
+"""How a connection ends whose messages cost a person's effort."""
+
 _ROLES = {LinkRole.DIALER: Role.CONTROLLING, LinkRole.LISTENER: Role.CONTROLLED}
 _WATCH_SECONDS = 0.25
 MAX_ROUTES_AT_ONCE = 4
@@ -104,6 +107,11 @@ class Attempt(ABC):
     def tell_and_forget(self, kind: Kind, body: Mapping[str, Any] | None = None) -> None:
         """Sends a sealed message; if signaling is stuck, it is lost."""
         self._correspondence.put(kind, body)
+
+    def say_goodbye(self, reason: str) -> None:
+        """So that the peer need not find out for itself; not where somebody would have to carry it."""
+        if self.trickle:
+            self.tell_and_forget(Kind.BYE, {"reason": reason})
 
     async def close(self) -> None:
         """Gives everything back, also if who waits for that is cancelled. The connection is not touched."""

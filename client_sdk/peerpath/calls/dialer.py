@@ -11,8 +11,8 @@ from typing import Any
 
 from stunwire import Outcome, TraversalOutcome
 
+from peerpath.calls.attempt import NOBODY_CARRIES
 from peerpath.calls.audit import AuditResult
-from peerpath.calls.bodies import Kind
 from peerpath.calls.causes import known_cause
 from peerpath.calls.dialing_attempt import DialingAttempt, Refused
 from peerpath.calls.errors import CallError, CallRefused
@@ -133,7 +133,7 @@ class Dialer:
             if result is AuditResult.FAILED:
                 cause = known_cause(self.attempt.report)
             self.attempt.report.end(reason, self._loop.time())
-            self.attempt.tell_and_forget(Kind.BYE, {"reason": "the caller has given up"})
+            self.attempt.say_goodbye("the caller has given up")
         self.connection.fail(reason)  # while there is a path on which the peer can be told
         if self.attempt is not None:
             await self.attempt.close()
@@ -183,6 +183,9 @@ class Dialer:
 
     async def _reconnect(self) -> bool:
         """Attempts with growing pauses. False when the connection is beyond hope."""
+        if self.attempt is not None and not self.attempt.trickle:
+            self.connection.fail(NOBODY_CARRIES)
+            return False
         options = self._kit.options
         until = self._loop.time() + options.reconnect_for
         pause = 0.0

@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
+from peerpath import CallError, CallOptions, ConnectionClosed
 from peerpath.calls.bodies import CandidatesBody
 from peerpath.signaling import ManualSignaling
-from unit.sdk.calls.people import BOB, alice, bob, nothing_left
+from unit.sdk.calls.people import BOB, alice, bob, lose_link, nothing_left, until
 
 
 class Table:
@@ -13,13 +15,18 @@ class Table:
     def __init__(self) -> None:
         self.to_alice: asyncio.Queue[str] = asyncio.Queue()
         self.to_bob: asyncio.Queue[str] = asyncio.Queue()
+        self.written_by_alice: list[str] = []
         self.written_by_bob: list[str] = []
 
     def alices(self) -> ManualSignaling:
-        return ManualSignaling(self.to_bob.put, self.to_alice.get)
+        return ManualSignaling(self._alice_writes, self.to_alice.get)
 
     def bobs(self) -> ManualSignaling:
         return ManualSignaling(self._bob_writes, self.to_bob.get)
+
+    async def _alice_writes(self, text: str) -> None:
+        self.written_by_alice.append(text)
+        await self.to_bob.put(text)
 
     async def _bob_writes(self, text: str) -> None:
         self.written_by_bob.append(text)
@@ -49,3 +56,34 @@ async def test_who_has_answered_has_nothing_more_to_carry():
         answerer.attempt.mend("the peer has not been heard for a while")
         answerer.attempt.tell_candidates(CandidatesBody(0, (), True))
     assert len(table.written_by_bob) == 1
+
+
+async def test_who_has_called_in_vain_has_nothing_more_to_carry():
+    table, caller = Table(), alice()
+    async with nothing_left(), caller:
+        with pytest.raises(CallError, match="no connection within"):
+            await caller.connect(BOB.public_key, table.alices(), timeout=0.5)
+    assert len(table.written_by_alice) == 1
+
+
+async def test_who_has_answered_in_vain_has_nothing_more_to_carry():
+    table, callee, caller = Table(), bob(options=CallOptions(timeout=0.5)), alice()
+    carried_by_nobody: list[str] = []
+    bobs = ManualSignaling(carried_by_nobody.append, table.to_bob.get)
+    async with nothing_left(), callee, caller, callee.listen(bobs):
+        with pytest.raises(CallError):
+            await caller.connect(BOB.public_key, table.alices(), timeout=2)
+        await until(lambda: "failed" in callee.results)
+    assert len(carried_by_nobody) == 1
+
+
+async def test_a_link_that_dies_is_the_end_at_once_with_nothing_more_to_carry():
+    table, callee, caller = Table(), bob(), alice()
+    async with nothing_left(), callee, caller, callee.listen(table.bobs()) as calls:
+        connection = await caller.connect(BOB.public_key, table.alices(), timeout=20)
+        other = await calls.accept()
+        lose_link(connection, other)
+        for end in (connection, other):
+            with pytest.raises(ConnectionClosed, match="somebody would have to carry"):
+                await asyncio.wait_for(end.recv(), 5)
+    assert (len(table.written_by_alice), len(table.written_by_bob)) == (1, 1)
