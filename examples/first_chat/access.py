@@ -38,8 +38,8 @@ class Access:
         self.uris: list[str] = given["uris"]
         self.username: str = given["username"]
         self.password: str = given["password"]
+        self._renew_at = time.time() + given["ttl"] / 2
         self._ttl: int = given["ttl"]
-        self._renew_at = time.time() + self._ttl / 2
         self._outcome_token: str | None = given["outcome_token"]
 
     async def keep_fresh(self, nat: Traversal) -> None:
@@ -51,10 +51,10 @@ class Access:
                 continue
             try:
                 await self.renew()
-            except (ClientError, TimeoutError) as error:
-                print(f"no new credential yet: {error}")
-            else:
                 nat.use_servers(self.uris, username=self.username, password=self.password)
+            except (ClientError, TimeoutError, LookupError, TypeError, ValueError) as error:
+                # The last ones are for an answer that is not what it should be: the next one may be.
+                print(f"no new credential yet: {error!r}")
 
     def outcome_token(self) -> str | None:
         """It came with the credential, and is good for one report."""

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+import time
 from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from peerpath import Contacts, Identity, Settings, Traversal
 from peerpath.ice.configuration import IceServer
 from peerpath.ice.endpoint import IceEndpoint
 from peerpath.ice.role import Role
-from peerpath.signaling import PeerAbsent, memory_pair
+from peerpath.signaling import Dialing, PeerAbsent, Rendezvous, memory_pair
 from support.netns import Namespace, inside
 from support.printed import blocks, code
 from support.relay import Relay
@@ -77,6 +78,42 @@ async def test_one_question_and_its_answer_through_a_rendezvous(
                         await asyncio.sleep(0.05)
         finally:
             answering.cancel()
+    assert answer == {"from": str(alice.public_key), "is it": "noon?"}
+
+
+async def test_strangers_and_those_who_leave_do_not_end_who_answers(
+    wired_subject: Relay, client_host: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peerpath.signaling.rendezvous._MAX_CHANNELS", 3)
+    names = names_of("client_sdk/README.md", "async def ask(")
+    names["RELAY"] = relay = f"ws://{wired_subject.site.address}:9641"
+    alice, bob, mallory = Identity.generate(), Identity.generate(), Identity.generate()
+    with inside(client_host):
+        answering = asyncio.create_task(names["answer"](bob))
+        try:
+            async with asyncio.timeout(30):
+                async with Rendezvous(relay, mallory) as rendezvous:
+
+                    async def offer(question: dict[str, str], to: Identity = bob) -> None:
+                        dialing = Dialing(mallory, to.public_key, now=time.time())
+                        sealed = dialing.seal("question", question)
+                        channel = rendezvous.channel(bob.public_key)
+                        while True:
+                            try:
+                                await channel.send(sealed)
+                                break
+                            except PeerAbsent:
+                                await asyncio.sleep(0.05)
+                        channel.close()
+
+                    for _ in range(5):
+                        await offer({}, to=alice)  # which Bob cannot open
+                    await offer({"is it": "x" * 12_250})  # together with our key it is too long
+                    await offer({"is it": "noon?"})
+                answer = await names["ask"](alice, bob.public_key, {"is it": "noon?"})
+        finally:
+            answering.cancel()
+            await asyncio.wait([answering])
     assert answer == {"from": str(alice.public_key), "is it": "noon?"}
 
 
