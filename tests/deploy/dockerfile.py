@@ -45,7 +45,7 @@ class Stage:
         words = " ".join(shlex.quote(word) for word in command)
         inside = f"cd {shlex.quote(self.workdir)} && exec {words}"
         mounts = [f"mount --rbind /{name} {self.root}/{name}" for name in ("proc", "dev", "sys")]
-        chroot = ["chroot", f"--userspec={who}:{who}", str(self.root), "/bin/sh", "-c", inside]
+        chroot = ["chroot", f"--userspec={who}", str(self.root), "/bin/sh", "-c", inside]
         script = " && ".join([*mounts, f"exec {shlex.join(chroot)}"])
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from deploy.dockerfile import instructions
 from support.native import build_kernel_program
 from support.netns import Namespace, Network
 from support.processes import Process, run
@@ -18,16 +19,18 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 TURNRELAY = Path(sys.executable).with_name("turnrelay")
-USER = 10001
+IMAGE = dict(instructions((DEPLOY / "Dockerfile").read_text()))["USER"]
+USER, GROUP = map(int, IMAGE.split(":"))
 ADDRESS = "10.88.7.1"
 PATIENCE = 60
 KERNEL_PLANE = yaml.safe_load((DEPLOY / "compose.kernel-plane.yaml").read_text())["services"]["relay"]
 
 
 def contained(user: str, capabilities: Sequence[str], *argv: str | Path) -> list[str | Path]:
-    """The command as a container's process: this user, and of all capabilities these."""
+    """The command as a container's process: this USER:GROUP, and of all capabilities these."""
+    uid, _, gid = user.partition(":")
     bounding = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
-    setpriv = [require_program("setpriv"), "--reuid", user, "--regid", user, "--clear-groups"]
+    setpriv = [require_program("setpriv"), "--reuid", uid, "--regid", gid, "--clear-groups"]
     return [*setpriv, "--inh-caps", "-all", "--bounding-set", bounding, "--no-new-privs", *argv]
 
 
@@ -48,7 +51,7 @@ def volume() -> Iterator[Path]:
         Path(folder).chmod(0o755)
         data = Path(folder) / "data"
         data.mkdir(mode=0o700)
-        os.chown(data, USER, USER)
+        os.chown(data, USER, GROUP)
         yield data
 
 
@@ -65,8 +68,8 @@ def owners(volume: Path) -> dict[str, int]:
 
 
 def test_the_kernel_plane_runs_as_compose_starts_it_and_the_way_back_is_open(host, volume):
-    user, _, group = KERNEL_PLANE["user"].partition(":")
-    assert (user, group) == ("0", "0")
+    user = KERNEL_PLANE["user"]
+    assert user == "0:0"
     capabilities = KERNEL_PLANE["cap_add"]
     plane = KERNEL_PLANE["environment"]["TURNRELAY_PLANE"]
     with serve(host, volume, user, capabilities, "--plane", plane) as relay:
@@ -82,18 +85,16 @@ def test_the_kernel_plane_runs_as_compose_starts_it_and_the_way_back_is_open(hos
         )
     made = dict.fromkeys(("shared-secret", "operator-token", "users.sqlite3", "pid"), USER)
     assert owners(volume) == made
-    with serve(host, volume, str(USER), []) as relay:
+    with serve(host, volume, IMAGE, []) as relay:
         relay.wait_until(lambda: "relay started" in relay.output(), PATIENCE)
         assert "nobody can use the operator's API" not in relay.output()
-        listed = run(
-            contained(str(USER), [], TURNRELAY, "users", "list", "--data-dir", volume), timeout=PATIENCE
-        )
+        listed = run(contained(IMAGE, [], TURNRELAY, "users", "list", "--data-dir", volume), timeout=PATIENCE)
         assert listed.startswith("alice\t")
 
 
 def test_a_root_that_may_not_read_others_files_is_told(host, volume):
     """The capabilities of the kernel plane alone; what keeps the test above from proving nothing."""
-    with serve(host, volume, "0", ["BPF", "NET_ADMIN", "PERFMON"]) as relay:
+    with serve(host, volume, "0:0", ["BPF", "NET_ADMIN", "PERFMON"]) as relay:
         relay._popen.wait(PATIENCE)
         assert relay.returncode == 1
         assert f"{volume}/shared-secret: cannot read or create the shared secret" in relay.output()
@@ -102,5 +103,5 @@ def test_a_root_that_may_not_read_others_files_is_told(host, volume):
 def test_a_low_port_takes_one_capability_more(host, volume):
     capabilities = [*KERNEL_PLANE["cap_add"], "NET_BIND_SERVICE"]
     host.command("sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=1024")
-    with serve(host, volume, "0", capabilities, "--shared", f"{ADDRESS}:443") as relay:
+    with serve(host, volume, "0:0", capabilities, "--shared", f"{ADDRESS}:443") as relay:
         relay.wait_until(lambda: "relay started" in relay.output(), PATIENCE)

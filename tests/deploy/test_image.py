@@ -1,6 +1,7 @@
 """The image, made by the Dockerfile's own instructions in an empty Debian, runs a relay."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -64,8 +65,8 @@ def test_the_image_is_small_runs_as_nobody_and_is_healthy(image: Stage):
                 assert relay.poll() is None, relay.communicate()[0].decode()
                 assert time.monotonic() < deadline, "the relay does not answer"
                 time.sleep(0.2)
-            owner = os.stat(f"/proc/{relay.pid}").st_uid
-            assert str(owner) == image.user
+            process = os.stat(f"/proc/{relay.pid}")
+            assert f"{process.st_uid}:{process.st_gid}" == image.user
             health = subprocess.run(image.argv(image.healthcheck), env=environment, timeout=60)
             assert health.returncode == 0
             with socket.create_connection((address, 9641), timeout=5) as http:
@@ -82,3 +83,14 @@ def test_the_image_is_small_runs_as_nobody_and_is_healthy(image: Stage):
         image.argv(image.healthcheck), env=environment, timeout=60, capture_output=True
     )
     assert unhealthy.returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_certificate_for_the_group_that_the_documents_name_can_be_read(image: Stage):
+    [group] = set(re.findall(r"install .*-g (\d+)", (ROOT / "docs" / "operating.md").read_text()))
+    certificates = image.root / "etc/turnrelay"
+    key = certificates / "privkey.pem"
+    subprocess.run(["install", "-d", "-m", "0750", "-g", group, certificates], check=True)
+    subprocess.run(["install", "-m", "0640", "-g", group, DOCKERFILE, key], check=True)
+    subprocess.run(image.argv(["cat", "/etc/turnrelay/privkey.pem"]), check=True, stdout=subprocess.DEVNULL)

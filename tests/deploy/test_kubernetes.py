@@ -60,7 +60,7 @@ def test_a_drain_ends_before_the_pod_is_killed(pod, relay):
 
 def test_the_pod_has_the_user_and_the_directory_of_the_image(pod, relay):
     dockerfile = (MANIFEST.parent / "Dockerfile").read_text()
-    user = pod["securityContext"]["runAsUser"]
-    assert f"USER {user}\n" in dockerfile
+    user, group = pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]
+    assert f"USER {user}:{group}\n" in dockerfile
     assert f"VOLUME {relay['volumeMounts'][0]['mountPath']}\n" in dockerfile
-    assert pod["securityContext"]["fsGroup"] == user
+    assert pod["securityContext"]["fsGroup"] == group
