@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -290,10 +290,21 @@ def health(
 ) -> None:
     """End with status 0 if the relay that runs here is well, else with 1 and the reason on standard error.
 
-    It is asked at /healthz, wherever it serves that; with --http off it is enough that it runs.
+    It is asked at /healthz, wherever it serves that; with --http off it is enough that it runs. A relay that
+    cannot be found by its data directory is asked where the settings have its HTTP side.
     """
     settings = _load(config, given_flags(locals()), check_files=False).settings
-    relay = running_relay(settings.data_dir)
+    try:
+        relay = running_relay(settings.data_dir)
+    except OperatorError as error:
+        if settings.http is None:
+            raise
+        try:
+            _ask_health(str(settings.http))
+        except OperatorError as silence:
+            raise OperatorError(f"{error}; {silence}") from None
+        typer.echo(f"The relay at {settings.http} is well.")
+        return
     if relay.http:
         _ask_health(relay.http)
     typer.echo(f"The relay (process {relay.process}) is well.")
@@ -407,14 +418,12 @@ def _kept_secret(settings: Settings, file_name: str) -> str:
 
 
 def _ask_health(authority: str) -> None:
-    connection = HTTPConnection(authority, timeout=_HEALTH_SECONDS)
     try:
-        connection.request("GET", "/healthz")
-        status = connection.getresponse().status
+        with closing(HTTPConnection(authority, timeout=_HEALTH_SECONDS)) as connection:
+            connection.request("GET", "/healthz")
+            status = connection.getresponse().status
     except (OSError, HTTPException) as error:
         raise OperatorError(f"http://{authority}/healthz: {error!r}") from None
-    finally:
-        connection.close()
     if status != HTTPStatus.OK:
         raise OperatorError(f"http://{authority}/healthz: status {status}")
 

@@ -1,5 +1,6 @@
 """PidFile: where the commands `turnrelay drain`, `upgrade` and `health` find the relay that runs."""
 
+import asyncio
 import fcntl
 import os
 from contextlib import suppress
@@ -10,6 +11,8 @@ from turnrelay.policy.errors import OperatorError
 from turnrelay.policy.private_file import open_private
 
 FILE_NAME = "pid"
+_TRIES = 20
+_PAUSE_SECONDS = 0.005
 
 
 class PidFile:
@@ -27,20 +30,23 @@ class PidFile:
         self._write("")
 
     @classmethod
-    def take(cls, data_dir: Path, http: str | None) -> "PidFile | None":
+    async def take(cls, data_dir: Path, http: str | None) -> "PidFile | None":
         """None where the directory cannot be written or is full, or another relay has it: then signals serve
-        alone."""
+        alone. Commands that look have the lock for a moment, which is waited for."""
         try:
-            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = open_private(data_dir / FILE_NAME)
+            descriptor = _open(data_dir)
         except OSError:
             return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return cls(descriptor, http)
-        except OSError:
-            os.close(descriptor)
-            return None
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return cls(descriptor, http)
+            except BlockingIOError:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            except OSError:
+                break
+        os.close(descriptor)
+        return None
 
     def tell(self, news: str) -> None:
         """Why the last upgrade failed, for whoever asked for it."""
@@ -53,7 +59,8 @@ class PidFile:
         os.close(self.descriptor)
 
     def _write(self, news: str) -> None:
-        text = f"{os.getpid()}\n{self._http}\n{news.splitlines()[0] if news else ''}\n".encode()
+        # What another version does not know of comes last: the two may read each other's file.
+        text = f"{os.getpid()}\n{news.splitlines()[0] if news else ''}\n{self._http}\n".encode()
         # In one call: a reader sees all of it or what was there before, where the old text is not longer.
         os.pwrite(self.descriptor, text, 0)
         os.ftruncate(self.descriptor, len(text))
@@ -63,10 +70,10 @@ class Running(NamedTuple):
     """What the file says."""
 
     process: int
-    http: str
-    """Host and port of its HTTP side; empty if it has none of its own."""
     news: str
     """Why the last upgrade failed, behind the number of failures; empty if none did."""
+    http: str
+    """Host and port of its HTTP side; empty if it has none of its own."""
 
 
 def running_relay(data_dir: Path) -> Running:
@@ -75,13 +82,18 @@ def running_relay(data_dir: Path) -> Running:
     try:
         with path.open() as file:
             if _is_locked(file.fileno()):
-                process, http, news = file.read().split("\n")[:3]
-                return Running(int(process), http, news)
+                process, news, http = file.read().split("\n")[:3]
+                return Running(int(process), news, http)
     except FileNotFoundError:
         pass  # as where nobody has the lock
     except (OSError, ValueError) as error:
         raise OperatorError(f"{path}: does not tell which process the relay is ({error})") from None
     raise OperatorError(f"no relay runs with the data directory {data_dir}; name its own with --data-dir")
+
+
+def _open(data_dir: Path) -> int:
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return open_private(data_dir / FILE_NAME)
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -120,15 +120,17 @@ async def _serve(
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, departure.stop)
             await relay.start()
-            pid_file = PidFile.take(settings.data_dir, relay.http_authority)
-            _show(relay.welcome().render())
         else:
             # Whoever ends it before it serves leaves the predecessor as it was.
             await take_over(relay, predecessor, settings)
             loop.add_signal_handler(signal.SIGINT, departure.stop)
-            if predecessor.pid_file is not None:
-                pid_file = PidFile(predecessor.pid_file, relay.http_authority)
         loop.add_signal_handler(signal.SIGTERM, departure.leave)
+        if predecessor is not None and predecessor.pid_file is not None:
+            pid_file = PidFile(predecessor.pid_file, relay.http_authority)
+        else:
+            pid_file = await PidFile.take(settings.data_dir, relay.http_authority)
+        if predecessor is None:
+            _show(relay.welcome().render())
         tell_service_manager("READY=1")
         succession.begin(pid_file)
         collect_garbage_rarely()

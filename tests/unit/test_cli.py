@@ -301,14 +301,40 @@ def test_a_secret_that_no_relay_has_made_is_mentioned(terminal, command, file):
     assert terminal.run(*command).stderr == ""
 
 
-def test_who_knows_of_a_user_is_told(terminal):
+async def test_who_knows_of_a_user_is_told(terminal):
     add = "users", "add", "--password-stdin"
     alone = terminal.run(*add, "alice", typed="x").stdout
     assert f"no relay runs with the data directory {terminal.data_dir}" in alone
-    relay = PidFile.take(terminal.data_dir, None)
+    relay = await PidFile.take(terminal.data_dir, None)
     assert relay is not None
     assert "the relay that runs knows it" in terminal.run(*add, "bob", typed="x").stdout
     relay.close()
+
+
+# -- health -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("http", ["127.0.0.1:no port", "127.0.0.1:1"])
+async def test_an_http_side_that_cannot_be_asked_is_told_without_a_traceback(terminal, http):
+    relay = await PidFile.take(terminal.data_dir, http)
+    assert relay is not None
+    result = terminal.run("health")
+    relay.close()
+    assert isinstance(result.exception, SystemExit)
+    assert (result.exit_code, f"http://{http}/healthz: " in result.stderr) == (1, True)
+
+
+def test_where_no_relay_is_found_the_settings_tell_whether_one_can_be_asked(terminal):
+    terminal.environ["TURNRELAY_HTTP"] = "127.0.0.1:1"
+    result = terminal.run("health")
+    assert result.exit_code == 1
+    assert f"no relay runs with the data directory {terminal.data_dir}" in result.stderr
+    assert "http://127.0.0.1:1/healthz: " in result.stderr
+    terminal.environ["TURNRELAY_HTTP"] = "off"
+    result = terminal.run("health")
+    assert result.exit_code == 1
+    assert "no relay runs" in result.stderr
+    assert "healthz" not in result.stderr
 
 
 # -- config -----------------------------------------------------------------------------------------------
