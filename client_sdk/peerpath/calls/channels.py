@@ -7,7 +7,9 @@ from collections.abc import Callable
 from peerpath.signaling import Signaling, SignalingClosed
 
 AFTER_ERROR = 0.05
-"""Seconds until `recv` is called again that has raised a SignalingError, as it may at once and every time."""
+"""Seconds until `recv` is called again that has raised a SignalingError, as it may at once and every time.
+
+Also for how long `recv` may have a last word yet when `send` has failed."""
 
 
 class OwnChannel:

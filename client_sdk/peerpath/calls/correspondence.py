@@ -51,10 +51,10 @@ class Correspondence:
             message = await self._waiting.get()
             try:
                 await self._channel.send(message)
-            except PeerpathError as error:
-                self._failed(error)
-            except Exception as error:  # an application's own channel
-                self._failed(as_signaling_closed(error))
+            except Exception as error:  # an application's own channel may raise anything
+                # A peer that refuses may leave with that word, which tells more than the end of the channel.
+                await asyncio.sleep(AFTER_ERROR)
+                self._failed(error if isinstance(error, PeerpathError) else as_signaling_closed(error))
             finally:
                 self._waiting.task_done()
 

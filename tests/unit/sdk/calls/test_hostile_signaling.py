@@ -128,6 +128,28 @@ async def test_a_channel_that_ends_before_the_answer_fails_the_call_at_once():
             await asyncio.wait_for(connecting, 5)
 
 
+async def test_a_refusal_is_heard_although_the_channel_ends_with_it():
+    there, back = memory_pair()
+
+    class Ending(Tap):
+        """Takes the offer, and ends with the answer to it."""
+
+        async def send(self, message):
+            if not Route.of(message).is_offer:
+                raise SignalingClosed("the channel was closed")
+            answering = Answering.open_offer(BOB, message, ReplayGuard(), now=time.time())
+            await back.send(answering.seal("refuse", {"reason": "not now", "later": True}))
+
+        async def recv(self):
+            message = await self.inner.recv()
+            await asyncio.sleep(0.01)  # on its way through the application
+            return message
+
+    async with nothing_left(), alice() as caller:
+        with pytest.raises(CallError, match="not now"):
+            await caller.connect(BOB.public_key, Ending(there), timeout=10)
+
+
 @pytest.mark.parametrize("method", ["send", "recv"])
 async def test_a_channel_that_fails_in_its_own_way_fails_the_call_at_once(method):
     class Broken:
