@@ -67,6 +67,7 @@ def _publish(document: dict[str, Any], options: argparse.Namespace) -> None:
     if options.docs:
         report.write_plots(document, documents.FOLDER)
         documents.PAGE.write_text(documents.page())
+        documents.README.write_text(documents.readme())
 
 
 def _options() -> argparse.Namespace:

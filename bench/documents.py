@@ -9,7 +9,8 @@ from bench import report, sdk_report
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 README = ROOT / "README.md"
-_BEGIN, _END = "<!-- generated: client's side -->\n", "<!-- end of generated -->"
+_OF_RELAY, _OF_CLIENT = "<!-- generated: relay beside others -->\n", "<!-- generated: client's side -->\n"
+_END = "<!-- end of generated -->"
 FOLDER = ROOT / "docs" / "performance"
 RELAY, SDK = FOLDER / "samples.json", FOLDER / "sdk.json"
 BUILD = ROOT / "bench" / "build"
@@ -45,7 +46,12 @@ def page() -> str:
 
 
 def readme() -> str:
-    """README.md, its table of the client's side from the same samples."""
-    head, _, rest = README.read_text().partition(_BEGIN)
-    table = "\n".join(sdk_report.brief_table(json.loads(SDK.read_text())))
-    return f"{head}{_BEGIN}{table}\n{rest[rest.index(_END) :]}"
+    """README.md, its tables from the same samples."""
+    text = _with_table(README.read_text(), _OF_RELAY, report.brief_table(json.loads(RELAY.read_text())))
+    return _with_table(text, _OF_CLIENT, sdk_report.brief_table(json.loads(SDK.read_text())))
+
+
+def _with_table(text: str, begin: str, table: list[str]) -> str:
+    head, _, rest = text.partition(begin)
+    lines = "\n".join(table)
+    return f"{head}{begin}{lines}\n{rest[rest.index(_END) :]}"

@@ -9,7 +9,19 @@ from typing import Any
 
 from bench import figures
 from bench.figures import Figure, Row
-from bench.plan import ECHO, FIXED, FLOOD, FORWARDING, GENERATOR, IN_FLIGHT, RULELESS, STREAM_RATE, WORKERS
+from bench.plan import (
+    ALLOCATIONS,
+    ECHO,
+    FIXED,
+    FLOOD,
+    FORWARDING,
+    GENERATOR,
+    IN_FLIGHT,
+    RULELESS,
+    SMALL,
+    STREAM_RATE,
+    WORKERS,
+)
 from bench.relays import ONE_WORKER
 
 _CPU = Figure("cpu_us_per_packet", "CPU us/packet", "{:.2f}")
@@ -66,6 +78,33 @@ def worker_rows(document: dict[str, Any]) -> list[Row]:
 
 def _is_of_workers(sample: dict[str, Any]) -> bool:
     return bool(sample["scenario"].startswith(WORKERS))
+
+
+_RELAY, _IN_THE_KERNEL = "turnrelay userspace", "turnrelay xdp"
+_BRIEFLY = (
+    (f"CPU per relayed packet at {FIXED:,} a second", f"one way, {SMALL} B, 1000 flows", _CPU),
+    ("packets a second, highest rate under 1 % loss", f"highest rate, {SMALL} B, 1000 flows", _RATE),
+    ("CPU per relayed packet at that rate", f"highest rate, {SMALL} B, 1000 flows", _CPU),
+    (f"packets a second through a flood of {FLOOD:,}", f"flood, {SMALL} B, 100 flows", _RATE),
+    ("ping-pong round trip, p50", f"ping-pong, {SMALL} B", _OF_SCENARIO["ping-pong"][0]),
+    ("ping-pong round trip, p99", f"ping-pong, {SMALL} B", _OF_SCENARIO["ping-pong"][1]),
+    ("memory per idle allocation", "memory, 1000 idle allocations", _OF_SCENARIO["memory"][0]),
+    ("CPU per packet in Send indications", f"Send indications, {SMALL} B, 1000 flows", _CPU),
+    ("allocations a second", ALLOCATIONS, _OF_SCENARIO["allocations"][1]),
+)
+_CROWD = f"both ways, 50 packets/s each, {SMALL} B, 10000 flows"
+
+
+def brief_table(document: dict[str, Any]) -> list[str]:
+    """The lines of the table in README.md."""
+    found = {(row.scenario, row.figure, row.who): row for row in rows(document)}
+    lines = ["| to coturn | userspace (default) | kernel plane (`--plane auto`) |", "|---|--:|--:|"]
+    for words, scenario, figure in _BRIEFLY:
+        ratios = [found[scenario, figure, who].ratio or 0.0 for who in (_RELAY, _IN_THE_KERNEL)]
+        lines.append(f"| {words} | {' | '.join(f'{ratio:.2f} x' for ratio in ratios)} |")
+    lost = {who: f"{found[_CROWD, _LOSS, who].median:.1%}" for who in ("coturn", _RELAY, _IN_THE_KERNEL)}
+    words = f"lost of 50 packets/s of each of 10,000 allocations, there and back; coturn: {lost['coturn']}"
+    return [*lines, f"| {words} | {lost[_RELAY]} | {lost[_IN_THE_KERNEL]} |"]
 
 
 def terminal_table(document: dict[str, Any]) -> str:

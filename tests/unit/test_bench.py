@@ -62,10 +62,11 @@ def test_the_page_is_what_the_samples_beside_it_say():
     assert documents.PAGE.read_text() == documents.page()
 
 
-def test_the_readme_says_of_the_clients_side_what_the_page_says():
+def test_the_readme_says_what_the_page_says():
     readme = documents.README.read_text()
-    assert readme == documents.readme(), "run `python -m bench.sdk --docs --report docs/performance/sdk.json`"
+    assert readme == documents.readme(), "run `python -m bench --docs --report docs/performance/samples.json`"
     assert readme.count("| messages of ") == 2
+    assert readme.count("| CPU per relayed packet ") == 2
 
 
 @pytest.mark.parametrize(
