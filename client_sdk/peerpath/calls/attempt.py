@@ -271,11 +271,14 @@ class Attempt(ABC):
     async def _wait_connected(self) -> None:
         try:
             await self._connection.wait_connected()
+            self._note("both sides have proven who they are")
+            await self._has_path.wait()
         except ConnectionClosed as closed:
-            self._fail(closed)
-            return
-        self._note("both sides have proven who they are")
-        await self._has_path.wait()
+            if not (closed.by_peer and closed.in_order):
+                self._fail(closed)
+                return
+            # All that the peer had to say came at once with its goodbye: a call that the application gets.
+            self._note("both sides have proven who they are, and the peer has closed the connection")
         self.report.end("connected", self._loop.time())
         if not self.established.done():
             self.established.set_result(None)

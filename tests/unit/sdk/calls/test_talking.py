@@ -6,7 +6,7 @@ import os
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from peerpath import ConnectionOptions, Contacts, Identity
+from peerpath import Connection, ConnectionOptions, Contacts, Identity
 from peerpath.signaling import memory_pair
 from unit.sdk.calls.people import ALICE, BOB, Person, alice, bob, nothing_left
 
@@ -135,6 +135,26 @@ async def test_many_attempts_one_after_the_other_leave_nothing_in_the_listener()
         async with asyncio.timeout(10):
             while calls._reception._answerers or caller._dialers:
                 await asyncio.sleep(0.02)
+
+
+async def test_who_says_everything_at_once_and_hangs_up_is_heard(monkeypatch):
+    """The listener's side looks at its connection only when the caller has left already."""
+    wait_connected = Connection.wait_connected
+
+    async def late(connection: Connection) -> None:
+        if connection.peer == ALICE.public_key:
+            await connection.wait_closed()
+        await wait_connected(connection)
+
+    monkeypatch.setattr(Connection, "wait_connected", late)
+    there, back = memory_pair()
+    callee, caller = bob(), alice()
+    async with nothing_left(), callee, caller, asyncio.timeout(20), callee.listen(back) as calls:
+        async with caller.connect(BOB.public_key, there) as connection:
+            await connection.send(b"hello and goodbye")
+        other = await calls.accept()
+        assert [message async for message in other] == [b"hello and goodbye"]
+    assert callee.results == caller.results == ["connected", "closed"]
 
 
 async def test_a_window_of_nothing_is_a_mistake():
