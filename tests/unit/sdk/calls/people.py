@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peerpath import AuditEvent, Connection, Contacts, Identity, PublicKey, Settings, Traversal
-from peerpath.signaling import Signaling, memory_pair
+from peerpath.signaling import Signaling, SignalingClosed, SignalingError, memory_pair
 
 ALICE, BOB, MALLORY = Identity.generate(), Identity.generate(), Identity.generate()
 ALONE = Settings(automatic=False)
@@ -51,6 +51,23 @@ class Meeting:
     async def incoming(self) -> AsyncIterator[tuple[PublicKey, Signaling]]:
         while True:
             yield await self._offered.get()
+
+
+class OnlyErrors:
+    """A channel whose `recv` fails at once, every time; the ten thousandth read ends what never lets go."""
+
+    trickle = True
+
+    def __init__(self) -> None:
+        self._reads = 0
+
+    async def send(self, message: bytes) -> None: ...
+
+    async def recv(self) -> bytes:
+        self._reads += 1
+        if self._reads == 10_000:
+            raise SignalingClosed("there is an end to this test")
+        raise SignalingError("closed")
 
 
 @asynccontextmanager

@@ -6,7 +6,8 @@ import secrets
 import pytest
 from peerpath import Identity
 from peerpath.calls.desk import _MAX_ATTEMPTS, AttemptChannel, Desk
-from peerpath.signaling import Dialing, SignalingClosed, SignalingError, memory_pair
+from peerpath.signaling import Dialing, SignalingClosed, memory_pair
+from unit.sdk.calls.people import OnlyErrors
 
 ALICE, BOB = Identity.generate(), Identity.generate()
 
@@ -128,19 +129,7 @@ async def test_a_channel_that_fails_in_its_own_way_ends_as_well():
 
 
 async def test_a_channel_that_has_nothing_but_errors_keeps_nobody_else_from_running():
-    class Dead:
-        trickle = True
-        reads = 0
-
-        async def send(self, message): ...
-
-        async def recv(self):
-            self.reads += 1
-            if self.reads == 10_000:
-                raise SignalingClosed("there is an end to this test")
-            raise SignalingError("closed")
-
-    reading = asyncio.create_task(Desk(Dead(), lambda *_: None).run())
+    reading = asyncio.create_task(Desk(OnlyErrors(), lambda *_: None).run())
     await asyncio.sleep(0.2)
     assert not reading.done()
     reading.cancel()

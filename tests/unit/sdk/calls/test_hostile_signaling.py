@@ -11,10 +11,9 @@ from peerpath.signaling import (
     ReplayGuard,
     Route,
     SignalingClosed,
-    SignalingError,
     memory_pair,
 )
-from unit.sdk.calls.people import ALICE, BOB, MALLORY, alice, bob, nothing_left, until
+from unit.sdk.calls.people import ALICE, BOB, MALLORY, OnlyErrors, alice, bob, nothing_left, until
 
 
 class Tap:
@@ -170,21 +169,9 @@ async def test_a_channel_that_fails_in_its_own_way_fails_the_call_at_once(method
 
 
 async def test_a_channel_that_has_nothing_but_errors_is_asked_again_in_its_time():
-    class Dead:
-        trickle = True
-        reads = 0
-
-        async def send(self, message): ...
-
-        async def recv(self):
-            self.reads += 1
-            if self.reads == 10_000:
-                raise SignalingClosed("there is an end to this test")
-            raise SignalingError("closed")
-
     async with nothing_left(), alice() as caller:
         with pytest.raises(CallError, match="no connection within"):
-            await caller.connect(BOB.public_key, Dead(), timeout=0.5)
+            await caller.connect(BOB.public_key, OnlyErrors(), timeout=0.5)
 
 
 async def test_a_connection_needs_its_channel_no_more():
